@@ -1,0 +1,201 @@
+"""One network on one machine: start what is missing, wait until it is ready, stop all of it.
+
+Whatever a failed or interrupted start has begun is stopped again before the error is shown.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tesra.app.bootstrap import prepare_operator
+from tesra.app.choices import (
+    Choices,
+    Wish,
+    choose,
+    free_port,
+    load_choices,
+    port_is_free,
+    render_choices,
+    require_free,
+)
+from tesra.app.progress import Progress
+from tesra.app.readiness import is_ready, wait_ready
+from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, spawn, stop
+from tesra.db.embedded import EmbeddedPostgres
+from tesra.db.private_files import read_or_make_secret, write_private
+from tesra.kit.settings import Settings
+
+SERVER = "server"
+SITE = "site"
+POSTGRES = "postgres"
+SERVER_GRACE_S = 5.0
+SITE_GRACE_S = 40.0  # it ends its gangs (15 s of grace), then its Ray processes
+DOWN_WAIT_S = 5.0
+CALLERS_OWN = ("TESRA_TOKEN", "TESRA_URL")  # who starts the network is not who it works for
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """One process of the network."""
+
+    name: str
+    pid: int | None
+    state: Literal["running", "stopped"]
+
+
+class Network:
+    """The processes of one home. Only one command at a time starts or stops them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._home = settings.home
+        self._table = ProcessTable(self._home.processes)
+        self._postgres = EmbeddedPostgres(self._home)
+
+    def choices(self) -> Choices | None:
+        """What holds for this home; None if it was never started."""
+        return load_choices(self._home.config)
+
+    def operator_token(self) -> str | None:
+        """The first operator's token."""
+        try:
+            row = json.loads(self._operator_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return str(row["token"])
+
+    def start(self, wish: Wish, progress: Progress) -> list[str]:
+        """Start what is missing, wait until all is ready; answers the names of what it started."""
+        self._home.create()
+        with self._alone():
+            running = self._table.running()
+            fixed = SERVER in running or SITE in running
+            choices = choose(
+                wish, self.choices(), fixed=fixed, port_is_free=port_is_free, free_port=free_port
+            )
+            if SERVER not in running:
+                require_free(choices)
+            write_private(self._home.config, render_choices(choices))
+            begun: list[str] = []
+            try:
+                self._start_missing(choices, begun, progress)
+            except BaseException:
+                self._stop(begun)
+                raise
+            return begun
+
+    def stop(self) -> list[str]:
+        """Stop everything that runs for this home; answers the names of what it stopped."""
+        if not self._home.root.exists():
+            return []
+        with self._alone(wait_s=DOWN_WAIT_S):
+            present = [row.name for row in self.processes() if row.pid is not None]
+            self._stop([SERVER, SITE, POSTGRES])
+            return present
+
+    def processes(self) -> list[ProcessStatus]:
+        """What runs of this home; a database of your own (TESRA_DATABASE_URL) is not listed."""
+        running = self._table.running()
+        pids = {name: running[name].pid if name in running else None for name in (SERVER, SITE)}
+        if not self._settings.database_url:
+            pids[POSTGRES] = self._postgres.pid()
+        return [
+            ProcessStatus(name, pid, "stopped" if pid is None else "running")
+            for name, pid in pids.items()
+        ]
+
+    def ready(self) -> bool:
+        """Whether runs can start now."""
+        choices, token = self.choices(), self.operator_token()
+        if choices is None or token is None or any(row.pid is None for row in self.processes()):
+            return False
+        return is_ready(choices.url, token, choices.devices)
+
+    def log_of(self, name: str) -> Path:
+        """Where a process writes what it has to say."""
+        return self._home.logs / f"{name}.log"
+
+    @property
+    def _operator_file(self) -> Path:
+        return self._home.keys / "operator.json"
+
+    def _alone(self, wait_s: float = 0.0) -> AbstractContextManager[None]:
+        return exclusive(self._home.root / "up.lock", wait_s)
+
+    # -- starting ---------------------------------------------------------------------------
+
+    def _start_missing(self, choices: Choices, begun: list[str], progress: Progress) -> None:
+        """The site's Ray takes longest, so the site starts first and dials until it is answered."""
+        running = self._table.running()
+        settings = replace(self._settings, host=choices.host, port=choices.port)
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            progress.say("Starting the database")
+            url = thread.submit(self._start_database, begun)
+            if SITE not in running:
+                self._spawn(SITE, self._site_command(choices), begun)
+            settings = replace(settings, database_url=url.result())
+        progress.say("Preparing the database")
+        token = self._prepare(settings)
+        if SERVER not in running:
+            progress.say("Starting the server")
+            self._spawn(SERVER, self._server_command(choices), begun)
+        wait_ready(choices, token, self._table.read(), self.log_of, progress)
+
+    def _start_database(self, begun: list[str]) -> str:
+        if self._settings.database_url:
+            return self._settings.database_url
+        if self._postgres.pid() is None:
+            begun.append(POSTGRES)
+        return self._postgres.start()
+
+    def _prepare(self, settings: Settings) -> str:
+        """Tables, the first operator and its token, which is kept and used again."""
+        name, token = asyncio.run(prepare_operator(settings, self.operator_token()))
+        write_private(self._operator_file, json.dumps({"name": name, "token": token}) + "\n")
+        return token
+
+    def _spawn(self, name: str, command: Sequence[str], begun: list[str]) -> None:
+        environ = {key: value for key, value in os.environ.items() if key not in CALLERS_OWN}
+        environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        begun.append(name)
+        self._table.put(spawn(name, command, self.log_of(name), environ))
+
+    def _server_command(self, choices: Choices) -> list[str]:
+        address = ["--host", choices.host, "--port", str(choices.port)]
+        return [*_TESRA, "server", "--home", str(self._home.root), *address]
+
+    def _site_command(self, choices: Choices) -> list[str]:
+        token_file = self._home.keys / "site.token"
+        read_or_make_secret(token_file)
+        command = [*_TESRA, "node", "start", "--home", str(self._home.root)]
+        command += ["--server", choices.url, "--token-file", str(token_file)]
+        if choices.devices is not None:
+            command += ["--devices", str(choices.devices)]
+        return command if choices.sandbox else [*command, "--no-sandbox"]
+
+    # -- stopping ---------------------------------------------------------------------------
+
+    def _stop(self, names: Sequence[str]) -> None:
+        """In the order in which nobody misses what is gone: server, site, database."""
+        records = self._table.read()
+        if SERVER in names:
+            self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
+        if SITE in names:
+            self._stop_recorded(records.get(SITE), SITE_GRACE_S)
+        if POSTGRES in names:
+            self._postgres.stop()
+
+    def _stop_recorded(self, record: ProcessRecord | None, grace_s: float) -> None:
+        if record is not None:
+            stop(record, grace_s)
+            self._table.remove(record.name)
+
+
+_TESRA = (sys.executable, "-m", "tesra.app.main")

@@ -1,0 +1,77 @@
+"""When is a network ready: the server answers, and the site offers its devices there."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+
+from tesra.app.choices import Choices
+from tesra.app.progress import Progress
+from tesra.app.supervisor import ProcessRecord, alive
+from tesra.kit.errors import Unavailable
+
+READY_TIMEOUT_S = 120.0
+POLL_S = 0.1
+ANSWER_S = 5.0
+TAIL_LINES = 12
+HEALTH = "/api/v1/health"
+DEVICES = "/api/v1/devices"
+
+
+class NotStarted(Unavailable):
+    """A part of the network did not start."""
+
+
+def wait_ready(
+    choices: Choices,
+    token: str,
+    processes: Mapping[str, ProcessRecord],
+    log_of: Callable[[str], Path],
+    progress: Progress,
+) -> None:
+    """Return when runs can start; raises ``NotStarted`` with the log's last lines otherwise."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
+        while (waits_for := lacking(client, token, choices.devices)) is not None:
+            progress.say(f"Waiting for the {waits_for}")
+            for name, record in processes.items():
+                if not alive(record):
+                    raise NotStarted(f"The {name} ended while it started.{tail(log_of(name))}")
+            if time.monotonic() > deadline:
+                raise NotStarted(
+                    f"The {waits_for} is not ready after {READY_TIMEOUT_S:.0f} s."
+                    f"{tail(log_of(waits_for))}"
+                )
+            time.sleep(POLL_S)
+
+
+def lacking(client: httpx.Client, token: str, devices: int | None) -> str | None:
+    """The part that is not ready yet: ``server``, ``site``, or None when all is well."""
+    try:
+        if client.get(HEALTH).status_code != httpx.codes.OK:
+            return "server"
+        answer = client.get(DEVICES, headers={"Authorization": f"Bearer {token}"})
+    except httpx.TransportError:
+        return "server"
+    if answer.status_code != httpx.codes.OK:
+        return "server"
+    body = answer.json()
+    classes = body["items"] if isinstance(body, dict) else body
+    return None if sum(row["total"] for row in classes) >= (devices or 1) else "site"
+
+
+def is_ready(url: str, token: str, devices: int | None) -> bool:
+    """One look, for ``tesra status``."""
+    with httpx.Client(base_url=url, timeout=ANSWER_S, trust_env=False) as client:
+        return lacking(client, token, devices) is None
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, to be shown below an error."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    except FileNotFoundError:
+        lines = []
+    shown = "".join(f"\n  {line}" for line in lines if line.strip())
+    return f" The end of '{log}':{shown}" if shown else f" Its log, '{log}', is empty."

@@ -1,0 +1,158 @@
+"""From usage to a bill's lines, purely.
+
+A line is the sum over consecutive usage records of one attempt that have the same devices and
+the same price, for one device class and rating. Sums are exact; each line is rounded down to the
+micro-yuan once, the bill's total is rounded up to the fen once.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from tesra.billing.model import BillLine, Price, RatedDevice, UsageInvalid, UsageRecord
+from tesra.kit.ids import AttemptId
+from tesra.kit.money import MICROS, MS_PER_HOUR, ceil_to_fen, format_micros
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive usage records of an attempt with the same devices (sorted) and the same price."""
+
+    attempt_id: AttemptId
+    devices: tuple[RatedDevice, ...]
+    first_seq: int
+    last_seq: int
+    started_at: datetime
+    ended_at: datetime
+    duration_ms: int
+
+
+def stretch_of(record: UsageRecord) -> Stretch:
+    """One record as a stretch; :class:`UsageInvalid` if it could never be billed."""
+    if record.seq < 0 or record.duration_ms < 0 or not record.devices:
+        raise UsageInvalid
+    if any(device[1] < 0 for device in record.devices):
+        raise UsageInvalid("A device's rating is at or above zero.")
+    if record.started_at.tzinfo is None or record.started_at < EPOCH:
+        raise UsageInvalid
+    return Stretch(
+        attempt_id=record.attempt_id,
+        devices=tuple(sorted(RatedDevice(*device) for device in record.devices)),
+        first_seq=record.seq,
+        last_seq=record.seq,
+        started_at=record.started_at,
+        ended_at=record.started_at + timedelta(milliseconds=record.duration_ms),
+        duration_ms=record.duration_ms,
+    )
+
+
+def price_at(book: Sequence[Price], at: datetime) -> Price:
+    """The price in force at a time: the latest that took effect at or before it.
+
+    The book starts at the epoch, so there is always one.
+    """
+    return max(
+        (price for price in book if price.effective_from <= at),
+        key=lambda price: (price.effective_from, price.id),
+    )
+
+
+def bill_lines(
+    stretches: Iterable[Stretch], book: Sequence[Price], attempts: Sequence[AttemptId]
+) -> tuple[BillLine, ...]:
+    """The lines of a bill, in the order of ``attempts``, then of usage; other attempts are left out.
+
+    Grouping is associative: stretches of one record each, or already merged ones, give the
+    same lines.
+    """
+    number = {attempt: index for index, attempt in enumerate(attempts, start=1)}
+    counted = [stretch for stretch in stretches if stretch.attempt_id in number]
+    counted.sort(key=lambda stretch: (number[stretch.attempt_id], stretch.first_seq))
+    return tuple(
+        _line(stretch, price, device, count, number[stretch.attempt_id])
+        for stretch, price in _merge(counted, book)
+        for device, count in sorted(Counter(stretch.devices).items())
+    )
+
+
+def bill_amount(lines: Iterable[BillLine]) -> int:
+    """The total in micro-yuan, rounded up to the fen."""
+    return ceil_to_fen(sum(line.amount_micros for line in lines))
+
+
+def total_micro_th(lines: Iterable[BillLine]) -> int:
+    return sum(line.micro_th for line in lines)
+
+
+def line_amount(device_ms: int, rating_micro_t: int, price_micros: int) -> int:
+    """Micro-yuan, rounded down, of device-milliseconds at a rating and a price per T·H."""
+    return device_ms * rating_micro_t * price_micros // (MS_PER_HOUR * MICROS)
+
+
+def explain(line: BillLine) -> str:
+    """One line in words: interval, devices, rating, T·H, price."""
+    plural = "s" if line.devices != 1 else ""
+    return (
+        f"attempt {line.attempt}: {_clock(line.started_at)} to {_clock(line.ended_at)}, "
+        f"{line.duration_ms / 1000:.3f} s on {line.devices} device{plural} {line.device_class} "
+        f"of {format_micros(line.rating_micro_t)} T: {format_micros(line.micro_th)} T·H "
+        f"at CNY {format_micros(line.price_micros)} a T·H = CNY {format_micros(line.amount_micros)}"
+    )
+
+
+def _merge(ordered: Iterable[Stretch], book: Sequence[Price]) -> list[tuple[Stretch, Price]]:
+    merged: list[tuple[Stretch, Price]] = []
+    for stretch in ordered:
+        price = price_at(book, stretch.started_at)
+        if merged and _continues(merged[-1], stretch, price):
+            last = merged[-1][0]
+            merged[-1] = (_join(last, stretch), price)
+        else:
+            merged.append((stretch, price))
+    return merged
+
+
+def _continues(last: tuple[Stretch, Price], stretch: Stretch, price: Price) -> bool:
+    before, before_price = last
+    return (
+        before.attempt_id == stretch.attempt_id
+        and before.devices == stretch.devices
+        and before_price.id == price.id
+    )
+
+
+def _join(last: Stretch, stretch: Stretch) -> Stretch:
+    return replace(
+        last,
+        last_seq=stretch.last_seq,
+        started_at=min(last.started_at, stretch.started_at),
+        ended_at=max(last.ended_at, stretch.ended_at),
+        duration_ms=last.duration_ms + stretch.duration_ms,
+    )
+
+
+def _line(stretch: Stretch, price: Price, device: RatedDevice, count: int, attempt: int) -> BillLine:
+    device_ms = stretch.duration_ms * count
+    return BillLine(
+        attempt_id=stretch.attempt_id,
+        attempt=attempt,
+        first_seq=stretch.first_seq,
+        last_seq=stretch.last_seq,
+        started_at=stretch.started_at,
+        ended_at=stretch.ended_at,
+        duration_ms=stretch.duration_ms,
+        devices=count,
+        device_class=device.device_class,
+        rating_micro_t=device.rating_micro_t,
+        price_id=price.id,
+        price_micros=price.micros_per_th,
+        micro_th=device_ms * device.rating_micro_t // MS_PER_HOUR,
+        amount_micros=line_amount(device_ms, device.rating_micro_t, price.micros_per_th),
+    )
+
+
+def _clock(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,328 @@
+"""Loads and saves what billing decides; used by billing's services alone.
+
+Every function runs in the caller's transaction. Money moves only through ``save_postings``.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, cast, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from tesra.billing import tables as t
+from tesra.billing.ledger import Posting
+from tesra.billing.model import (
+    Account,
+    Bill,
+    BillLine,
+    BillSummary,
+    Payment,
+    Price,
+    RatedDevice,
+    WalletEntry,
+)
+from tesra.billing.pricing import Stretch
+from tesra.db.engine import Tx
+from tesra.kit.ids import AttemptId, BillId, RunId, UserId
+
+_MILLISECOND = cast(literal("1 millisecond"), INTERVAL)
+_LINE_COLUMNS = [c for c in t.bill_lines.c if c.name not in {"bill_id", "number"}]
+
+
+# accounts
+
+
+async def open_account(tx: Tx, user_id: UserId) -> None:
+    await tx.execute(upsert(t.accounts).values(user_id=user_id).on_conflict_do_nothing())
+
+
+async def load_account(tx: Tx, user_id: UserId, *, lock: bool = False) -> Account | None:
+    """The account row; ``lock`` holds it against every other movement of this user's money."""
+    query = select(t.accounts).where(t.accounts.c.user_id == user_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    return None if row is None else Account(row.user_id, row.wallet_micros, row.autopay)
+
+
+async def set_autopay(tx: Tx, user_id: UserId, on: bool) -> bool:
+    query = update(t.accounts).where(t.accounts.c.user_id == user_id).values(autopay=on)
+    return bool((await tx.execute(query)).rowcount)
+
+
+# prices
+
+
+async def load_prices(tx: Tx) -> list[Price]:
+    rows = await tx.execute(select(t.prices).order_by(t.prices.c.effective_from))
+    return [Price(row.id, row.price_micros_per_th, row.effective_from) for row in rows]
+
+
+async def add_price(
+    tx: Tx, operator_id: UserId, micros_per_th: int, *, effective_from: datetime
+) -> Price | None:
+    """The new price, or None when another one takes effect at the same time."""
+    query = (
+        upsert(t.prices)
+        .values(
+            price_micros_per_th=micros_per_th,
+            effective_from=effective_from,
+            created_by=operator_id,
+        )
+        .on_conflict_do_nothing(index_elements=["effective_from"])
+        .returning(t.prices.c.id)
+    )
+    price_id = (await tx.execute(query)).scalar_one_or_none()
+    return None if price_id is None else Price(price_id, micros_per_th, effective_from)
+
+
+# usage
+
+
+async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> bool:
+    """True when stored now or before with the same content, False when it contradicts."""
+    row = {
+        "attempt_id": stretch.attempt_id,
+        "seq": stretch.first_seq,
+        "run_id": run_id,
+        "started_at": stretch.started_at,
+        "duration_ms": stretch.duration_ms,
+        "devices": [list(device) for device in stretch.devices],
+    }
+    query = upsert(t.usage_records).values(row).on_conflict_do_nothing()
+    if (await tx.execute(query.returning(t.usage_records.c.seq))).one_or_none() is not None:
+        return True
+    stored = await tx.execute(
+        select(*(t.usage_records.c[name] for name in row)).where(
+            t.usage_records.c.attempt_id == stretch.attempt_id,
+            t.usage_records.c.seq == stretch.first_seq,
+        )
+    )
+    return dict(stored.one()._mapping) == row
+
+
+async def usage_of_attempts(tx: Tx, attempts: Sequence[AttemptId]) -> list[Stretch]:
+    query = select(t.usage_records).where(t.usage_records.c.attempt_id.in_(attempts))
+    return await _stretches(tx, query)
+
+
+async def usage_of_run(tx: Tx, run_id: RunId) -> list[Stretch]:
+    return await _stretches(tx, select(t.usage_records).where(t.usage_records.c.run_id == run_id))
+
+
+async def _stretches(tx: Tx, records: Select[Any]) -> list[Stretch]:
+    """Usage merged in the database, so that a run of a month is a few rows; see ``pricing``."""
+    u = records.subquery("u")
+    price_id = (
+        select(t.prices.c.id)
+        .where(t.prices.c.effective_from <= u.c.started_at)
+        .order_by(t.prices.c.effective_from.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    p = select(u, price_id.label("price_id")).subquery("p")
+    same = (p.c.attempt_id, p.c.devices, p.c.price_id)
+    island = (
+        func.row_number().over(partition_by=p.c.attempt_id, order_by=p.c.seq)
+        - func.row_number().over(partition_by=same, order_by=p.c.seq)
+    ).label("island")
+    i = select(p, island).subquery("i")
+    end = i.c.started_at + i.c.duration_ms * _MILLISECOND
+    rows = await tx.execute(
+        select(
+            i.c.attempt_id,
+            i.c.devices,
+            func.min(i.c.seq).label("first_seq"),
+            func.max(i.c.seq).label("last_seq"),
+            func.min(i.c.started_at).label("started_at"),
+            func.max(end).label("ended_at"),
+            cast(func.sum(i.c.duration_ms), t.usage_records.c.duration_ms.type).label("ms"),
+        ).group_by(i.c.attempt_id, i.c.devices, i.c.price_id, i.c.island)
+    )
+    return [
+        Stretch(
+            row.attempt_id,
+            tuple(RatedDevice(*device) for device in row.devices),
+            row.first_seq,
+            row.last_seq,
+            row.started_at,
+            row.ended_at,
+            row.ms,
+        )
+        for row in rows
+    ]
+
+
+# bills
+
+
+async def add_bill(tx: Tx, bill: BillSummary, *, paid: bool) -> datetime | None:
+    """When the bill was made, or None when its run has one already."""
+    query = (
+        upsert(t.bills)
+        .values(
+            id=bill.id,
+            run_id=bill.run_id,
+            user_id=bill.user_id,
+            amount_micros=bill.amount_micros,
+            micro_th=bill.micro_th,
+            note=bill.note,
+            paid_at=func.now() if paid else None,
+        )
+        .on_conflict_do_nothing(index_elements=["run_id"])
+        .returning(t.bills.c.created_at)
+    )
+    return (await tx.execute(query)).scalar_one_or_none()
+
+
+async def add_lines(tx: Tx, bill_id: BillId, lines: Sequence[BillLine]) -> None:
+    rows = [
+        {"bill_id": bill_id, "number": number, **asdict(line)}
+        for number, line in enumerate(lines, start=1)
+    ]
+    if rows:
+        await tx.execute(insert(t.bill_lines), rows)
+
+
+async def mark_paid(tx: Tx, bill_id: BillId) -> None:
+    await tx.execute(update(t.bills).where(t.bills.c.id == bill_id).values(paid_at=func.now()))
+
+
+async def load_bill(tx: Tx, user_id: UserId, bill_id: BillId) -> Bill | None:
+    query = select(t.bills).where(t.bills.c.id == bill_id, t.bills.c.user_id == user_id)
+    return await _whole(tx, (await tx.execute(query)).one_or_none())
+
+
+async def load_bill_of_run(tx: Tx, run_id: RunId) -> Bill | None:
+    query = select(t.bills).where(t.bills.c.run_id == run_id)
+    return await _whole(tx, (await tx.execute(query)).one_or_none())
+
+
+async def list_bills(
+    tx: Tx, user_id: UserId, *, before: str | None, limit: int
+) -> list[BillSummary]:
+    """Newest first; ``before`` is the id that the last page ended with."""
+    query = select(t.bills).where(t.bills.c.user_id == user_id)
+    if before is not None:
+        query = query.where(t.bills.c.id < before)
+    rows = await tx.execute(query.order_by(t.bills.c.id.desc()).limit(limit))
+    return [BillSummary(**_summary(row)) for row in rows]
+
+
+async def bills_of_runs(tx: Tx, run_ids: Collection[RunId]) -> list[BillSummary]:
+    rows = await tx.execute(select(t.bills).where(t.bills.c.run_id.in_(run_ids)))
+    return [BillSummary(**_summary(row)) for row in rows]
+
+
+async def oldest_unpaid(tx: Tx, user_id: UserId) -> BillSummary | None:
+    query = select(t.bills).where(t.bills.c.user_id == user_id, t.bills.c.paid_at.is_(None))
+    row = (await tx.execute(query.order_by(t.bills.c.id).limit(1))).one_or_none()
+    return None if row is None else BillSummary(**_summary(row))
+
+
+async def unpaid_users(tx: Tx, user_ids: Collection[UserId]) -> set[UserId]:
+    query = select(t.bills.c.user_id).where(
+        t.bills.c.user_id.in_(user_ids), t.bills.c.paid_at.is_(None)
+    )
+    return set((await tx.execute(query.distinct())).scalars())
+
+
+async def unpaid_micros(tx: Tx, user_id: UserId) -> int:
+    query = select(func.coalesce(func.sum(t.bills.c.amount_micros), 0)).where(
+        t.bills.c.user_id == user_id, t.bills.c.paid_at.is_(None)
+    )
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def _whole(tx: Tx, row: Row[Any] | None) -> Bill | None:
+    if row is None:
+        return None
+    lines = await tx.execute(
+        select(*_LINE_COLUMNS)
+        .where(t.bill_lines.c.bill_id == row.id)
+        .order_by(t.bill_lines.c.number)
+    )
+    payments = await tx.execute(
+        select(t.postings.c.kind, t.postings.c.at, t.entries.c.amount_micros)
+        .join(t.entries, t.entries.c.posting_key == t.postings.c.key)
+        .where(
+            t.postings.c.bill_id == row.id,
+            t.postings.c.kind.in_(["voucher", "payment"]),
+            t.entries.c.account.startswith("owed:"),
+        )
+        .order_by(t.entries.c.id)
+    )
+    return Bill(
+        **_summary(row),
+        lines=tuple(BillLine(**line._mapping) for line in lines),
+        payments=tuple(
+            Payment("voucher" if p.kind == "voucher" else "wallet", p.amount_micros, p.at)
+            for p in payments
+        ),
+    )
+
+
+def _summary(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "run_id": row.run_id,
+        "user_id": row.user_id,
+        "amount_micros": row.amount_micros,
+        "micro_th": row.micro_th,
+        "note": row.note,
+        "created_at": row.created_at,
+        "paid_at": row.paid_at,
+    }
+
+
+# ledger
+
+
+async def save_postings(tx: Tx, postings: Sequence[Posting]) -> None:
+    """Append; a key that exists already is an error of the caller's and fails the transaction."""
+    if not postings:
+        return
+    await tx.execute(insert(t.postings), [_posting_row(posting) for posting in postings])
+    await tx.execute(insert(t.entries), [row for p in postings for row in _entry_rows(p)])
+
+
+async def save_posting_once(tx: Tx, posting: Posting) -> bool:
+    """Append unless the key exists; True when appended."""
+    query = upsert(t.postings).values(_posting_row(posting)).on_conflict_do_nothing()
+    if (await tx.execute(query.returning(t.postings.c.key))).one_or_none() is None:
+        return False
+    await tx.execute(insert(t.entries), _entry_rows(posting))
+    return True
+
+
+async def wallet_entries(tx: Tx, user_id: UserId, *, limit: int) -> list[WalletEntry]:
+    """The latest movements of the user's wallet and vouchers, newest first."""
+    query = (
+        select(t.postings.c.at, t.postings.c.kind, t.entries.c.amount_micros, t.postings.c.memo)
+        .join(t.entries, t.entries.c.posting_key == t.postings.c.key)
+        .where(
+            t.postings.c.user_id == user_id,
+            t.entries.c.account.startswith("wallet:") | t.entries.c.account.startswith("voucher:"),
+        )
+        .order_by(t.postings.c.at.desc(), t.entries.c.id.desc())
+        .limit(limit)
+    )
+    return [WalletEntry(**row._mapping) for row in await tx.execute(query)]
+
+
+def _posting_row(posting: Posting) -> dict[str, Any]:
+    return {
+        "key": posting.key,
+        "kind": posting.kind.value,
+        "user_id": posting.user_id,
+        "bill_id": posting.bill_id,
+        "memo": posting.memo,
+    }
+
+
+def _entry_rows(posting: Posting) -> list[dict[str, Any]]:
+    return [
+        {"posting_key": posting.key, "account": e.account, "amount_micros": e.amount_micros}
+        for e in posting.entries
+    ]

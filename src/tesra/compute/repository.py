@@ -1,0 +1,166 @@
+"""Tables of sites, their boots, nodes and devices."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from tesra.compute.model import Device
+from tesra.db.engine import Tx, metadata
+from tesra.kit.ids import AttemptId, DeviceId, NodeId, SiteId
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("assignments_version", BigInteger, nullable=False, server_default="1"),
+    Column("last_seen", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+site_boots = Table(
+    "site_boots",
+    metadata,
+    Column("site_id", Text, ForeignKey("sites.id"), primary_key=True),
+    Column("boot_id", Text, primary_key=True),
+    Column("high_water", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("site_id", Text, ForeignKey("sites.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("cores", Integer, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("online", Boolean, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("site_id", Text, ForeignKey("sites.id"), nullable=False),
+    Column("node_id", Text, ForeignKey("nodes.id"), nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("device_class", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("measured_micro_t", BigInteger, nullable=False),
+    Column("rating_micro_t", BigInteger, nullable=False),
+    Column("online", Boolean, nullable=False),
+    Column("attempt_id", Text),
+    Index("ix_devices_attempt_id", "attempt_id"),
+)
+
+
+class ComputeRepository:
+    """Rows of the compute domain; used by its own service alone."""
+
+    async def upsert_site(self, tx: Tx, site: SiteId) -> None:
+        statement = upsert(sites).values(id=site, name=site)
+        await tx.execute(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_={"last_seen": func.clock_timestamp()}
+            )
+        )
+
+    async def upsert_boot(self, tx: Tx, site: SiteId, boot: str) -> int:
+        """The boot's high-water mark; 0 for a new boot."""
+        await tx.execute(
+            upsert(site_boots).values(site_id=site, boot_id=boot).on_conflict_do_nothing()
+        )
+        return await self.high_water(tx, site, boot) or 0
+
+    async def high_water(self, tx: Tx, site: SiteId, boot: str) -> int | None:
+        """Locks the boot's row: messages of one boot are applied one after the other."""
+        statement = select(site_boots.c.high_water).where(
+            site_boots.c.site_id == site, site_boots.c.boot_id == boot
+        )
+        return (await tx.execute(statement.with_for_update())).scalar_one_or_none()
+
+    async def set_high_water(self, tx: Tx, site: SiteId, boot: str, seq: int) -> None:
+        await tx.execute(
+            update(site_boots)
+            .where(site_boots.c.site_id == site, site_boots.c.boot_id == boot)
+            .values(high_water=seq)
+        )
+
+    async def replace_machines(
+        self,
+        tx: Tx,
+        site: SiteId,
+        machines: Sequence[dict[str, object]],
+        cards: Sequence[dict[str, object]],
+    ) -> None:
+        """The site's nodes and devices as enrolled now; those not named go offline, with their history."""
+        await tx.execute(update(nodes).where(nodes.c.site_id == site).values(online=False))
+        await tx.execute(update(devices).where(devices.c.site_id == site).values(online=False))
+        for table, rows in ((nodes, machines), (devices, cards)):
+            for row in rows:
+                statement = upsert(table).values(**row)
+                changes = {key: statement.excluded[key] for key in row if key != "id"}
+                await tx.execute(
+                    statement.on_conflict_do_update(index_elements=["id"], set_=changes)
+                )
+
+    async def devices(self, tx: Tx, *, free_only: bool = False, lock: bool = False) -> list[Device]:
+        """Online devices; ``lock`` keeps other placers out until the transaction ends."""
+        statement = select(devices).where(devices.c.online).order_by(devices.c.id)
+        if free_only:
+            statement = statement.where(devices.c.attempt_id.is_(None))
+        if lock:
+            statement = statement.with_for_update()
+        return [
+            Device(
+                id=DeviceId(row.id),
+                node=NodeId(row.node_id),
+                site=SiteId(row.site_id),
+                index=row.index,
+                device_class=row.device_class,
+                rating_micro_t=row.rating_micro_t,
+                attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
+            )
+            for row in await tx.execute(statement)
+        ]
+
+    async def reserve(self, tx: Tx, attempt: AttemptId, ids: Sequence[DeviceId]) -> None:
+        await tx.execute(update(devices).where(devices.c.id.in_(ids)).values(attempt_id=attempt))
+
+    async def release(self, tx: Tx, attempt: AttemptId) -> None:
+        await tx.execute(
+            update(devices).where(devices.c.attempt_id == attempt).values(attempt_id=None)
+        )
+
+    async def bump_assignments(self, tx: Tx, site: SiteId) -> int:
+        statement = (
+            update(sites)
+            .where(sites.c.id == site)
+            .values(assignments_version=sites.c.assignments_version + 1)
+            .returning(sites.c.assignments_version)
+        )
+        return (await tx.execute(statement)).scalar_one()
+
+    async def assignments_version(self, tx: Tx, site: SiteId) -> int | None:
+        statement = select(sites.c.assignments_version).where(sites.c.id == site)
+        return (await tx.execute(statement)).scalar_one_or_none()
+
+    async def touch_site(self, tx: Tx, site: SiteId) -> None:
+        await tx.execute(
+            update(sites).where(sites.c.id == site).values(last_seen=func.clock_timestamp())
+        )

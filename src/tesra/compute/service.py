@@ -1,0 +1,48 @@
+"""What can be rented now, and who holds it."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+
+from tesra.compute.model import ClassOnOffer, ClassTable, Device
+from tesra.compute.repository import ComputeRepository
+from tesra.compute.scheduling import classes_on_offer
+from tesra.compute.sites import SiteRegister
+from tesra.db.engine import Tx
+from tesra.kit.ids import AttemptId
+from tesra.kit.money import MICROS
+
+
+def read_class_table() -> ClassTable:
+    """The class table that ships with Tesra."""
+    data = tomllib.loads(files("tesra.compute").joinpath("classes.toml").read_text("utf-8"))
+    caps = {name: round(cap * MICROS) for name, cap in data["classes"].items()}
+    return ClassTable(caps=caps, default=round(data["default"] * MICROS))
+
+
+class ComputeService:
+    """Devices on offer and their reservation; ``sites`` is the register of who contributes them."""
+
+    def __init__(self, classes: ClassTable) -> None:
+        self._repository = ComputeRepository()
+        self.sites = SiteRegister(classes, self._repository)
+
+    async def offers(self, tx: Tx) -> list[ClassOnOffer]:
+        """Device classes, the strongest first."""
+        return classes_on_offer(await self._repository.devices(tx))
+
+    async def online_devices(self, tx: Tx) -> list[Device]:
+        """All devices of the network that are online, busy ones included."""
+        return await self._repository.devices(tx)
+
+    async def lock_free_devices(self, tx: Tx) -> list[Device]:
+        """Free devices, locked until the transaction ends, so that no other placer takes them."""
+        return await self._repository.devices(tx, free_only=True, lock=True)
+
+    async def reserve(self, tx: Tx, attempt: AttemptId, devices: Sequence[Device]) -> None:
+        """The attempt holds these devices until ``release``."""
+        await self._repository.reserve(tx, attempt, [device.id for device in devices])
+
+    async def release(self, tx: Tx, attempt: AttemptId) -> None:
+        """The attempt's devices are free again; harmless when it holds none."""
+        await self._repository.release(tx, attempt)

@@ -1,0 +1,270 @@
+"""Users, tokens and login attempts in the database; used by ``identity.service`` alone."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from tesra.db.engine import Tx, metadata
+from tesra.identity.model import Role, Token, User
+from tesra.identity.tokens import TokenKey
+from tesra.kit.ids import TokenId, UserId
+
+_time = DateTime(timezone=True)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("password_hash", Text),
+    Column("role", Text, nullable=False),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("expires_at", _time),
+    Column("revoked_at", _time),
+    Column("last_used_at", _time),
+)
+
+login_attempts = Table(
+    "login_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name_key", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("at", _time, nullable=False, server_default=func.now()),
+    Index("ix_login_attempts_name_key_at", "name_key", "at"),
+    Index("ix_login_attempts_address_at", "address", "at"),
+)
+
+_token_columns = (
+    tokens.c.id,
+    tokens.c.name,
+    tokens.c.scopes,
+    tokens.c.created_at,
+    tokens.c.expires_at,
+    tokens.c.last_used_at,
+)
+_user_columns = (users.c.id, users.c.name, users.c.role, users.c.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A stored token with its owner, as the database's clock sees it."""
+
+    owner: User
+    secret_hash: bytes
+    scopes: frozenset[str]
+    revoked: bool
+    expired: bool
+    use_is_stale: bool
+
+
+async def add_user(
+    tx: Tx, user_id: UserId, *, name: str, name_key: str, role: Role, password_hash: str | None
+) -> User | None:
+    """The new user, None when the name is taken (also by a registration that runs right now)."""
+    statement = (
+        upsert(users)
+        .values(
+            id=user_id, name=name, name_key=name_key, role=role.value, password_hash=password_hash
+        )
+        .on_conflict_do_nothing(index_elements=[users.c.name_key])
+        .returning(*_user_columns)
+    )
+    row = (await tx.execute(statement)).one_or_none()
+    return _user(row) if row else None
+
+
+async def user(tx: Tx, user_id: UserId) -> User | None:
+    row = (await tx.execute(select(*_user_columns).where(users.c.id == user_id))).one_or_none()
+    return _user(row) if row else None
+
+
+async def user_with_password(tx: Tx, name_key: str) -> tuple[User, str | None] | None:
+    statement = select(*_user_columns, users.c.password_hash).where(users.c.name_key == name_key)
+    row = (await tx.execute(statement)).one_or_none()
+    return (_user(row), row.password_hash) if row else None
+
+
+async def list_users(tx: Tx, *, after: str | None, limit: int) -> list[User]:
+    """In order of registration."""
+    statement = select(*_user_columns).order_by(users.c.id).limit(limit)
+    if after is not None:
+        statement = statement.where(users.c.id > after)
+    return [_user(row) for row in await tx.execute(statement)]
+
+
+async def set_password_hash(tx: Tx, user_id: UserId, password_hash: str) -> None:
+    await tx.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
+
+
+async def add_token(
+    tx: Tx,
+    user_id: UserId,
+    *,
+    key: TokenKey,
+    name: str,
+    scopes: frozenset[str],
+    lifetime: timedelta | None,
+) -> Token:
+    statement = (
+        insert(tokens)
+        .values(
+            id=key.id,
+            user_id=user_id,
+            name=name,
+            secret_hash=key.secret_hash,
+            scopes=sorted(scopes),
+            expires_at=None if lifetime is None else func.now() + literal(lifetime),
+        )
+        .returning(*_token_columns)
+    )
+    return _token((await tx.execute(statement)).one())
+
+
+async def token_state(
+    tx: Tx, token_id: TokenId, *, use_is_stale_after: timedelta
+) -> TokenState | None:
+    statement = (
+        select(
+            *_user_columns,
+            tokens.c.secret_hash,
+            tokens.c.scopes,
+            tokens.c.revoked_at.is_not(None).label("revoked"),
+            func.coalesce(tokens.c.expires_at <= func.now(), False).label("expired"),
+            func.coalesce(
+                tokens.c.last_used_at < func.now() - literal(use_is_stale_after), True
+            ).label("use_is_stale"),
+        )
+        .join(users, users.c.id == tokens.c.user_id)
+        .where(tokens.c.id == token_id)
+    )
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    return TokenState(
+        owner=_user(row),
+        secret_hash=bytes(row.secret_hash),
+        scopes=frozenset(row.scopes),
+        revoked=row.revoked,
+        expired=row.expired,
+        use_is_stale=row.use_is_stale,
+    )
+
+
+async def touch_token(tx: Tx, token_id: TokenId) -> None:
+    await tx.execute(update(tokens).where(tokens.c.id == token_id).values(last_used_at=func.now()))
+
+
+async def list_tokens(tx: Tx, user_id: UserId, *, after: str | None, limit: int) -> list[Token]:
+    """Those that still work, newest first."""
+    statement = (
+        select(*_token_columns)
+        .where(tokens.c.user_id == user_id, tokens.c.revoked_at.is_(None), _alive())
+        .order_by(tokens.c.id.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(tokens.c.id < after)
+    return [_token(row) for row in await tx.execute(statement)]
+
+
+async def revoke_token(tx: Tx, user_id: UserId, token_id: str) -> bool:
+    """Whether there was such a token of this user, revoked before or now."""
+    statement = (
+        update(tokens)
+        .where(tokens.c.id == token_id, tokens.c.user_id == user_id)
+        .values(revoked_at=func.coalesce(tokens.c.revoked_at, func.now()))
+    )
+    return bool((await tx.execute(statement)).rowcount)
+
+
+async def lock_logins(tx: Tx, name_key: str, address: str) -> None:
+    """Attempts at one name, and from one address, are counted one after the other."""
+    for text in sorted((f"login name {name_key}", f"login address {address}")):
+        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(text, 0))))
+
+
+async def seconds_until_admitted(
+    tx: Tx, column: str, *, value: str, limit: int, window: timedelta
+) -> float | None:
+    """None when fewer than ``limit`` attempts lie in the window, else how long that takes."""
+    attempts = login_attempts.c
+    statement = (
+        select(func.extract("epoch", attempts.at + literal(window) - func.now()))
+        .where(attempts[column] == value, attempts.at > func.now() - literal(window))
+        .order_by(attempts.at.desc())
+        .offset(limit - 1)
+        .limit(1)
+    )
+    seconds = await tx.scalar(statement)
+    return None if seconds is None else float(seconds)
+
+
+async def add_attempt(tx: Tx, name_key: str, address: str) -> None:
+    await tx.execute(insert(login_attempts).values(name_key=name_key, address=address))
+
+
+async def clear_attempts(tx: Tx, name_key: str) -> None:
+    await tx.execute(delete(login_attempts).where(login_attempts.c.name_key == name_key))
+
+
+async def purge(tx: Tx, *, dead_tokens: timedelta, attempts: timedelta) -> int:
+    """Deletes tokens that died so long ago, and old attempts; returns how many rows."""
+    horizon = func.now() - literal(dead_tokens)
+    dead = or_(tokens.c.expires_at < horizon, tokens.c.revoked_at < horizon)
+    old = login_attempts.c.at < func.now() - literal(attempts)
+    gone = await tx.execute(delete(tokens).where(dead))
+    forgotten = await tx.execute(delete(login_attempts).where(old))
+    return gone.rowcount + forgotten.rowcount
+
+
+def _alive() -> Any:
+    return or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > func.now())
+
+
+def _user(row: Any) -> User:
+    return User(UserId(row.id), row.name, Role(row.role), cast(datetime, row.created_at))
+
+
+def _token(row: Any) -> Token:
+    return Token(
+        id=TokenId(row.id),
+        name=row.name,
+        scopes=frozenset(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+    )

@@ -1,0 +1,100 @@
+"""Settings: frozen, read once at start-up from the environment; flags override them.
+
+Paths below a home are methods of ``Home``, so that no other module invents a file name.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that one network on one machine lives in; everything in it is private (0700)."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """What ``tesra up`` chose: port and devices (JSON)."""
+        return self.root / "config.json"
+
+    @property
+    def processes(self) -> Path:
+        """The processes that ``tesra up`` started: name, pid, start time (JSON)."""
+        return self.root / "processes.json"
+
+    @property
+    def keys(self) -> Path:
+        """Master key, database passwords, operator and site credentials; files are 0600."""
+        return self.root / "keys"
+
+    @property
+    def database(self) -> Path:
+        """The embedded PostgreSQL's own tree: ``data`` and nothing secret of ours."""
+        return self.root / "postgres"
+
+    @property
+    def packs(self) -> Path:
+        return self.root / "packs"
+
+    @property
+    def site(self) -> Path:
+        """The site controller's state: spool, workspaces, outputs."""
+        return self.root / "site"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def create(self) -> None:
+        """Make the folders, private to their owner."""
+        for folder in (self.root, self.keys, self.packs, self.site, self.logs):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a server process needs to know about where it runs."""
+
+    home: Home
+    cache: Path
+    database_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8420
+    welcome_voucher_micros: int = 5_000_000
+    welcome_voucher_days: int = 365
+    quota_bytes: int = 10 * 2**30
+
+
+DEFAULT_PORT = 8420
+
+
+def default_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """``TESRA_HOME``, else the user's data folder."""
+    value = environ.get("TESRA_HOME")
+    return Path(value).expanduser().absolute() if value else Path(platformdirs.user_data_dir("tesra"))
+
+
+def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """``TESRA_CACHE``, else the user's cache folder; shared by all homes."""
+    value = environ.get("TESRA_CACHE")
+    return Path(value).expanduser().absolute() if value else Path(platformdirs.user_cache_dir("tesra"))
+
+
+def read_settings(
+    *, home: Path | None = None, port: int | None = None, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Settings of this process: arguments before the environment before the defaults."""
+    return Settings(
+        home=Home((home or default_home(environ)).absolute()),
+        cache=default_cache(environ),
+        database_url=environ.get("TESRA_DATABASE_URL") or None,
+        host=environ.get("TESRA_HOST", "127.0.0.1"),
+        port=port if port is not None else int(environ.get("TESRA_PORT", DEFAULT_PORT)),
+        welcome_voucher_micros=int(environ.get("TESRA_WELCOME_VOUCHER_MICROS", 5_000_000)),
+        quota_bytes=int(environ.get("TESRA_QUOTA_BYTES", 10 * 2**30)),
+    )

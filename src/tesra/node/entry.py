@@ -1,0 +1,97 @@
+"""From what the user called the entry to the command of one rank; looks at the workspace, changes nothing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from tesra.kit.errors import Invalid
+
+Parameter = str | int | float | bool
+
+CALL_ENTRY = Path(__file__).with_name("call_entry.py")
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_FOUND_LIMIT = 12
+
+
+class EntryMissing(Invalid):
+    """The project has no such entry."""
+
+
+def command_of(
+    entry: str | Sequence[str],
+    args: Sequence[str],
+    params: Mapping[str, Parameter],
+    *,
+    python: Path,
+    workspace: Path,
+) -> list[str]:
+    """The argv of a rank, to be run in ``workspace``: parameters first, then the user's own ARGS.
+
+    A list is a program with its arguments and stays as it is, followed by the same; ``python``
+    in it is found through PATH, where the environment's comes first.
+    """
+    tail = [*parameter_arguments(params), *args]
+    if not isinstance(entry, str):
+        if not entry or not entry[0]:
+            raise EntryMissing("The entry is an empty list.", way_out="Give a program and its arguments.")
+        return [*entry, *tail]
+    return [str(python), *_python_arguments(entry.strip(), workspace), *tail]
+
+
+def parameter_arguments(params: Mapping[str, Parameter]) -> list[str]:
+    """``--name value`` for each, in the order given."""
+    return [part for name, value in params.items() for part in (f"--{name}", parameter_text(value))]
+
+
+def parameter_text(value: Parameter) -> str:
+    """As a person would type it: ``true``, ``0.1``, ``adam``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _python_arguments(entry: str, workspace: Path) -> list[str]:
+    module, colon, target = entry.partition(":")
+    if colon:
+        if not (_DOTTED.fullmatch(module) and _DOTTED.fullmatch(target)):
+            raise _missing(entry, workspace, "'module:function' needs a module and a function")
+        _find_module(module, entry, workspace)
+        return [str(CALL_ENTRY), entry]
+    if _is_file(entry, workspace):
+        return [str(PurePosixPath(entry))]
+    if not entry.endswith(".py") and _DOTTED.fullmatch(entry):
+        found = _find_module(entry, entry, workspace)
+        if found.is_dir() and not (found / "__main__.py").is_file():
+            raise _missing(entry, workspace, f"the package '{entry}' has no __main__.py")
+        return ["-m", entry]
+    raise _missing(entry, workspace, "there is no such file in the project")
+
+
+def _is_file(entry: str, workspace: Path) -> bool:
+    path = PurePosixPath(entry)
+    if not entry or path.is_absolute() or ".." in path.parts:
+        return False
+    return (workspace / path).is_file()
+
+
+def _find_module(module: str, entry: str, workspace: Path) -> Path:
+    """The file or the package's folder of a module of the project."""
+    path = workspace.joinpath(*module.split("."))
+    if path.with_name(f"{path.name}.py").is_file():
+        return path.with_name(f"{path.name}.py")
+    if path.is_dir():
+        return path
+    raise _missing(entry, workspace, f"the project has no module '{module}'")
+
+
+def _missing(entry: str, workspace: Path, why: str) -> EntryMissing:
+    found = sorted(
+        str(path.relative_to(workspace))
+        for depth in ("*.py", "*/*.py")
+        for path in workspace.glob(depth)
+        if path.is_file() and not path.name.startswith(("_", "."))
+    )
+    names = ", ".join(found[:_FOUND_LIMIT]) + (", …" if len(found) > _FOUND_LIMIT else "")
+    return EntryMissing(
+        f"Entry '{entry}': {why}.",
+        way_out=f"Python files found: {names}." if names else "The project holds no Python file.",
+        found=found[:_FOUND_LIMIT],
+    )

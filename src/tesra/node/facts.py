@@ -1,0 +1,99 @@
+"""From what the nodes report of an attempt to what the server must be told. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict
+from tesra.node.spool import Body, Note
+from tesra.wire.drive import SnapshotCommit
+from tesra.wire.site import Ended, Phase, Preparing, Started, Usage
+
+USAGE_EVERY_MS = 10_000
+_LONGEST_USAGE_MS = 600_000
+_MOST_WARNINGS = 20
+_SEVERITY: dict[Outcome, int] = {"failed": 0, "refused": 1, "lost": 2, "stopped": 3, "succeeded": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class GangStatus:
+    """An attempt on all its nodes: as far as the slowest, as long as all ran, as bad as the worst.
+
+    ``broken`` says that one node's part has ended badly while another's goes on.
+    """
+
+    stage: Stage
+    phase: str
+    started_at: datetime | None
+    ran_ms: int
+    verdict: Verdict | None
+    warnings: tuple[str, ...]
+    output: SnapshotCommit | None
+    broken: bool
+
+
+def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
+    """The gang's status from its nodes', node 0's first: the output is node 0's."""
+    slowest = min(parts, key=lambda part: part.stage)
+    starts = [part.started_at for part in parts if part.started_at is not None]
+    ran = len(starts) == len(parts)
+    verdicts = [part.verdict for part in parts if part.verdict is not None]
+    bad = [verdict for verdict in verdicts if verdict.outcome != "succeeded"]
+    return GangStatus(
+        stage=slowest.stage,
+        phase=slowest.phase,
+        started_at=max(starts) if ran else None,
+        ran_ms=min(part.ran_ms for part in parts) if ran else 0,
+        verdict=min(verdicts, key=lambda v: _SEVERITY[v.outcome]) if verdicts else None,
+        warnings=tuple(warning for part in parts for warning in part.warnings),
+        output=parts[0].output,
+        broken=bool(bad) and len(verdicts) < len(parts),
+    )
+
+
+def to_tell(note: Note, gang: GangStatus) -> list[Body]:
+    """The facts that are new since ``note``, in the order in which the server must learn them."""
+    if note.ended:
+        return []
+    facts: list[Body] = []
+    if gang.started_at is not None and not note.started:
+        facts.append(Started(at=gang.started_at))
+    if gang.started_at is not None:
+        facts += _usage(note, gang, gang.started_at)
+    if gang.stage is Stage.ENDED and gang.verdict is not None:
+        return [*facts, ended(gang.verdict, gang.warnings, gang.output)]
+    if gang.phase != note.phase and gang.stage is Stage.PREPARING:
+        facts.append(Preparing(phase=gang.phase))
+    if gang.phase != note.phase and gang.stage is Stage.STORING:
+        facts.append(Phase(phase=gang.phase))
+    return facts
+
+
+def ended(
+    verdict: Verdict, warnings: Sequence[str] = (), output: SnapshotCommit | None = None
+) -> Ended:
+    """The last fact about an attempt."""
+    return Ended(
+        outcome=verdict.outcome,
+        exit_code=verdict.exit_code,
+        rank=verdict.rank,
+        reason=verdict.reason[:8192] if verdict.reason else None,
+        warnings=list(warnings[:_MOST_WARNINGS]),
+        output=output,
+    )
+
+
+def _usage(note: Note, gang: GangStatus, started_at: datetime) -> list[Body]:
+    """Records that cover exactly what has run and is not reported yet."""
+    new_ms = gang.ran_ms - note.reported_ms
+    if new_ms <= 0 or (gang.stage is Stage.RUNNING and new_ms < USAGE_EVERY_MS):
+        return []
+    records: list[Body] = []
+    reported_ms, number = note.reported_ms, note.usage
+    while reported_ms < gang.ran_ms:
+        number += 1
+        duration_ms = min(gang.ran_ms - reported_ms, _LONGEST_USAGE_MS)
+        begin = started_at + timedelta(milliseconds=reported_ms)
+        records.append(Usage(number=number, started_at=begin, duration_ms=duration_ms))
+        reported_ms += duration_ms
+    return records

@@ -1,0 +1,145 @@
+"""What a controller tells a node agent, and what the agent tells back.
+
+Both directions carry plain values only, so that they cross process and machine unchanged. Orders
+are idempotent per (attempt, fence); reports are snapshots of state, never events, so that a
+missed one costs nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tesra.kit.errors import Unavailable
+from tesra.node.ranks import Place
+from tesra.wire.drive import SnapshotCommit
+from tesra.wire.site import Assignment, EnrolNode
+
+Outcome = Literal["succeeded", "failed", "stopped", "refused", "lost"]
+StopReason = Literal["stopped", "lost", "gone"]
+
+
+class AgentLost(Unavailable):
+    """The agent of a node does not answer."""
+
+
+class Stage(IntEnum):
+    """How far an attempt is on one node; it only ever grows."""
+
+    PREPARING = 1
+    RUNNING = 2
+    STORING = 3
+    ENDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What an agent must know to work; ``devices`` declares CPU slots (``None`` = find out)."""
+
+    node: str
+    site_folder: Path
+    cache: Path
+    server_url: str
+    site_token: str
+    devices: int | None = None
+    sandbox: bool = True
+    hidden: tuple[Path, ...] = ()
+    runtime: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GangOrder:
+    """This node's part of one attempt: ``indices`` are its devices in rank order."""
+
+    assignment: Assignment
+    place: Place
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How this node's part of an attempt ended."""
+
+    outcome: Outcome
+    exit_code: int | None = None
+    rank: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStatus:
+    """One attempt on one node, now.
+
+    ``started_at`` and ``ran_ms`` say since when and how long all of the node's ranks have run;
+    the duration is monotonic and stops at the first rank's end. ``verdict`` comes with
+    ``STORING``, the rest of the result with ``ENDED``.
+    """
+
+    attempt: str
+    fence: int
+    stage: Stage
+    phase: str
+    started_at: datetime | None = None
+    ran_ms: int = 0
+    verdict: Verdict | None = None
+    warnings: tuple[str, ...] = ()
+    output: SnapshotCommit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReport:
+    """All attempts that a node knows; ``version`` changes with every stage and phase."""
+
+    version: int
+    attempts: tuple[AttemptStatus, ...]
+
+
+class Agent(Protocol):
+    """One node as its controller sees it; each call raises ``AgentLost`` when nobody answers."""
+
+    async def describe(self) -> EnrolNode: ...
+
+    async def free_port(self) -> int:
+        """A port that nobody listens on there, for the gang whose first node it is."""
+        ...
+
+    async def start(self, order: GangOrder, lease_left_s: float) -> None:
+        """Begin the attempt and return at once; a second time does nothing."""
+        ...
+
+    async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
+        """End the gang; with ``stopped`` its output is stored, with ``gone`` nothing is sent."""
+        ...
+
+    async def renew(self, leases: dict[str, float]) -> None:
+        """Seconds that each attempt may still run; the agent kills what is not renewed in time."""
+        ...
+
+    async def status(self, after: int, wait_s: float) -> AgentReport:
+        """The report, as soon as its version differs from ``after`` or the time is over."""
+        ...
+
+    async def forget(self, attempt: str) -> None:
+        """Remove what is left of an ended attempt."""
+        ...
+
+
+class Cluster(Protocol):
+    """The machines of a site and the reservations on them."""
+
+    async def agents(self) -> dict[str, Agent]:
+        """The agent of each node by the node's id; starts those that are not there."""
+        ...
+
+    async def revive(self, node: str) -> Agent:
+        """A live agent in place of one that was lost; raises ``AgentLost`` when it can't be had."""
+        ...
+
+    async def reserve(self, attempt: str, devices: dict[str, int]) -> None: ...
+
+    async def release(self, attempt: str) -> None: ...
+
+    async def reserved(self) -> list[str]:
+        """The attempts that hold a reservation."""
+        ...

@@ -1,0 +1,209 @@
+"""Folders go up to the drive and snapshots come down, over HTTP, in bounded memory.
+
+Used by the command line, the client and the node alike; what differs is the door: its prefix and
+its credentials. Uploads are encrypted here; downloads are verified here, chunk by chunk.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from tesra.kit import errors
+from tesra.sdk.fetch import fetch_planned
+from tesra.storage.format import EpochKeys
+from tesra.storage.progress import Progress, Report, silent
+from tesra.storage.uploading import UploadedTree, upload_folder
+from tesra.wire.common import Problem
+from tesra.wire.drive import (
+    ChunkQuery,
+    MissingChunks,
+    PackReceipt,
+    ReadPlan,
+    SnapshotCommit,
+    UploadGrant,
+)
+
+__all__ = ["HttpDoor", "Progress", "fetch_snapshot", "upload_tree"]
+
+PATIENCE_S = 120.0  # a server restart takes seconds; a connection that is gone longer is an error
+_PASSING = frozenset({502, 503, 504})
+_KINDS: Mapping[int, type[errors.TesraError]] = {
+    400: errors.Invalid,
+    401: errors.Unauthenticated,
+    402: errors.PaymentDue,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.QuotaExceeded,
+    422: errors.Invalid,
+    429: errors.TooMany,
+    503: errors.Unavailable,
+    507: errors.QuotaExceeded,
+}
+
+
+class HttpDoor:
+    """The drive as seen through one prefix of the server's API with one set of credentials.
+
+    ``client`` has the server's base URL. ``prefix`` is ``/api/v1/drive`` for users and
+    ``/site/v1/attempts/<id>/drive`` for sites. Every request may be repeated, so a lost
+    connection is tried again for ``patience_s``.
+    """
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        prefix: str = "/api/v1/drive",
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._client = client
+        self._prefix = prefix.rstrip("/")
+        self._headers = dict(headers or {})
+        self._patience_s = patience_s
+
+    def grant(self) -> UploadGrant:
+        """Keys of the epoch that this door may write under."""
+        return UploadGrant.model_validate_json(self._send("POST", "/uploads").content)
+
+    def missing(self, epoch: str, ids: list[str]) -> set[str]:
+        """Those of the chunk ids (hex) that the drive does not hold under the epoch."""
+        query = ChunkQuery(epoch=epoch, ids=ids).model_dump_json().encode()
+        answer = self._send(
+            "POST", "/chunks/missing", content=query, headers={"Content-Type": "application/json"}
+        )
+        return set(MissingChunks.model_validate_json(answer.content).missing)
+
+    def put_pack(self, epoch: str, pack_id: str, pack: bytes) -> PackReceipt:
+        """Hand a pack over; it is on the server's disk when this returns."""
+        answer = self._send(
+            "PUT",
+            f"/packs/{pack_id}?epoch={epoch}",
+            content=pack,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        return PackReceipt.model_validate_json(answer.content)
+
+    def plan(self, snapshot_id: str) -> ReadPlan:
+        """Where the chunks of a snapshot lie, and the keys that open them."""
+        return ReadPlan.model_validate_json(self._send("GET", f"/snapshots/{snapshot_id}/plan").content)
+
+    def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` up to (not with) ``end`` of a pack."""
+        answer = self._send("GET", f"/packs/{pack_id}", headers={"Range": f"bytes={start}-{end - 1}"})
+        if len(answer.content) != end - start:
+            raise errors.Unavailable(f"The server sent {len(answer.content)} of {end - start} bytes.")
+        return answer.content
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        for attempt in Retrying(
+            retry=retry_if_exception(_passes),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
+            stop=stop_after_delay(self._patience_s),
+            reraise=True,
+        ):
+            with attempt, _plain_words():
+                response = self._client.request(
+                    method,
+                    self._prefix + path,
+                    content=content,
+                    headers={**self._headers, **(headers or {})},
+                )
+                if not response.is_success:
+                    raise refusal(response)
+                return response
+        raise AssertionError("tenacity re-raises the last failure")  # pragma: no cover
+
+
+class ServerUnreachable(errors.Unavailable):
+    """The server does not answer."""
+
+
+def upload_tree(
+    door: HttpDoor,
+    root: Path,
+    files: Iterable[Path] | None = None,
+    report: Report = silent,
+) -> SnapshotCommit:
+    """Store the folder ``root`` and return what to commit; only what is new is sent.
+
+    ``files`` limits it to these paths (absolute or relative to ``root``; files, links, empty
+    folders); ``None`` takes everything. Same content gives the same root on every machine.
+    """
+    grant = door.grant()
+    keys = EpochKeys(
+        id=grant.epoch,
+        id_key=bytes.fromhex(grant.id_key),
+        data_key=bytes.fromhex(grant.data_key),
+    )
+    tree: UploadedTree = upload_folder(_EpochSink(door, grant.epoch), keys, root, files=files, report=report)
+    return SnapshotCommit(
+        epoch=grant.epoch,
+        root=tree.root.hex(),
+        file_count=tree.file_count,
+        size_bytes=tree.size_bytes,
+    )
+
+
+def fetch_snapshot(
+    door: HttpDoor, snapshot_id: str, dest: Path, report: Report = silent
+) -> None:
+    """Bring the files of a snapshot into the folder ``dest`` (made if missing).
+
+    Each file appears whole or not at all; one that is there already and equal is not fetched
+    again; nothing outside ``dest`` is ever touched. Files that the snapshot lacks stay.
+    """
+    fetch_planned(door, door.plan(snapshot_id), dest, report)
+
+
+def refusal(response: httpx.Response) -> errors.TesraError:
+    """The error that an answer's status and problem body stand for."""
+    kind = _KINDS.get(response.status_code, errors.TesraError)
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValueError:
+        return kind(f"The server answered {response.status_code} {response.reason_phrase}.")
+    return kind(problem.detail, way_out=problem.way_out, status=response.status_code, code=problem.code)
+
+
+class _EpochSink:
+    """A door that is bound to the epoch of one upload."""
+
+    def __init__(self, door: HttpDoor, epoch: str) -> None:
+        self._door = door
+        self._epoch = epoch
+
+    def missing(self, ids: list[bytes]) -> set[bytes]:
+        known = self._door.missing(self._epoch, [chunk.hex() for chunk in ids])
+        return {bytes.fromhex(chunk) for chunk in known}
+
+    def put_pack(self, pack_id: str, pack: bytes) -> None:
+        self._door.put_pack(self._epoch, pack_id, pack)
+
+
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise ServerUnreachable(
+            f"The server does not answer: {error}.", way_out="Check its address, then try again."
+        ) from error
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, ServerUnreachable):
+        return True
+    return isinstance(error, errors.TesraError) and error.fields.get("status") in _PASSING

@@ -1,0 +1,140 @@
+"""A folder becomes chunks and trees; only what the other side lacks is sent, in bounded memory."""
+
+import os
+import stat
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from dataclasses import dataclass
+
+from tesra.kit.errors import Invalid
+from tesra.storage.chunking import INLINE_BYTES, cut_stream
+from tesra.storage.format import EpochKeys
+from tesra.storage.listing import Node, Warn, listed, scanned, unheard
+from tesra.storage.progress import Progress, Report, silent
+from tesra.storage.sending import ChunkSender, PackSink, Source
+from tesra.storage.tree import (
+    DIRECT_CHUNKS,
+    IDS_PER_LIST,
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    Entry,
+    File,
+    Folder,
+    Link,
+    NameRefused,
+    NodeWriter,
+)
+
+
+class NotStorable(Invalid):
+    """The folder holds something that the drive can't."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedTree:
+    """What an upload made; every chunk of it is on the other side's disk. Links count as files."""
+
+    root: bytes
+    file_count: int
+    size_bytes: int
+    moved_bytes: int
+
+
+def upload_folder(
+    sink: PackSink,
+    keys: EpochKeys,
+    root: Path,
+    *,
+    files: Iterable[Path] | None = None,
+    report: Report = silent,
+    warn: Warn = unheard,
+) -> UploadedTree:
+    """Store a folder through ``sink``; ``warn`` hears of what can't be kept (sockets, links out).
+
+    ``files`` limits it to these paths; errors of reading come as ``OSError``.
+    """
+    nodes = scanned(root, warn) if files is None else listed(root, files, warn)
+    with ChunkSender(sink, keys) as sender:
+        upload = _Upload(sender, report)
+        tree = upload.folder(nodes, depth=0)
+        sender.finish()
+        upload.tell("")
+        return UploadedTree(tree, upload.done_files, upload.done_bytes, sender.moved_bytes)
+
+
+class _Upload:
+    """One walk: post-order, so that a folder's id is known before its parent's entry is made."""
+
+    def __init__(self, sender: ChunkSender, report: Report) -> None:
+        self._sender = sender
+        self._report = report
+        self._entries = 0
+        self.done_files = 0
+        self.done_bytes = 0
+
+    def folder(self, nodes: Iterable[Node], depth: int) -> bytes:
+        if depth > MAX_DEPTH:
+            raise NotStorable(f"Folders are nested more than {MAX_DEPTH} deep.")
+        writer = NodeWriter()
+        for node in nodes:
+            for plain in writer.add(self._entry(node, depth)):
+                writer.stored(self._sender.offer(plain))
+        for plain in writer.finish():
+            writer.stored(self._sender.offer(plain))
+        return writer.tree_id
+
+    def tell(self, path: str) -> None:
+        self._report(
+            Progress(self.done_files, self.done_bytes, self._sender.moved_bytes, path=path)
+        )
+
+    def _entry(self, node: Node, depth: int) -> Entry:
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            raise NotStorable(f"More than {MAX_ENTRIES:,} files.")
+        if node.kind == "dir":
+            return Folder(node.name, self.folder(node.children(), depth + 1))
+        if node.kind == "link":
+            self.done_files += 1
+            return Link(node.name, node.target)
+        entry = self._file(node)
+        self.done_files += 1
+        self.tell(node.path)
+        return entry
+
+    def _file(self, node: Node) -> File:
+        with _open_regular(node.path) as file:
+            executable = bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
+            head = file.read(INLINE_BYTES + 1)
+            if len(head) <= INLINE_BYTES:
+                self.done_bytes += len(head)
+                return File(node.name, executable, len(head), inline=head)
+            file.seek(0)
+            size, ids = self._chunks(file, node.path)
+        if len(ids) <= DIRECT_CHUNKS:
+            return File(node.name, executable, size, chunks=tuple(ids))
+        lists = [ids[i : i + IDS_PER_LIST] for i in range(0, len(ids), IDS_PER_LIST)]
+        listed_ids = tuple(self._sender.offer(b"".join(part)) for part in lists)
+        return File(node.name, executable, size, chunks=listed_ids, listed=True)
+
+    def _chunks(self, file: BinaryIO, path: str) -> tuple[int, list[bytes]]:
+        offset = 0
+        ids = []
+        for plain in cut_stream(file):
+            ids.append(self._sender.offer(plain, Source(path, offset, len(plain))))
+            offset += len(plain)
+            self.done_bytes += len(plain)
+            self.tell(path)
+        return offset, ids
+
+
+def _open_regular(path: str) -> BinaryIO:
+    """Open without following a link or hanging on a pipe that took the file's place meanwhile."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotStorable(f"'{path}' is no file any more.")
+    return os.fdopen(descriptor, "rb", buffering=0)

@@ -1,0 +1,249 @@
+"""The site's side of runs: what should live there, its leases, and the facts it reports.
+
+Every fact is applied in one transaction with the boot's high-water mark, so that a repeated
+message changes nothing. A fact under a fence that is gone is answered as stale: the site kills
+that gang.
+"""
+
+import json
+import logging
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from tesra.billing.model import RatedDevice, UsageRecord
+from tesra.billing.service import BillingService
+from tesra.compute.service import ComputeService
+from tesra.crypto.aead import Sealer
+from tesra.db.engine import Database, Tx
+from tesra.db.notify import notify
+from tesra.drive.service import DriveService
+from tesra.kit.errors import Conflict, Invalid, TesraError
+from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
+from tesra.training.model import (
+    AttemptEnded,
+    Outcome,
+    PhaseSeen,
+    PreparingSeen,
+    RanksStarted,
+    RunEvent,
+)
+from tesra.training.repository import RunRepository, RunRow
+from tesra.training.transitions import Result, Transitions
+from tesra.wire.drive import SnapshotCommit
+from tesra.wire.site import (
+    AssignedDevice,
+    Assignment,
+    Assignments,
+    Ended,
+    EngineSpec,
+    Message,
+    Phase,
+    Preparing,
+    RunSpec,
+    Started,
+    Usage,
+)
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 600.0
+MAX_RANK = 4096
+
+
+class StaleFence(Conflict):
+    """This attempt is not yours any more: stop its gang."""
+
+
+class LogPieceInvalid(Invalid):
+    """A piece of a log is at most 1 MiB and names a rank of its gang."""
+
+
+class AttemptService:
+    """Assignments, leases, facts, logs: all that a site controller speaks of."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        drive: DriveService,
+        compute: ComputeService,
+        billing: BillingService,
+        sealer: Sealer,
+    ) -> None:
+        self._database = database
+        self._drive = drive
+        self._compute = compute
+        self._billing = billing
+        self._sealer = sealer
+        self._repository = RunRepository()
+        self._logs = LogStore()
+        self._transitions = Transitions(self._repository, compute, billing)
+
+    async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
+        """The whole truth for the site: what is not listed must not run there."""
+        version = await self._compute.sites.assignments_version(tx, site)
+        rows = await self._repository.live_attempts(tx, site)
+        return Assignments(version=version, assignments=[self._assignment(row) for row in rows])
+
+    async def renew(self, tx: Tx, site: SiteId, held: list[tuple[AttemptId, int]]) -> set[str]:
+        """Extends leases by ``LEASE_S`` from now; the attempts not answered are gone."""
+        await self._compute.sites.seen(tx, site)
+        return await self._repository.renew(tx, site, held, lease_s=LEASE_S)
+
+    async def held(self, tx: Tx, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:
+        """The live attempt with its owner; raises ``StaleFence`` when the site does not hold it."""
+        row = await self._repository.attempt(tx, attempt)
+        if row is None or row.site_id != site or row.fence != fence or row.ended_at is not None:
+            raise StaleFence(attempt=attempt)
+        return row
+
+    async def take(self, site: SiteId, boot: str, message: Message) -> bool:
+        """Apply one fact, exactly once. False: its fence is gone (the message counts as applied)."""
+        output = await self._checked_output(message)
+        async with self._database.begin() as tx:
+            if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
+                return True
+            try:
+                row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
+            except StaleFence:
+                return False
+            await self._apply(tx, row, message, output)
+            return True
+
+    async def append_log(
+        self,
+        tx: Tx,
+        site: SiteId,
+        piece: tuple[AttemptId, int],
+        *,
+        rank: int,
+        offset: int,
+        data: bytes,
+    ) -> int:
+        """Keep a piece of a rank's log; answers how far it is held now."""
+        attempt, fence = piece
+        if len(data) > MAX_SEGMENT_BYTES or not -1 <= rank < MAX_RANK or offset < 0:
+            raise LogPieceInvalid
+        row = await self.held(tx, site, attempt, fence)
+        return await self._logs.append(
+            tx,
+            RunId(row.run_id),
+            LogPiece(attempt=attempt, number=row.number, rank=rank, offset=offset, data=data),
+        )
+
+    async def wake_dispatcher(self, tx: Tx) -> None:
+        """There may be devices that were not there before."""
+        await notify(tx, "dispatch")
+
+    async def expire(self) -> int:
+        """Requeue the attempts whose lease ran out; how many there were."""
+        async with self._database.begin() as tx:
+            rows = await self._repository.expired(tx)
+        for row in rows:
+            reason = f"its site has not been heard of for {LEASE_S / 60:.0f} minutes."
+            event = AttemptEnded(AttemptId(row.id), Outcome.LOST, reason=reason)
+            async with self._database.begin() as tx:
+                await self._transitions.apply(tx, RunId(row.run_id), event)
+        return len(rows)
+
+    async def _apply(
+        self, tx: Tx, row: RunRow, message: Message, output: tuple[SnapshotCommit | None, list[str]]
+    ) -> None:
+        run, attempt = RunId(row.run_id), AttemptId(row.id)
+        event: RunEvent
+        result = None
+        match message.body:
+            case Usage() as usage:
+                await self._record_usage(tx, row, usage)
+                return
+            case Preparing(phase=phase):
+                event = PreparingSeen(attempt, phase)
+            case Phase(phase=phase):
+                event = PhaseSeen(attempt, phase)
+            case Started():
+                event = RanksStarted(attempt)
+            case Ended() as ended:
+                result = await self._store_result(tx, row, ended, output)
+                event = AttemptEnded(
+                    attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
+                )
+        await self._transitions.apply(tx, run, event, result=result)
+
+    async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
+        """Billed time is never more than the wall time since the attempt was placed."""
+        elapsed = await tx.scalar(select(func.clock_timestamp() - row.created_at))
+        most = max(0, elapsed // timedelta(milliseconds=1) - row.usage_ms)
+        duration_ms = min(usage.duration_ms, most)
+        record = UsageRecord(
+            attempt_id=AttemptId(row.id),
+            seq=usage.number,
+            run_id=RunId(row.run_id),
+            started_at=usage.started_at,
+            duration_ms=duration_ms,
+            devices=[
+                RatedDevice(device["device_class"], device["rating_micro_t"])
+                for device in row.devices
+            ],
+        )
+        await self._billing.record_usage(tx, record)
+        await self._repository.update_attempt(
+            tx, AttemptId(row.id), {"usage_ms": row.usage_ms + duration_ms}
+        )
+        await notify(tx, f"run:{row.run_id}")
+
+    async def _checked_output(self, message: Message) -> tuple[SnapshotCommit | None, list[str]]:
+        """An ended attempt's output, verified to be complete; a warning instead when it is not."""
+        if not isinstance(message.body, Ended):
+            return None, []
+        commit, warnings = message.body.output, list(message.body.warnings)
+        if commit is None:
+            return None, warnings
+        async with self._database.begin() as tx:
+            row = await self._repository.attempt(tx, AttemptId(message.attempt))
+        if row is None:
+            return None, warnings
+        try:
+            await self._drive.check_complete(UserId(row.owner), commit)
+        except TesraError as error:
+            log.warning("output of %s is not complete: %s", message.attempt, error.detail)
+            return None, [*warnings, f"The output could not be stored: {error.detail}"]
+        return commit, warnings
+
+    async def _store_result(
+        self, tx: Tx, row: RunRow, ended: Ended, output: tuple[SnapshotCommit | None, list[str]]
+    ) -> Result:
+        commit, warnings = output
+        if commit is None or ended.outcome == Outcome.LOST:
+            return Result(warnings=warnings)
+        snapshot = await self._drive.commit_snapshot(tx, UserId(row.owner), commit, kind="output")
+        return Result(
+            output=SnapshotId(snapshot.id), output_size_bytes=snapshot.size_bytes, warnings=warnings
+        )
+
+    def _assignment(self, row: RunRow) -> Assignment:
+        spec = row.spec
+        secrets = self._sealer.open(row.secrets, row.run_id.encode()) if row.secrets else b"{}"
+        return Assignment(
+            run=row.run_id,
+            attempt=row.id,
+            number=row.number,
+            fence=row.fence,
+            devices=[AssignedDevice.model_validate(device) for device in row.devices],
+            stop=row.stop,
+            spec=RunSpec(
+                owner=row.owner,
+                project=row.project_name,
+                snapshot=row.snapshot_id,
+                engine=EngineSpec.model_validate(row.engine_spec),
+                packages=spec["packages"],
+                entry=spec["entry"],
+                args=spec["args"],
+                output=spec["output"],
+                launch=row.launch,
+                params=spec["params"],
+                env=spec["env"],
+                secrets=json.loads(secrets),
+            ),
+        )

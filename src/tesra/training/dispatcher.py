@@ -1,0 +1,156 @@
+"""The dispatcher: gives free devices to queued runs. One at a time holds the lease and works."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from tesra.billing.service import BillingService
+from tesra.compute.model import Device
+from tesra.compute.scheduling import Placement, Waiting, place_runs
+from tesra.compute.service import ComputeService
+from tesra.db import leases
+from tesra.db.engine import Database, Tx
+from tesra.db.notify import Listener, notify
+from tesra.kit.ids import AttemptId, RunId, SiteId, UserId, new_id
+from tesra.training.attempts import LEASE_S, AttemptService
+from tesra.training.model import Placed
+from tesra.training.repository import RunRepository, RunRow
+from tesra.training.transitions import Transitions
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "dispatcher"
+HOLD_S = 15.0
+IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
+QUEUE_PER_USER = 32  # deep enough to fill what became free, small enough to load quickly
+PAYMENT_DUE = "payment due"
+
+
+class Dispatcher:
+    """Loads the queue and the free devices, lets ``place_runs`` decide, writes the placements."""
+
+    def __init__(
+        self,
+        database: Database,
+        listener: Listener,
+        *,
+        compute: ComputeService,
+        billing: BillingService,
+        attempts: AttemptService,
+        holder: str,
+    ) -> None:
+        self._database = database
+        self._listener = listener
+        self._compute = compute
+        self._billing = billing
+        self._attempts = attempts
+        self._repository = RunRepository()
+        self._transitions = Transitions(self._repository, compute, billing)
+        self._holder = holder
+
+    async def run(self) -> None:
+        """Work for ever: dispatch when something changes, expire leases after one full lease of watching."""
+        watching_since = asyncio.get_running_loop().time()
+        with self._listener.subscribe("dispatch") as changes:
+            while True:
+                token = await self._claim()
+                if token is not None:
+                    while await self.dispatch(token):
+                        pass
+                    if asyncio.get_running_loop().time() - watching_since > LEASE_S:
+                        await self._attempts.expire()
+                await changes.wait(IDLE_S)
+
+    async def dispatch(self, token: int) -> int:
+        """One round in one transaction; how many runs were placed."""
+        async with self._database.begin() as tx:
+            if not await leases.holds(tx, LEASE_NAME, token):
+                return 0
+            free = await self._compute.lock_free_devices(tx)
+            queue = await self._repository.queued(tx, QUEUE_PER_USER)
+            queue = await self._without_debtors(tx, queue)
+            if not free or not queue:
+                return 0
+            held = await self._repository.devices_held(tx)
+            placements = place_runs([_waiting(row) for row in queue], free, held)
+            await self._write(tx, placements, {row.id: row for row in queue})
+            return len(placements)
+
+    async def _claim(self) -> int | None:
+        async with self._database.begin() as tx:
+            return await leases.claim(tx, LEASE_NAME, self._holder, HOLD_S)
+
+    async def _without_debtors(self, tx: Tx, queue: list[RunRow]) -> list[RunRow]:
+        """Queued runs of users with an unpaid bill wait as payment-due; running ones go on."""
+        owners = {UserId(row.owner) for row in queue}
+        debtors = await self._billing.unpaid_users(tx, owners) if owners else set()
+        for row in queue:
+            due = row.owner in debtors
+            if due != (row.phase == PAYMENT_DUE):
+                await self._mark(tx, row, due=due)
+        return [row for row in queue if row.owner not in debtors]
+
+    async def _mark(self, tx: Tx, row: RunRow, *, due: bool) -> None:
+        values: dict[str, str | None] = {"phase": None, "reason": None}
+        if due:
+            bill = await self._billing.unpaid_bill(tx, UserId(row.owner))
+            named = (
+                f"Bill {bill.id} of CNY {bill.amount_cny} is unpaid: `tesra pay {bill.id}`."
+                if bill
+                else ""
+            )
+            values = {"phase": PAYMENT_DUE, "reason": f"Waits for payment. {named}".strip()}
+        await self._repository.update_run(tx, RunId(row.id), values)
+        await notify(tx, f"run:{row.id}")
+
+    async def _write(self, tx: Tx, placements: list[Placement], rows: dict[str, RunRow]) -> None:
+        if not placements:
+            return
+        fences = await self._repository.next_fences(tx, len(placements))
+        attempts = []
+        for placement, fence in zip(placements, fences, strict=True):
+            row = rows[placement.run]
+            attempts.append(
+                {
+                    "id": new_id("att"),
+                    "run_id": row.id,
+                    "number": row.attempts + 1,
+                    "site_id": placement.devices[0].site,
+                    "fence": fence,
+                    "devices": _assigned(placement.devices),
+                }
+            )
+        await self._repository.insert_attempts(tx, attempts, lease_s=LEASE_S)
+        for placement, attempt in zip(placements, attempts, strict=True):
+            await self._place(tx, placement, AttemptId(str(attempt["id"])))
+        for site in {placement.devices[0].site for placement in placements}:
+            await self._compute.sites.assignments_changed(tx, SiteId(site))
+            await notify(tx, f"site:{site}")
+
+    async def _place(self, tx: Tx, placement: Placement, attempt: AttemptId) -> None:
+        await self._compute.reserve(tx, attempt, placement.devices)
+        await self._transitions.apply(tx, placement.run, Placed(attempt))
+
+
+def _waiting(row: RunRow) -> Waiting:
+    return Waiting(
+        run=RunId(row.id),
+        owner=UserId(row.owner),
+        devices=row.devices,
+        device_class=row.device_class,
+        one_node=row.launch == "single",
+        waited_s=float(row.waited_s),
+    )
+
+
+def _assigned(devices: Sequence[Device]) -> list[dict[str, object]]:
+    return [
+        {
+            "node": device.node,
+            "device": device.id,
+            "index": device.index,
+            "device_class": device.device_class,
+            "rating_micro_t": device.rating_micro_t,
+        }
+        for device in devices
+    ]

@@ -1,0 +1,121 @@
+"""The life cycle of a run as a pure state machine: ``advance(run, event) -> (run, commands)``.
+
+    queued -> placing -> preparing -> running -> succeeded | failed
+       any live state -> stopped (on request), or queued again when the platform lost the attempt
+
+Invariants (tested with hypothesis): a terminal run never changes; an event of an attempt that is
+not the present one changes nothing; each run is billed exactly once, when it becomes terminal;
+devices are released exactly when an attempt ends.
+"""
+
+from dataclasses import replace
+
+from tesra.training.model import (
+    AttemptEnded,
+    Command,
+    Outcome,
+    PhaseSeen,
+    Placed,
+    PreparingSeen,
+    RanksStarted,
+    RunEvent,
+    RunLife,
+    RunState,
+    StopRequested,
+)
+
+Step = tuple[RunLife, list[Command]]
+
+_END = [Command.END_ATTEMPT, Command.RELEASE_DEVICES, Command.TELL_SITE, Command.WAKE_DISPATCHER]
+
+
+def advance(run: RunLife, event: RunEvent) -> Step:
+    """The run after ``event``, and what has to be done with it; nothing if the event is out of date."""
+    if run.state.terminal:
+        return run, []
+    match event:
+        case Placed():
+            return _placed(run, event)
+        case StopRequested():
+            return _stop_requested(run, event)
+        case _ if event.attempt != run.attempt or not run.state.live:
+            return run, []
+        case PreparingSeen():
+            return _preparing(run, event)
+        case PhaseSeen():
+            return replace(run, phase=event.phase), []
+        case RanksStarted():
+            return _started(run)
+        case AttemptEnded():
+            return _ended(run, event)
+
+
+def _placed(run: RunLife, event: Placed) -> Step:
+    if run.state is not RunState.QUEUED:
+        return run, []
+    placed = replace(
+        run,
+        state=RunState.PLACING,
+        attempt=event.attempt,
+        attempts=run.attempts + 1,
+        phase=None,
+        reason=None,
+    )
+    return placed, []  # the dispatcher tells each site once for all its placements
+
+
+def _preparing(run: RunLife, event: PreparingSeen) -> Step:
+    if run.state is RunState.RUNNING:
+        return run, []
+    return replace(run, state=RunState.PREPARING, phase=event.phase), []
+
+
+def _started(run: RunLife) -> Step:
+    if run.state is RunState.RUNNING:
+        return run, []
+    return replace(run, state=RunState.RUNNING, phase=None), [Command.MARK_STARTED]
+
+
+def _stop_requested(run: RunLife, event: StopRequested) -> Step:
+    if run.state is RunState.QUEUED:
+        stopped = replace(
+            run,
+            state=RunState.STOPPED,
+            stop=event.cause,
+            phase=None,
+            reason="Stopped before it started.",
+        )
+        return stopped, [Command.BILL_NOTHING, Command.FORGET_SECRETS]
+    if run.stop is not None:
+        return run, []
+    return replace(run, stop=event.cause, phase="stopping"), [Command.TELL_SITE]
+
+
+def _ended(run: RunLife, event: AttemptEnded) -> Step:
+    if event.outcome is Outcome.LOST:
+        return _lost(run, event)
+    state, bill = {
+        Outcome.SUCCEEDED: (RunState.SUCCEEDED, Command.BILL_USE),
+        Outcome.FAILED: (RunState.FAILED, Command.BILL_USE),
+        Outcome.STOPPED: (RunState.STOPPED, Command.BILL_USE),
+        Outcome.REFUSED: (RunState.FAILED, Command.BILL_NOTHING),
+    }[event.outcome]
+    if run.stop is not None and state is RunState.FAILED:
+        state = RunState.STOPPED  # a script that dies of our SIGTERM did not fail
+    ended = replace(run, state=state, phase=None, reason=event.reason, exit_code=event.exit_code)
+    return ended, [*_END, bill, Command.FORGET_SECRETS]
+
+
+def _lost(run: RunLife, event: AttemptEnded) -> Step:
+    reason = event.reason or "The node was lost."
+    if run.stop is not None:
+        stopped = replace(run, state=RunState.STOPPED, phase=None, reason=reason)
+        return stopped, [*_END, Command.BILL_USE, Command.FORGET_SECRETS]
+    if run.attempts > run.max_restarts:
+        text = f"Given up after {run.attempts} attempts, at no charge: {reason}"
+        failed = replace(run, state=RunState.FAILED, phase=None, reason=text)
+        return failed, [*_END, Command.BILL_NOTHING, Command.FORGET_SECRETS]
+    queued = replace(
+        run, state=RunState.QUEUED, attempt=None, phase=None, reason=f"Queued again: {reason}"
+    )
+    return queued, _END

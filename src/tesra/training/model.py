@@ -1,0 +1,130 @@
+"""Runs, attempts and what can happen to them. Pure.
+
+A run is what the user asked for and its record; an attempt is one try at it on one site, under
+one fence. The server alone changes a run's state.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tesra.kit.ids import AttemptId
+
+
+class RunState(StrEnum):
+    """Where a run is in its life; the last three are terminal."""
+
+    QUEUED = "queued"
+    PLACING = "placing"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+    @property
+    def live(self) -> bool:
+        """An attempt holds devices for it."""
+        return self in LIVE
+
+
+TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.STOPPED})
+LIVE = frozenset({RunState.PLACING, RunState.PREPARING, RunState.RUNNING})
+
+
+class StopCause(StrEnum):
+    """Who asked for the end."""
+
+    USER = "user"
+    CAP = "cap"
+    OPERATOR = "operator"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, as its site reports it."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLife:
+    """The part of a run that decides what may happen next."""
+
+    state: RunState
+    attempt: AttemptId | None = None
+    attempts: int = 0
+    max_restarts: int = 3
+    stop: StopCause | None = None
+    phase: str | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The dispatcher reserved a gang's devices for this attempt."""
+
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class PreparingSeen:
+    """The site fetches the project or builds the environment."""
+
+    attempt: AttemptId
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSeen:
+    """What the site does now, in words, without a change of state."""
+
+    attempt: AttemptId
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class RanksStarted:
+    """All ranks of the gang run."""
+
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Somebody wants the run to end."""
+
+    cause: StopCause
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The gang is gone; ``LOST`` also stands for a lease that ran out."""
+
+    attempt: AttemptId
+    outcome: Outcome
+    exit_code: int | None = None
+    reason: str | None = None
+
+
+RunEvent = Placed | PreparingSeen | PhaseSeen | RanksStarted | StopRequested | AttemptEnded
+
+
+class Command(StrEnum):
+    """What the service has to do, in the same transaction, after an event."""
+
+    RELEASE_DEVICES = "release_devices"
+    TELL_SITE = "tell_site"
+    WAKE_DISPATCHER = "wake_dispatcher"
+    MARK_STARTED = "mark_started"
+    END_ATTEMPT = "end_attempt"
+    BILL_USE = "bill_use"
+    BILL_NOTHING = "bill_nothing"
+    FORGET_SECRETS = "forget_secrets"

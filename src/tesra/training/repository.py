@@ -1,0 +1,278 @@
+"""Tables of runs, their attempts and their timelines."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Row,
+    Table,
+    Text,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy import Sequence as DbSequence
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tesra.db.engine import Tx, metadata
+from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
+from tesra.training.model import LIVE, RunLife, RunState, StopCause
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, ForeignKey("users.id"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("project_name", Text, nullable=False),
+    Column("snapshot_id", Text, nullable=False),
+    Column("spec", JSONB, nullable=False),  # the request as it was validated, without secrets
+    Column("engine_spec", JSONB, nullable=False),
+    Column("secrets", LargeBinary),  # sealed; forgotten when the run ends
+    Column("devices", Integer, nullable=False),
+    Column("device_class", Text),
+    Column("launch", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("phase", Text),
+    Column("reason", Text),
+    Column("warnings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("stop", Text),
+    Column("attempt_id", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("exit_code", Integer),
+    Column("output_id", Text),
+    Column("output_size_bytes", BigInteger),
+    Column("bill_id", Text),
+    Column("billed_micros", BigInteger),
+    Column("billed_micro_th", BigInteger),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("ix_runs_owner_id", "owner", "id"),
+    Index(
+        "ix_runs_queued",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_runs_live_owner",
+        "owner",
+        postgresql_where=text("state IN ('placing', 'preparing', 'running')"),
+    ),
+)
+
+attempt_fences = DbSequence("attempt_fences", metadata=metadata)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("site_id", Text, ForeignKey("sites.id"), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("devices", JSONB, nullable=False),  # AssignedDevice, in rank order
+    Column("lease_until", DateTime(timezone=True), nullable=False),
+    Column("usage_ms", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("ix_attempts_run_id", "run_id"),
+    Index("ix_attempts_live_site", "site_id", postgresql_where=text("ended_at IS NULL")),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+LIVE_STATES = tuple(state.value for state in LIVE)
+RunRow = Row[Any]
+
+
+def life_of(row: RunRow) -> RunLife:
+    """The deciding part of a run's row."""
+    return RunLife(
+        state=RunState(row.state),
+        attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
+        attempts=row.attempts,
+        stop=StopCause(row.stop) if row.stop else None,
+        phase=row.phase,
+        reason=row.reason,
+        exit_code=row.exit_code,
+    )
+
+
+class RunRepository:
+    """Rows of the training domain; used by its own services alone."""
+
+    async def insert_run(self, tx: Tx, values: dict[str, Any]) -> None:
+        await tx.execute(insert(runs).values(**values))
+
+    async def run(self, tx: Tx, run: RunId, *, owner: UserId | None = None) -> RunRow | None:
+        statement = select(runs).where(runs.c.id == run)
+        if owner is not None:
+            statement = statement.where(runs.c.owner == owner)
+        return (await tx.execute(statement)).one_or_none()
+
+    async def lock_run(self, tx: Tx, run: RunId) -> RunRow | None:
+        return (
+            await tx.execute(select(runs).where(runs.c.id == run).with_for_update())
+        ).one_or_none()
+
+    async def runs_of(
+        self,
+        tx: Tx,
+        owner: UserId,
+        *,
+        before: str | None,
+        limit: int,
+        states: Sequence[str],
+        project: str | None,
+    ) -> list[RunRow]:
+        """The owner's runs, the newest first."""
+        statement = (
+            select(runs).where(runs.c.owner == owner).order_by(runs.c.id.desc()).limit(limit)
+        )
+        if before:
+            statement = statement.where(runs.c.id < before)
+        if states:
+            statement = statement.where(runs.c.state.in_(states))
+        if project:
+            statement = statement.where(
+                or_(runs.c.project_id == project, runs.c.project_name == project)
+            )
+        return list(await tx.execute(statement))
+
+    async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:
+        await tx.execute(update(runs).where(runs.c.id == run).values(**values))
+
+    async def queued(self, tx: Tx, limit_per_user: int) -> list[RunRow]:
+        """Queued runs, the oldest first, at most so many of each user."""
+        place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.id)
+        waited = func.extract("epoch", func.clock_timestamp() - runs.c.created_at)
+        inner = (
+            select(runs, place.label("place"), waited.label("waited_s"))
+            .where(runs.c.state == RunState.QUEUED.value)
+            .subquery()
+        )
+        statement = select(inner).where(inner.c.place <= limit_per_user).order_by(inner.c.id)
+        return list(await tx.execute(statement))
+
+    async def devices_held(self, tx: Tx) -> dict[UserId, int]:
+        """How many devices each user's live runs hold."""
+        statement = (
+            select(runs.c.owner, func.sum(runs.c.devices))
+            .where(runs.c.state.in_(LIVE_STATES))
+            .group_by(runs.c.owner)
+        )
+        return {UserId(owner): int(held) for owner, held in await tx.execute(statement)}
+
+    async def next_fences(self, tx: Tx, count: int) -> list[int]:
+        statement = text("SELECT nextval('attempt_fences') FROM generate_series(1, :count)")
+        return list((await tx.execute(statement, {"count": count})).scalars())
+
+    async def insert_attempts(self, tx: Tx, rows: list[dict[str, Any]], *, lease_s: float) -> None:
+        lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+        await tx.execute(
+            insert(attempts).values([{**row, "lease_until": lease_until} for row in rows])
+        )
+
+    async def attempt(self, tx: Tx, attempt: AttemptId) -> RunRow | None:
+        """The attempt with its run's owner."""
+        statement = (
+            select(attempts, runs.c.owner, runs.c.snapshot_id)
+            .join(runs, runs.c.id == attempts.c.run_id)
+            .where(attempts.c.id == attempt)
+        )
+        return (await tx.execute(statement)).one_or_none()
+
+    async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> None:
+        await tx.execute(update(attempts).where(attempts.c.id == attempt).values(**values))
+
+    async def live_attempts(self, tx: Tx, site: SiteId) -> list[RunRow]:
+        """Everything that should be on the site, with the run's spec."""
+        statement = (
+            select(
+                attempts,
+                runs.c.owner,
+                runs.c.project_name,
+                runs.c.snapshot_id,
+                runs.c.spec,
+                runs.c.engine_spec,
+                runs.c.secrets,
+                runs.c.stop,
+                runs.c.launch,
+            )
+            .join(runs, runs.c.id == attempts.c.run_id)
+            .where(attempts.c.site_id == site, attempts.c.ended_at.is_(None))
+            .order_by(attempts.c.fence)
+        )
+        return list(await tx.execute(statement))
+
+    async def renew(
+        self, tx: Tx, site: SiteId, held: Iterable[tuple[AttemptId, int]], *, lease_s: float
+    ) -> set[str]:
+        """Extends the leases of those that are still live under these fences; their ids."""
+        pairs = list(held)
+        if not pairs:
+            return set()
+        statement = (
+            update(attempts)
+            .where(
+                and_(
+                    attempts.c.site_id == site,
+                    attempts.c.ended_at.is_(None),
+                    tuple_(attempts.c.id, attempts.c.fence).in_(pairs),
+                )
+            )
+            .values(
+                lease_until=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+            )
+            .returning(attempts.c.id)
+        )
+        return set((await tx.execute(statement)).scalars())
+
+    async def expired(self, tx: Tx) -> list[RunRow]:
+        """Attempts whose lease has run out by the database's clock."""
+        statement = select(attempts.c.id, attempts.c.run_id).where(
+            attempts.c.ended_at.is_(None), attempts.c.lease_until < func.clock_timestamp()
+        )
+        return list(await tx.execute(statement))
+
+    async def add_event(self, tx: Tx, run: RunId, kind: str, words: str) -> None:
+        """Append to the timeline; the run's row must be locked by the caller."""
+        following = (
+            select(func.coalesce(func.max(run_events.c.seq), 0) + 1)
+            .where(run_events.c.run_id == run)
+            .scalar_subquery()
+        )
+        await tx.execute(
+            insert(run_events).values(run_id=run, seq=following, kind=kind, text=words)
+        )
+
+    async def events(self, tx: Tx, run: RunId, *, after: int, limit: int) -> list[RunRow]:
+        statement = (
+            select(run_events)
+            .where(run_events.c.run_id == run, run_events.c.seq > after)
+            .order_by(run_events.c.seq)
+            .limit(limit)
+        )
+        return list(await tx.execute(statement))

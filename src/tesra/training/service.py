@@ -1,0 +1,174 @@
+"""What a user does with runs: submit, stop, look at, read the log of."""
+
+import json
+
+from tesra.billing.service import BillingService
+from tesra.compute.scheduling import largest_gangs, largest_single
+from tesra.compute.service import ComputeService
+from tesra.crypto.aead import Sealer
+from tesra.db.engine import Database, Tx
+from tesra.db.notify import notify
+from tesra.drive.service import DriveService
+from tesra.kit.errors import Invalid, NotFound, Unavailable
+from tesra.kit.ids import RunId, SnapshotId, UserId, new_id
+from tesra.training.engines.catalog import EngineCatalog
+from tesra.training.entries import check_entry, check_output_path
+from tesra.training.logs import LogStore, Segment
+from tesra.training.model import RunState, StopCause, StopRequested
+from tesra.training.repository import RunRepository, RunRow
+from tesra.training.transitions import Transitions
+from tesra.training.views import show_event, show_run
+from tesra.wire.training import Run, RunEvent, RunRequest
+
+LOG_READ_BYTES = 2**20
+
+
+class RunNotFound(NotFound):
+    """There is no such run among yours."""
+
+
+class DevicesInvalid(Invalid):
+    """So many devices of this class are not to be had."""
+
+
+class TrainingService:
+    """Runs, from the user's side."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        drive: DriveService,
+        compute: ComputeService,
+        billing: BillingService,
+        engines: EngineCatalog,
+        sealer: Sealer,
+    ) -> None:
+        self._database = database
+        self._drive = drive
+        self._compute = compute
+        self._billing = billing
+        self._sealer = sealer
+        self.engines = engines
+        self._repository = RunRepository()
+        self._logs = LogStore()
+        self._transitions = Transitions(self._repository, compute, billing)
+
+    async def check(self, owner: UserId, request: RunRequest) -> None:
+        """Refuse what cannot work: engine, entry, output path. Reads the project, so outside a transaction."""
+        self.engines.resolve(request.engine)
+        check_output_path(request.output)
+        async with self._database.begin() as tx:
+            project = await self._drive.project(tx, owner, request.project)
+        snapshot = SnapshotId(request.snapshot or project.snapshot)
+        entries = await self._drive.list_files(snapshot, owner=owner)
+        check_entry(request.entry, {entry.path for entry in entries if entry.kind != "dir"})
+
+    async def submit(self, tx: Tx, owner: UserId, request: RunRequest) -> Run:
+        """Queue a run of a snapshot; refused with ``PaymentDue`` while a bill is unpaid."""
+        await self._billing.require_settled(tx, owner)
+        engine = self.engines.resolve(request.engine)
+        project = await self._drive.project(tx, owner, request.project)
+        await self._check_devices(tx, request)
+        run = RunId(new_id("run"))
+        public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
+        secrets = json.dumps(request.secrets).encode()
+        await self._repository.insert_run(
+            tx,
+            {
+                "id": run,
+                "owner": owner,
+                "project_id": project.id,
+                "project_name": project.name,
+                "snapshot_id": request.snapshot or project.snapshot,
+                "spec": public,
+                "engine_spec": engine.model_dump(mode="json"),
+                "secrets": self._sealer.seal(secrets, run.encode()) if request.secrets else None,
+                "devices": request.devices,
+                "device_class": request.device_class,
+                "launch": request.launch,
+                "state": RunState.QUEUED.value,
+            },
+        )
+        await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
+        await notify(tx, "dispatch")
+        return await self.run(tx, owner, run)
+
+    async def stop(self, tx: Tx, owner: UserId, run: RunId) -> Run:
+        """Ask for the end: at once when it waits, else SIGTERM, grace, SIGKILL. Harmless when it has ended."""
+        await self._row(tx, owner, run)
+        row = await self._transitions.apply(tx, run, StopRequested(StopCause.USER))
+        return await self._show(tx, row)
+
+    async def run(self, tx: Tx, owner: UserId, run: RunId) -> Run:
+        """One of the owner's runs."""
+        return await self._show(tx, await self._row(tx, owner, run))
+
+    async def runs(
+        self,
+        tx: Tx,
+        owner: UserId,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        states: tuple[str, ...] = (),
+        project: str | None = None,
+    ) -> list[Run]:
+        """The owner's runs, the newest first; ``cursor`` is the last id of the page before."""
+        rows = await self._repository.runs_of(
+            tx, owner, before=cursor, limit=limit, states=states, project=project
+        )
+        return [await self._show(tx, row) for row in rows]
+
+    async def events(
+        self, tx: Tx, owner: UserId, run: RunId, *, after: int = 0, limit: int = 200
+    ) -> list[RunEvent]:
+        """The timeline of one of the owner's runs."""
+        await self._row(tx, owner, run)
+        return [
+            show_event(row)
+            for row in await self._repository.events(tx, run, after=after, limit=limit)
+        ]
+
+    async def log(
+        self, tx: Tx, run: RunId, *, after: int, rank: int | None, limit_bytes: int = LOG_READ_BYTES
+    ) -> list[Segment]:
+        """The next part of a log; the caller has checked whose run it is."""
+        return await self._logs.read(tx, run, after=after, rank=rank, limit_bytes=limit_bytes)
+
+    async def _row(self, tx: Tx, owner: UserId, run: RunId) -> RunRow:
+        row = await self._repository.run(tx, run, owner=owner)
+        if row is None:
+            raise RunNotFound(way_out="List yours with `tesra runs`.")
+        return row
+
+    async def _show(self, tx: Tx, row: RunRow) -> Run:
+        live = row.bill_id is None and row.started_at is not None
+        return show_run(
+            row, micro_th_so_far=await self._billing.usage_totals(tx, row.id) if live else 0
+        )
+
+    async def _check_devices(self, tx: Tx, request: RunRequest) -> None:
+        if request.devices < 1:
+            raise DevicesInvalid(
+                f"A run needs at least one device, not {request.devices}.",
+                way_out="Use `--devices 1` or more.",
+            )
+        devices = await self._compute.online_devices(tx)
+        if not devices:
+            raise Unavailable(
+                "No device is online now.", way_out="Try again in a minute: `tesra devices`."
+            )
+        largest = largest_single(devices) if request.launch == "single" else largest_gangs(devices)
+        if request.device_class is not None and request.device_class not in largest:
+            offer = ", ".join(f"'{name}'" for name in sorted(largest))
+            raise DevicesInvalid(
+                f"There is no device class '{request.device_class}'.", way_out=f"On offer: {offer}."
+            )
+        most = largest[request.device_class] if request.device_class else max(largest.values())
+        if request.devices > most:
+            where = "one node" if request.launch == "single" else "one site"
+            raise DevicesInvalid(
+                f"{request.devices} devices are more than {where} has: {most}.",
+                way_out=f"Ask for at most {most}: `tesra devices` shows what is on offer.",
+            )

@@ -1,0 +1,118 @@
+"""Apply an event to a run in one transaction: decide by the life cycle, then carry out its commands."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func
+
+from tesra.billing.service import BillingService
+from tesra.compute.service import ComputeService
+from tesra.db.engine import Tx
+from tesra.db.notify import notify
+from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.training.lifecycle import advance
+from tesra.training.model import Command, RunEvent, RunLife, RunState
+from tesra.training.repository import RunRepository, RunRow, life_of
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt left behind, stored together with the terminal state."""
+
+    output: SnapshotId | None = None
+    output_size_bytes: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Transitions:
+    """The only place where a run's state is written."""
+
+    def __init__(
+        self, repository: RunRepository, compute: ComputeService, billing: BillingService
+    ) -> None:
+        self._repository = repository
+        self._compute = compute
+        self._billing = billing
+
+    async def apply(
+        self, tx: Tx, run: RunId, event: RunEvent, *, result: Result | None = None
+    ) -> RunRow:
+        """The run's row after ``event``; terminal state, output and bill become visible together."""
+        row = await self._repository.lock_run(tx, run)
+        assert row is not None, f"run {run} has vanished"
+        before = life_of(row)
+        after, commands = advance(before, event)
+        if after == before and not commands:
+            return row
+        values = _changed(before, after)
+        if Command.MARK_STARTED in commands and row.started_at is None:
+            values["started_at"] = func.clock_timestamp()
+        if after.state.terminal:
+            values |= await self._close(tx, row, after, commands, result or Result())
+        await self._repository.update_run(tx, run, values)
+        if after.state is not before.state:
+            await self._repository.add_event(tx, run, after.state.value, after.reason or "")
+        await self._carry_out(tx, before.attempt or after.attempt, commands)
+        await notify(tx, f"run:{run}")
+        changed = await self._repository.run(tx, run)
+        assert changed is not None
+        return changed
+
+    async def _close(
+        self, tx: Tx, row: RunRow, life: RunLife, commands: list[Command], result: Result
+    ) -> dict[str, Any]:
+        chargeable = Command.BILL_USE in commands
+        bill = await self._billing.make_bill(
+            tx,
+            RunId(row.id),
+            UserId(row.owner),
+            attempts=[life.attempt] if life.attempt else [],
+            chargeable=chargeable,
+            note=None if chargeable else life.reason,
+        )
+        return {
+            "bill_id": bill.id,
+            "billed_micros": bill.amount_micros,
+            "billed_micro_th": bill.micro_th,
+            "ended_at": func.clock_timestamp(),
+            "secrets": None,
+            "output_id": result.output,
+            "output_size_bytes": result.output_size_bytes,
+            "warnings": result.warnings,
+        }
+
+    async def _carry_out(self, tx: Tx, attempt: AttemptId | None, commands: list[Command]) -> None:
+        if attempt is None:
+            return
+        if Command.MARK_STARTED in commands:
+            await self._repository.update_attempt(
+                tx, attempt, {"started_at": func.clock_timestamp()}
+            )
+        if Command.END_ATTEMPT in commands:
+            await self._repository.update_attempt(tx, attempt, {"ended_at": func.clock_timestamp()})
+        if Command.RELEASE_DEVICES in commands:
+            await self._compute.release(tx, attempt)
+        if Command.WAKE_DISPATCHER in commands:
+            await notify(tx, "dispatch")
+        if Command.TELL_SITE in commands:
+            row = await self._repository.attempt(tx, attempt)
+            if row is not None:
+                await self._compute.sites.assignments_changed(tx, SiteId(row.site_id))
+                await notify(tx, f"site:{row.site_id}")
+
+
+def _changed(before: RunLife, after: RunLife) -> dict[str, Any]:
+    """The columns that differ; ``attempts`` counts tries, ``attempt_id`` is the present one."""
+    values: dict[str, Any] = {}
+    for column, old, new in (
+        ("state", before.state, after.state),
+        ("phase", before.phase, after.phase),
+        ("reason", before.reason, after.reason),
+        ("exit_code", before.exit_code, after.exit_code),
+        ("stop", before.stop, after.stop),
+        ("attempt_id", before.attempt, after.attempt),
+        ("attempts", before.attempts, after.attempts),
+    ):
+        if old != new:
+            values[column] = new.value if isinstance(new, RunState) else new
+    return values

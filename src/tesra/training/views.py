@@ -1,0 +1,47 @@
+"""Runs as the API shows them."""
+
+from tesra.kit.money import format_cny, format_micros
+from tesra.training.repository import RunRow
+from tesra.wire.training import Run, RunEvent
+
+
+def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
+    """The training record of one row; before there is a bill, it shows the use so far."""
+    billed = row.bill_id is not None
+    spec = row.spec
+    return Run(
+        id=row.id,
+        project=row.project_id,
+        project_name=row.project_name,
+        snapshot=row.snapshot_id,
+        state=row.state,
+        phase=row.phase,
+        reason=row.reason or None,
+        warnings=row.warnings,
+        engine=f"{row.engine_spec['name']}=={row.engine_spec['version']}",
+        entry=spec["entry"],
+        args=spec["args"],
+        output_path=spec["output"],
+        devices=row.devices,
+        device_class=row.device_class,
+        launch=row.launch,
+        params=spec["params"],
+        env=spec["env"],
+        secrets=spec["secrets"],
+        packages=spec["packages"],
+        attempt=row.attempts,
+        exit_code=row.exit_code,
+        output=row.output_id,
+        output_size_bytes=row.output_size_bytes,
+        bill=row.bill_id,
+        amount_cny=format_cny(row.billed_micros) if billed else None,
+        th=format_micros(row.billed_micro_th if billed else micro_th_so_far),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def show_event(row: RunRow) -> RunEvent:
+    """One step of a timeline."""
+    return RunEvent(seq=row.seq, at=row.at, kind=row.kind, text=row.text)

@@ -1,0 +1,87 @@
+"""The HTTP API: routers, errors, headers and its own reference, over services made elsewhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import text
+
+from tesra.web import docs, problems
+from tesra.web.context import Services, ServicesDep
+from tesra.web.headers import Guard, refuse_nul
+from tesra.web.routes import identity
+from tesra.wire.common import Answer, Problem
+
+OPENAPI_URL = "/api/openapi.json"
+DOCS_URL = "/api/docs"
+DESCRIPTION = (
+    "Train on other people's GPUs, pay after, keep your work.\n\n"
+    "Send a token as 'Authorization: Bearer tsr_…'. Errors are RFC 9457 problem documents. "
+    "Lists come in pages: pass 'next' as '?cursor='. A POST that creates or pays takes an "
+    "'Idempotency-Key', so that a repeated call happens once."
+)
+
+ROUTERS: Sequence[APIRouter] = (identity.router,)
+
+_PROBLEM_CONTENT = {
+    problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+}
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Problem", "content": _PROBLEM_CONTENT},
+    "5XX": {"description": "Problem", "content": _PROBLEM_CONTENT},
+}
+
+_own = APIRouter()
+
+
+class Api(FastAPI):
+    """FastAPI, with the problem document in its OpenAPI."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault(Problem.__name__, Problem.model_json_schema())
+        return document
+
+
+class Health(Answer):
+    status: str
+
+
+def create_api(
+    services: Services, *, routers: Sequence[APIRouter] = ROUTERS, **options: Any
+) -> FastAPI:
+    """The API over ``services``; ``options`` (say, ``lifespan``) go to FastAPI as they are."""
+    api = Api(
+        title="Tesra",
+        description=DESCRIPTION,
+        openapi_url=OPENAPI_URL,
+        docs_url=None,
+        redoc_url=None,
+        responses=_PROBLEM,
+        dependencies=[Depends(refuse_nul)],
+        redirect_slashes=False,
+        **options,
+    )
+    api.state.services = services
+    problems.install(api)
+    api.add_middleware(Guard)
+    for router in (_own, *routers):
+        api.include_router(router)
+    return api
+
+
+@_own.get("/api/v1/health", tags=["site"])
+async def health(services: ServicesDep) -> Health:
+    """Ready: the server runs and its database answers (503 when it does not)."""
+    async with services.database.begin() as tx:
+        await tx.execute(text("SELECT 1"))
+    return Health(status="ok")
+
+
+@_own.get(DOCS_URL, include_in_schema=False)
+async def reference(request: Request) -> HTMLResponse:
+    """The reference, without any script."""
+    page = docs.render(request.app.openapi(), openapi_url=OPENAPI_URL)
+    return HTMLResponse(page, headers={"Content-Security-Policy": docs.CONTENT_SECURITY_POLICY})

@@ -1,0 +1,49 @@
+"""What a request may reach: the services, made once by the app and kept on the API's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from tesra.billing.service import BillingService
+    from tesra.compute.service import ComputeService
+    from tesra.crypto.aead import Sealer
+    from tesra.db.engine import Database
+    from tesra.db.notify import Listener
+    from tesra.drive.service import DriveService
+    from tesra.identity.service import IdentityService
+    from tesra.kit.clock import Clock
+    from tesra.kit.settings import Settings
+    from tesra.security.sites import SiteCredentials
+    from tesra.training.attempts import AttemptService
+    from tesra.training.service import TrainingService
+
+
+@dataclass
+class Services:
+    """The services of one server process."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    listener: Listener
+    sealer: Sealer
+    identity: IdentityService
+    billing: BillingService
+    drive: DriveService
+    compute: ComputeService
+    training: TrainingService
+    attempts: AttemptService
+    sites: SiteCredentials
+
+
+async def services_of(request: Request) -> Services:
+    """The services that ``create_api`` was given."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,111 @@
+"""``Idempotency-Key``: the same call with the same key happens once and is answered the same.
+
+The answer is stored, sealed, in the transaction that did the work: either both are there or
+neither is. A call that failed left nothing, so that its key may be tried again.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, TypeVar, cast
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+
+from tesra.db import idempotency
+from tesra.db.engine import Tx
+from tesra.identity.model import Principal
+from tesra.kit.errors import Conflict
+from tesra.web.context import Services
+
+AnswerModel = TypeVar("AnswerModel", bound=BaseModel | None)
+
+
+class KeyReused(Conflict):
+    """This idempotency key was used for another request."""
+
+
+class CallKey(str):
+    """An idempotency key that knows the call (method and path) it came with."""
+
+    __slots__ = ("call",)
+    call: str
+
+    @classmethod
+    def of(cls, key: str, call: str) -> "CallKey":
+        made = cls(key)
+        made.call = call
+        return made
+
+
+async def _call_key(
+    request: Request,
+    key: Annotated[
+        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=128)
+    ] = None,
+) -> CallKey | None:
+    return None if key is None else CallKey.of(key, f"{request.method} {request.url.path}")
+
+
+IdempotencyKey = Annotated[CallKey | None, Depends(_call_key)]
+
+
+async def once(
+    services: Services,
+    caller: Principal,
+    key: str | None,
+    request: BaseModel,
+    act: Callable[[Tx], Awaitable[AnswerModel]],
+) -> AnswerModel:
+    """``act`` in one transaction, or the stored answer of the same call with the same key.
+
+    Raises ``KeyReused`` when the key came with another request or another path before.
+    """
+    async with services.database.begin() as tx:
+        if key is None:
+            return await act(tx)
+        await idempotency.lock(tx, caller.user_id, key)
+        request_hash = _request_hash(key, request)
+        context = f"idempotency:{caller.user_id}:{key}".encode()
+        stored = await idempotency.find(tx, caller.user_id, key)
+        if stored is not None:
+            if stored.request_hash != request_hash:
+                raise KeyReused(way_out="Use a new key for a new request.")
+            return cast(AnswerModel, _revive(services.sealer.open(stored.answer, context)))
+        answer = await act(tx)
+        sealed = services.sealer.seal(_freeze(answer), context)
+        await idempotency.store(tx, caller.user_id, key, request_hash=request_hash, answer=sealed)
+        return answer
+
+
+def _request_hash(key: str, request: BaseModel) -> bytes:
+    call = key.call if isinstance(key, CallKey) else ""
+    text = f"{call}\n{_name_of(type(request))}\n{request.model_dump_json()}"
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _freeze(answer: BaseModel | None) -> bytes:
+    if answer is None:
+        return json.dumps({"model": None}).encode()
+    body = answer.model_dump(mode="json")
+    return json.dumps({"model": _name_of(type(answer)), "body": body}).encode()
+
+
+def _revive(frozen: bytes) -> BaseModel | None:
+    stored = json.loads(frozen)
+    if stored["model"] is None:
+        return None
+    for model in _models(BaseModel):
+        if _name_of(model) == stored["model"]:
+            return model.model_validate(stored["body"])
+    raise KeyReused("This key's answer was given by another version and can't be repeated.")
+
+
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+def _name_of(model: type[BaseModel]) -> str:
+    return f"{model.__module__}:{model.__qualname__}"

@@ -1,0 +1,116 @@
+"""Registration, login, tokens; the list of users for operators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from tesra.db.engine import Tx
+from tesra.identity import model
+from tesra.web.auth import Caller, Operator, Reader, Writer
+from tesra.web.context import ServicesDep
+from tesra.web.idempotency import IdempotencyKey, once
+from tesra.web.pages import PageAsk, page_of
+from tesra.wire import identity as wire
+from tesra.wire.common import Page
+
+router = APIRouter(prefix="/api/v1", tags=["identity"])
+
+
+@router.post("/register", status_code=201)
+async def register(body: wire.Credentials, services: ServicesDep) -> wire.Session:
+    """Makes an account and signs in. A name is unique whatever its case; it can't be changed."""
+    password_hash = await services.identity.prepare_password(body.password)
+    async with services.database.begin() as tx:
+        user, issued = await services.identity.register(tx, body.name, password_hash=password_hash)
+    return _session(user, issued)
+
+
+@router.post("/login")
+async def login(body: wire.Credentials, request: Request, services: ServicesDep) -> wire.Session:
+    """Signs in with name and password. Too many failures close the door for five minutes."""
+    address = request.client.host if request.client else "unknown"
+    async with services.database.begin() as tx:
+        attempt = await services.identity.admit_login(tx, body.name, address=address)
+    new_hash = await services.identity.check_password(attempt, body.password)
+    async with services.database.begin() as tx:
+        user, issued = await services.identity.finish_login(tx, attempt, new_hash=new_hash)
+    return _session(user, issued)
+
+
+@router.post("/logout", status_code=204)
+async def logout(caller: Caller, services: ServicesDep) -> Response:
+    """Revokes the token that this call is made with."""
+    async with services.database.begin() as tx:
+        await services.identity.revoke(tx, caller.user_id, token_id=caller.token_id)
+    return Response(status_code=204)
+
+
+@router.get("/me")
+async def me(caller: Reader, services: ServicesDep) -> wire.User:
+    """Who the token belongs to."""
+    async with services.database.begin() as tx:
+        return _user(await services.identity.user(tx, caller.user_id))
+
+
+@router.get("/tokens")
+async def tokens(caller: Reader, services: ServicesDep, ask: PageAsk) -> Page[wire.Token]:
+    """Your tokens that still work, newest first."""
+    async with services.database.begin() as tx:
+        found = await services.identity.tokens(
+            tx, caller.user_id, after=ask.after, limit=ask.limit + 1
+        )
+    return page_of([_token(token) for token in found], ask.limit)
+
+
+@router.post("/tokens", status_code=201)
+async def create_token(
+    body: wire.TokenRequest, caller: Writer, services: ServicesDep, key: IdempotencyKey
+) -> wire.NewToken:
+    """A new token, of no more scope than the one this call is made with. It is shown once."""
+
+    async def act(tx: Tx) -> wire.NewToken:
+        issued = await services.identity.create_token(
+            tx, caller, name=body.name, scopes=body.scopes, days=body.expires_in_days
+        )
+        return wire.NewToken(**_token(issued.token).model_dump(), token=issued.text)
+
+    return await once(services, caller, key, body, act)
+
+
+@router.delete("/tokens/{token_id}", status_code=204)
+async def revoke_token(
+    token_id: Annotated[str, Path(max_length=64)], caller: Writer, services: ServicesDep
+) -> Response:
+    """Revokes one of your tokens; it stops working at once."""
+    async with services.database.begin() as tx:
+        await services.identity.revoke(tx, caller.user_id, token_id=token_id)
+    return Response(status_code=204)
+
+
+@router.get("/operator/users", tags=["operator"])
+async def users(_: Operator, services: ServicesDep, ask: PageAsk) -> Page[wire.User]:
+    """Everybody, in order of registration."""
+    async with services.database.begin() as tx:
+        found = await services.identity.users(tx, after=ask.after, limit=ask.limit + 1)
+    return page_of([_user(user) for user in found], ask.limit)
+
+
+def _user(user: model.User) -> wire.User:
+    return wire.User(id=user.id, name=user.name, role=user.role.value, created_at=user.created_at)
+
+
+def _session(user: model.User, issued: model.IssuedToken) -> wire.Session:
+    return wire.Session(token=issued.text, expires_at=issued.token.expires_at, user=_user(user))
+
+
+def _token(token: model.Token) -> wire.Token:
+    return wire.Token.model_validate(
+        {
+            "id": token.id,
+            "name": token.name,
+            "scopes": sorted(token.scopes),
+            "created_at": token.created_at,
+            "expires_at": token.expires_at,
+            "last_used_at": token.last_used_at,
+        }
+    )

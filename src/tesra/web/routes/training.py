@@ -1,0 +1,95 @@
+"""Runs: submit, look at, stop, follow the log."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from tesra.kit.ids import RunId
+from tesra.web.auth import Reader, Writer
+from tesra.web.context import ServicesDep
+from tesra.web.idempotency import IdempotencyKey, once
+from tesra.web.log_stream import LogView, log_lines
+from tesra.web.pages import PageAsk, page_of
+from tesra.wire.common import Page
+from tesra.wire.training import Run, RunEvent, RunRequest, RunState
+
+router = APIRouter(prefix="/api/v1", tags=["training"])
+
+
+@router.post("/runs", status_code=201)
+async def submit(
+    request: RunRequest, services: ServicesDep, caller: Writer, key: IdempotencyKey = None
+) -> Run:
+    """Queue a run. 402 while a bill is unpaid; 422 when engine, entry, output or devices can't be."""
+    await services.training.check(caller.user_id, request)
+    return await once(
+        services,
+        caller,
+        key,
+        request,
+        lambda tx: services.training.submit(tx, caller.user_id, request),
+    )
+
+
+@router.get("/runs")
+async def runs(
+    services: ServicesDep,
+    caller: Reader,
+    ask: PageAsk,
+    state: Annotated[list[RunState], Query()] = [],  # noqa: B006 - FastAPI copies it
+    project: Annotated[str | None, Query(max_length=128)] = None,
+) -> Page[Run]:
+    """Your runs, the newest first."""
+    async with services.database.begin() as tx:
+        found = await services.training.runs(
+            tx,
+            caller.user_id,
+            cursor=ask.after,
+            limit=ask.limit + 1,
+            states=tuple(state),
+            project=project,
+        )
+    return page_of(found, ask.limit)
+
+
+@router.get("/runs/{run}")
+async def run(run: str, services: ServicesDep, caller: Reader) -> Run:
+    """One of your runs."""
+    async with services.database.begin() as tx:
+        return await services.training.run(tx, caller.user_id, RunId(run))
+
+
+@router.post("/runs/{run}/stop")
+async def stop(run: str, services: ServicesDep, caller: Writer) -> Run:
+    """Ask for the end; the output so far is kept. Harmless when it has ended."""
+    async with services.database.begin() as tx:
+        return await services.training.stop(tx, caller.user_id, RunId(run))
+
+
+@router.get("/runs/{run}/events")
+async def events(run: str, services: ServicesDep, caller: Reader, ask: PageAsk) -> Page[RunEvent]:
+    """The timeline of a run, the oldest first."""
+    after = int(ask.after) if ask.after and ask.after.isdigit() else 0
+    async with services.database.begin() as tx:
+        found = await services.training.events(
+            tx, caller.user_id, RunId(run), after=after, limit=ask.limit + 1
+        )
+    return page_of(found, ask.limit, id_of=lambda event: event.seq)
+
+
+@router.get("/runs/{run}/logs", response_class=StreamingResponse)
+async def logs(
+    run: str,
+    services: ServicesDep,
+    caller: Reader,
+    follow: bool = False,
+    rank: Annotated[int | None, Query(ge=-1, le=100_000)] = None,
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+) -> StreamingResponse:
+    """The log as NDJSON (``LogChunk`` a line) from cursor ``after`` on; ``follow`` until the run ends."""
+    async with services.database.begin() as tx:
+        await services.training.run(tx, caller.user_id, RunId(run))
+    view = LogView(owner=caller.user_id, run=RunId(run), rank=rank, after=after, follow=follow)
+    lines = log_lines(services, view)
+    return StreamingResponse(lines, media_type="application/x-ndjson")

@@ -1,0 +1,183 @@
+"""Messages between a site controller and the server: see docs/spec/site-protocol.md."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tesra.wire.common import Answer, Wire
+from tesra.wire.drive import SnapshotCommit
+
+
+class EnrolDevice(Wire):
+    """``measured_micro_t``: FP32 matrix product, in millionths of a TFLOPS, measured on the node."""
+
+    id: str
+    index: int
+    device_class: str
+    name: str
+    measured_micro_t: int = Field(ge=0)
+
+
+class EnrolNode(Wire):
+    id: str
+    name: str
+    address: str
+    cores: int
+    memory_bytes: int
+    devices: list[EnrolDevice]
+
+
+class Enrolment(Wire):
+    """Sent at each start of a controller; a new ``boot_id`` starts the sequence at 1 again."""
+
+    site: str
+    boot_id: str
+    nodes: list[EnrolNode]
+
+
+class Enrolled(Answer):
+    site: str
+    high_water: int
+    lease_s: int
+
+
+class AssignedDevice(Answer):
+    node: str
+    device: str
+    index: int
+    device_class: str
+    rating_micro_t: int
+
+
+class EngineSpec(Answer):
+    """What the node builds: exact requirements on an interpreter, and how the gang is announced."""
+
+    name: str
+    version: str
+    requirements: list[str]
+    python: str
+    announce: str
+    env: dict[str, str] = {}
+
+
+class RunSpec(Answer):
+    """All that a node needs to know of a run; no credential of the user's is in it."""
+
+    owner: str
+    project: str
+    snapshot: str
+    engine: EngineSpec
+    packages: list[str]
+    entry: str | list[str]
+    args: list[str]
+    output: str
+    launch: Literal["gang", "single"]
+    params: dict[str, str | int | float | bool]
+    env: dict[str, str]
+    secrets: dict[str, str]
+
+
+class Assignment(Answer):
+    """One attempt that the server wants to live on this site, or to stop (``stop`` is why)."""
+
+    run: str
+    attempt: str
+    number: int
+    fence: int
+    devices: list[AssignedDevice]
+    spec: RunSpec
+    stop: Literal["user", "cap", "operator"] | None = None
+    grace_s: float = 15.0
+
+
+class Assignments(Answer):
+    """The whole truth for this site at ``version``: what is not listed must not run here."""
+
+    version: int
+    assignments: list[Assignment]
+
+
+class AttemptRef(Wire):
+    attempt: str
+    fence: int
+
+
+class Renewal(Wire):
+    boot_id: str
+    attempts: list[AttemptRef]
+
+
+class Renewed(Answer):
+    renewed: list[str]
+    gone: list[str]
+
+
+class Preparing(Wire):
+    kind: Literal["preparing"] = "preparing"
+    phase: str
+
+
+class Started(Wire):
+    """All ranks of the gang run."""
+
+    kind: Literal["started"] = "started"
+    at: datetime
+
+
+class Usage(Wire):
+    """All ranks ran from ``started_at`` for ``duration_ms`` (monotonic, on the node)."""
+
+    kind: Literal["usage"] = "usage"
+    number: int = Field(ge=1)
+    started_at: datetime
+    duration_ms: int = Field(ge=0, le=600_000)
+
+
+class Phase(Wire):
+    kind: Literal["phase"] = "phase"
+    phase: str
+
+
+class Ended(Wire):
+    """The gang is gone, its log has been delivered, its output stored.
+
+    ``outcome``: ``succeeded`` and ``failed`` are the script's doing; ``stopped`` answers a stop;
+    ``refused`` means that the run cannot be prepared here or anywhere (say, requirements that
+    can't be resolved); ``lost`` means that the platform failed it: it is queued again.
+    """
+
+    kind: Literal["ended"] = "ended"
+    outcome: Literal["succeeded", "failed", "stopped", "refused", "lost"]
+    exit_code: int | None = None
+    rank: int | None = None
+    reason: str | None = Field(default=None, max_length=8192)
+    warnings: list[str] = []
+    output: SnapshotCommit | None = None
+
+
+class Message(Wire):
+    """Fact number ``seq`` of this boot about one attempt."""
+
+    seq: int = Field(ge=1)
+    attempt: str
+    fence: int
+    body: Annotated[Preparing | Started | Usage | Phase | Ended, Field(discriminator="kind")]
+
+
+class Messages(Wire):
+    boot_id: str
+    messages: list[Message] = Field(max_length=1000)
+
+
+class Acknowledged(Answer):
+    """Everything up to ``seq`` is applied. ``stale``: attempts whose fence is gone; kill their gangs."""
+
+    seq: int
+    stale: list[str]
+
+
+class LogAccepted(Answer):
+    """The server holds this rank's log up to ``offset`` (bytes)."""
+
+    offset: int

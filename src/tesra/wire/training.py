@@ -1,0 +1,104 @@
+"""Runs: what a user asks for, what the record shows, and the log stream."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from tesra.wire.common import Answer, Wire
+
+RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
+Launch = Literal["gang", "single"]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$")]
+Text = Annotated[str, Field(max_length=32_768)]
+
+
+class RunRequest(Wire):
+    """A run of one immutable snapshot. ``project`` is a name or an id; ``snapshot`` defaults to its head.
+
+    ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
+    list of arguments (a program with its arguments).
+    """
+
+    project: str = Field(max_length=128)
+    snapshot: str | None = None
+    engine: str = Field(default="pytorch", max_length=64)
+    entry: Text | list[Text]
+    args: list[Text] = Field(default=[], max_length=1000)
+    output: str = Field(default="out", max_length=1024)
+    devices: int = 1
+    device_class: str | None = Field(default=None, max_length=128)
+    launch: Launch = "gang"
+    params: dict[ParameterName, str | int | float | bool] = {}
+    env: dict[VariableName, Text] = {}
+    secrets: dict[VariableName, Text] = {}
+    packages: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default=[], max_length=100)
+
+
+class Run(Answer):
+    """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id."""
+
+    id: str
+    project: str
+    project_name: str
+    snapshot: str
+    state: RunState
+    phase: str | None
+    reason: str | None
+    warnings: list[str]
+    engine: str
+    entry: str | list[str]
+    args: list[str]
+    output_path: str
+    devices: int
+    device_class: str | None
+    launch: Launch
+    params: dict[str, Any]
+    env: dict[str, str]
+    secrets: list[str]
+    packages: list[str]
+    attempt: int
+    exit_code: int | None
+    output: str | None
+    output_size_bytes: int | None
+    bill: str | None
+    amount_cny: str | None
+    th: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class RunEvent(Answer):
+    """One step of a run's timeline."""
+
+    seq: int
+    at: datetime
+    kind: str
+    text: str
+
+
+class LogChunk(Answer):
+    """One line of the NDJSON log stream: whole lines of one rank, in order.
+
+    ``rank`` -1 is Tesra's own voice (preparing, building, warnings). ``cursor`` goes into
+    ``?after=`` to resume behind this chunk. Exactly one of ``text``, ``state`` is set: a chunk
+    with ``state`` says that the run has changed its state; the stream ends after a terminal one.
+    ``dropped_bytes`` above 0 says that a slow viewer lost so much before this chunk.
+    """
+
+    cursor: str
+    attempt: int
+    rank: int
+    text: str | None = None
+    state: RunState | None = None
+    phase: str | None = None
+    reason: str | None = None
+    dropped_bytes: int = 0
+
+
+class Engine(Answer):
+    name: str
+    versions: list[str]
+    default: str
