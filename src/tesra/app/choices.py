@@ -94,9 +94,15 @@ def choose(
     if port == ANY_PORT:
         kept = remembered is not None and port_is_free(host, remembered.port)
         port = remembered.port if remembered and kept else free_port(host)
-    devices = wish.devices if wish.devices is not None else (remembered and remembered.devices)
-    sandbox = wish.sandbox if wish.sandbox is not None else not remembered or remembered.sandbox
-    return Choices(host, port, devices, sandbox)
+    kept_devices, kept_sandbox = (
+        (remembered.devices, remembered.sandbox) if remembered else (None, True)
+    )
+    return Choices(
+        host,
+        port,
+        devices=kept_devices if wish.devices is None else wish.devices,
+        sandbox=kept_sandbox if wish.sandbox is None else wish.sandbox,
+    )
 
 
 def _check(wish: Wish) -> None:
@@ -107,7 +113,7 @@ def _check(wish: Wish) -> None:
 
 
 def _refuse_change(wish: Wish, remembered: Choices) -> None:
-    wanted = {
+    wanted: dict[str, tuple[str | int | None, str | int | None]] = {
         "--host": (wish.host, remembered.host),
         "--port": (wish.port or None, remembered.port),
         "--devices": (wish.devices, remembered.devices),

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tesra.app.bootstrap import prepare_operator
 from tesra.app.choices import (
     Choices,
     Wish,
@@ -55,13 +54,13 @@ class Network:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._home = settings.home
-        self._table = ProcessTable(self._home.processes)
-        self._postgres = EmbeddedPostgres(self._home)
+        self.home = settings.home
+        self._table = ProcessTable(self.home.processes)
+        self._postgres = EmbeddedPostgres(self.home)
 
     def choices(self) -> Choices | None:
         """What holds for this home; None if it was never started."""
-        return load_choices(self._home.config)
+        return load_choices(self.home.config)
 
     def operator_token(self) -> str | None:
         """The first operator's token."""
@@ -73,7 +72,7 @@ class Network:
 
     def start(self, wish: Wish, progress: Progress) -> list[str]:
         """Start what is missing, wait until all is ready; answers the names of what it started."""
-        self._home.create()
+        self.home.create()
         with self._alone():
             running = self._table.running()
             fixed = SERVER in running or SITE in running
@@ -82,7 +81,7 @@ class Network:
             )
             if SERVER not in running:
                 require_free(choices)
-            write_private(self._home.config, render_choices(choices))
+            write_private(self.home.config, render_choices(choices))
             begun: list[str] = []
             try:
                 self._start_missing(choices, begun, progress)
@@ -93,7 +92,7 @@ class Network:
 
     def stop(self) -> list[str]:
         """Stop everything that runs for this home; answers the names of what it stopped."""
-        if not self._home.root.exists():
+        if not self.home.root.exists():
             return []
         with self._alone(wait_s=DOWN_WAIT_S):
             present = [row.name for row in self.processes() if row.pid is not None]
@@ -120,14 +119,14 @@ class Network:
 
     def log_of(self, name: str) -> Path:
         """Where a process writes what it has to say."""
-        return self._home.logs / f"{name}.log"
+        return self.home.logs / f"{name}.log"
 
     @property
     def _operator_file(self) -> Path:
-        return self._home.keys / "operator.json"
+        return self.home.keys / "operator.json"
 
     def _alone(self, wait_s: float = 0.0) -> AbstractContextManager[None]:
-        return exclusive(self._home.root / "up.lock", wait_s)
+        return exclusive(self.home.root / "up.lock", wait_s)
 
     # -- starting ---------------------------------------------------------------------------
 
@@ -157,6 +156,9 @@ class Network:
 
     def _prepare(self, settings: Settings) -> str:
         """Tables, the first operator and its token, which is kept and used again."""
+        # The whole server is imported here, a second's work, while the site starts already.
+        from tesra.app.first_operator import prepare_operator
+
         name, token = asyncio.run(prepare_operator(settings, self.operator_token()))
         write_private(self._operator_file, json.dumps({"name": name, "token": token}) + "\n")
         return token
@@ -169,12 +171,12 @@ class Network:
 
     def _server_command(self, choices: Choices) -> list[str]:
         address = ["--host", choices.host, "--port", str(choices.port)]
-        return [*_TESRA, "server", "--home", str(self._home.root), *address]
+        return [*_TESRA, "server", "--home", str(self.home.root), *address]
 
     def _site_command(self, choices: Choices) -> list[str]:
-        token_file = self._home.keys / "site.token"
+        token_file = self.home.keys / "site.token"
         read_or_make_secret(token_file)
-        command = [*_TESRA, "node", "start", "--home", str(self._home.root)]
+        command = [*_TESRA, "node", "start", "--home", str(self.home.root)]
         command += ["--server", choices.url, "--token-file", str(token_file)]
         if choices.devices is not None:
             command += ["--devices", str(choices.devices)]

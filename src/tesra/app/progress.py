@@ -1,7 +1,7 @@
 """What ``tesra up`` shows while it works: a moving line on a terminal, plain lines in a pipe."""
 
-import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -9,11 +9,16 @@ from rich.console import Console
 from rich.status import Status
 
 
+class EndAsked(Exception):
+    """Ctrl-C, or SIGTERM, before everything was ready."""
+
+
 class Progress:
     """Says what is being done, on stderr, so that stdout carries the answer alone."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+    def __init__(self, asked_to_end: Callable[[], bool]) -> None:
+        self._asked_to_end = asked_to_end
+        self._console = Console(stderr=True, highlight=False)
         self._status: Status | None = None
         self._last = ""
         self._began = time.monotonic()
@@ -32,10 +37,11 @@ class Progress:
     ) -> None:
         if self._status is not None:
             self._status.stop()
-        sys.stderr.flush()
 
     def say(self, text: str) -> None:
-        """What is being done now."""
+        """What is being done now; raises ``EndAsked`` when somebody wants us to end instead."""
+        if self._asked_to_end():
+            raise EndAsked
         if text == self._last:
             return
         self._last = text

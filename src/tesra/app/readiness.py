@@ -20,7 +20,11 @@ DEVICES = "/api/v1/devices"
 
 
 class NotStarted(Unavailable):
-    """A part of the network did not start."""
+    """A part of the network did not start; ``log`` is where it says why."""
+
+    def __init__(self, detail: str, log: Path) -> None:
+        super().__init__(detail, way_out=f"Its log says why: {log}")
+        self.log = log
 
 
 def wait_ready(
@@ -37,11 +41,11 @@ def wait_ready(
             progress.say(f"Waiting for the {waits_for}")
             for name, record in processes.items():
                 if not alive(record):
-                    raise NotStarted(f"The {name} ended while it started.{tail(log_of(name))}")
+                    raise NotStarted(f"The {name} ended while it started.", log_of(name))
             if time.monotonic() > deadline:
                 raise NotStarted(
-                    f"The {waits_for} is not ready after {READY_TIMEOUT_S:.0f} s."
-                    f"{tail(log_of(waits_for))}"
+                    f"The {waits_for} is not ready after {READY_TIMEOUT_S:.0f} s.",
+                    log_of(waits_for),
                 )
             time.sleep(POLL_S)
 
@@ -67,11 +71,9 @@ def is_ready(url: str, token: str, devices: int | None) -> bool:
         return lacking(client, token, devices) is None
 
 
-def tail(log: Path) -> str:
-    """The last lines of a log, to be shown below an error."""
+def tail(log: Path) -> list[str]:
+    """The last lines of a log, to be shown above an error."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
     except FileNotFoundError:
-        lines = []
-    shown = "".join(f"\n  {line}" for line in lines if line.strip())
-    return f" The end of '{log}':{shown}" if shown else f" Its log, '{log}', is empty."
+        return []

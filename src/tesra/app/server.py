@@ -1,17 +1,22 @@
 """``tesra server``: the control plane as one process; all its state is in PostgreSQL."""
 
+from dataclasses import replace
+
 import uvicorn
 
 from tesra.app.bootstrap import create_app
+from tesra.db.embedded import EmbeddedPostgres
 from tesra.kit.settings import Settings
 
 END_S = 1  # open streams (live logs) get this long when the server is told to end
+FAILED = 3
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; then end within a few seconds, whatever is still open."""
+    url = settings.database_url or EmbeddedPostgres(settings.home).start()
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(replace(settings, database_url=url)),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -22,6 +27,8 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=END_S,
         timeout_keep_alive=75,
-        backlog=2048,
     )
-    uvicorn.Server(config).run()
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(FAILED)

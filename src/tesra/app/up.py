@@ -1,137 +1,123 @@
 """``tesra up``, ``down`` and ``status``: the whole network on this machine."""
 
-import json
 import signal
 import sys
 import threading
 from dataclasses import asdict
-from types import FrameType
 from typing import Any
-
-from rich.console import Console
 
 from tesra.app.choices import Wish
 from tesra.app.network import Network
-from tesra.app.progress import Progress
-from tesra.kit.errors import Unavailable
+from tesra.app.progress import EndAsked, Progress
+from tesra.app.readiness import NotStarted, tail
+from tesra.cli.output import Output
 from tesra.kit.settings import Settings
 
 WATCH_S = 1.0
 
 
-class NetworkEnded(Unavailable):
-    """The network has ended."""
-
-
-class _Asked(BaseException):
-    """Somebody wants us to end (Ctrl-C, SIGTERM)."""
+INTERRUPTED = 130
 
 
 def up(settings: Settings, wish: Wish, *, detach: bool, as_json: bool) -> None:
     """Start what is missing; then stay until Ctrl-C, or return at once when detached."""
     network = Network(settings)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _raise_asked)
+    end_asked = _end_signals()
     try:
-        with Progress() as progress:
+        with Progress(end_asked.is_set) as progress:
             begun = network.start(wish, progress)
-        _show_start(network, settings, begun, as_json=as_json, took_s=progress.elapsed_s)
-        if detach or not begun:
-            return
-        _stay(network)
-    except _Asked:
-        _ignore_signals()
+    except EndAsked:
+        sys.stderr.write("Stopped before it was ready.\n")
+        raise SystemExit(INTERRUPTED) from None
+    except NotStarted as error:
+        sys.stderr.writelines(f"  {line}\n" for line in tail(error.log))
+        raise
+    _show_start(Output(as_json=as_json), network, begun, progress.elapsed_s)
+    if detach or not begun:
+        return
+    if _stay(network, end_asked):
         sys.stderr.write("\nStopping\n")
         network.stop()
 
 
 def down(settings: Settings, *, as_json: bool) -> None:
     """Stop everything that was started for this home."""
-    _ignore_signals()
+    _end_signals()  # half a stop helps nobody
     stopped = Network(settings).stop()
-    if as_json:
-        _print_json({"home": str(settings.home.root), "stopped": stopped})
-    else:
-        text = f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running"
-        Console(highlight=False).print(f"{text} ({settings.home.root})", soft_wrap=True)
+    home = str(settings.home.root)
+    out = Output(as_json=as_json)
+    said = f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running"
+    out.answer({"home": home, "stopped": stopped}, lambda: out.say(f"{said} ({home})"))
 
 
 def status(settings: Settings, *, as_json: bool) -> None:
     """What runs for this home, and whether runs can start."""
     network = Network(settings)
     choices = network.choices()
-    url = choices.url if choices else None
-    rows, ready = network.processes(), network.ready()
-    if as_json:
-        _print_json(
-            {
-                "url": url,
-                "home": str(settings.home.root),
-                "ready": ready,
-                "processes": [asdict(row) for row in rows],
-            }
-        )
-        return
-    console = Console(highlight=False)
-    console.print(f"{'Ready' if ready else 'Not ready'}  {url or ''}  {settings.home.root}", soft_wrap=True)
-    for row in rows:
-        console.print(f"  {row.name:<10}{row.state:<10}{row.pid or ''}", soft_wrap=True)
-    if not ready:
-        console.print("Start what is missing: tesra up --detach", soft_wrap=True)
+    answer = {
+        "url": choices.url if choices else None,
+        "home": str(settings.home.root),
+        "ready": network.ready(),
+        "processes": [asdict(row) for row in network.processes()],
+    }
+    out = Output(as_json=as_json)
+    out.answer(answer, lambda: _show_status(out, answer))
 
 
-def _show_start(
-    network: Network, settings: Settings, begun: list[str], *, as_json: bool, took_s: float
-) -> None:
+def _show_status(out: Output, answer: dict[str, Any]) -> None:
+    rows = [(row["name"], row["state"], str(row["pid"] or "")) for row in answer["processes"]]
+    out.table(("process", "state", "pid"), rows, right={"pid"})
+    if answer["ready"]:
+        out.say(f"Ready at {answer['url']} ({answer['home']})")
+    else:
+        out.say(f"Not ready ({answer['home']}). Start what is missing: tesra up --detach")
+
+
+def _show_start(out: Output, network: Network, begun: list[str], took_s: float) -> None:
     choices = network.choices()
     assert choices is not None
-    if as_json:
-        _print_json(
-            {
-                "url": choices.url,
-                "home": str(settings.home.root),
-                "operator_token": network.operator_token(),
-                "started": begun,
-            }
+    answer = {
+        "url": choices.url,
+        "home": str(network.home.root),
+        "operator_token": network.operator_token(),
+        "started": begun,
+    }
+
+    def draw() -> None:
+        how = (
+            f"is ready at {choices.url} after {took_s:.0f} s"
+            if begun
+            else f"runs already at {choices.url}"
         )
-        return
-    console = Console(highlight=False)
-    if begun:
-        console.print(f"Tesra is ready at [bold]{choices.url}[/bold] ({took_s:.0f} s)", soft_wrap=True)
-    else:
-        console.print(f"Tesra runs already at [bold]{choices.url}[/bold]", soft_wrap=True)
-    where = f"--url {choices.url} " if choices.port else ""
-    console.print(f"Make an account:  tesra register {where}--name NAME", soft_wrap=True)
-    console.print("Train:            tesra run DIR --entry train.py --follow", soft_wrap=True)
+        out.say(f"Tesra {how}")
+        out.say("Make an account:  tesra register --name NAME")
+        out.say("Train a project:  tesra run DIR --entry train.py --devices 2 --follow")
+
+    out.answer(answer, draw)
 
 
-def _stay(network: Network) -> None:
-    """Watch what was started; end when `tesra down` elsewhere has stopped it all."""
+def _stay(network: Network, end_asked: threading.Event) -> bool:
+    """Watch what was started; True when asked to end, False when all has ended by itself."""
     sys.stderr.write("Ctrl-C stops everything.\n")
     told: set[str] = set()
-    tick = threading.Event()
-    while True:
-        tick.wait(WATCH_S)
-        gone = {row.name for row in network.processes() if row.pid is None}
-        if len(gone) == len(network.processes()):
-            return
+    while not end_asked.wait(WATCH_S):
+        rows = network.processes()
+        gone = {row.name for row in rows if row.pid is None}
+        if len(gone) == len(rows):
+            return False
         for name in sorted(gone - told):
             sys.stderr.write(
                 f"The {name} has ended; its log: {network.log_of(name)}\n"
                 "Start it again, from another terminal: tesra up --detach\n"
             )
         told = gone
+    return True
 
 
-def _raise_asked(number: int, frame: FrameType | None) -> None:
-    raise _Asked
-
-
-def _ignore_signals() -> None:
+def _end_signals() -> threading.Event:
+    """Set when somebody wants us to end; nothing is interrupted half-way."""
+    asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    sys.stdout.flush()
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda *_: asked.set())
+    return asked

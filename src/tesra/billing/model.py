@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from tesra.kit.errors import Conflict, Invalid, NotFound, PaymentDue
 from tesra.kit.ids import AttemptId, BillId, RunId, UserId, VoucherId
+from tesra.kit.money import format_cny
 
 
 class RatedDevice(NamedTuple):
@@ -87,6 +88,10 @@ class BillSummary:
     @property
     def state(self) -> Literal["unpaid", "paid"]:
         return "unpaid" if self.paid_at is None else "paid"
+
+    @property
+    def amount_cny(self) -> str:
+        return format_cny(self.amount_micros)
 
 
 @dataclass(frozen=True, slots=True)

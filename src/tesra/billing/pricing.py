@@ -9,12 +9,21 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 
-from tesra.billing.model import BillLine, Price, RatedDevice, UsageInvalid, UsageRecord
+from tesra.billing.model import (
+    BillLine,
+    Price,
+    PriceInvalid,
+    RatedDevice,
+    UsageInvalid,
+    UsageRecord,
+)
 from tesra.kit.ids import AttemptId
 from tesra.kit.money import MICROS, MS_PER_HOUR, ceil_to_fen, format_micros
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_PRICE_MICROS = 1_000_000 * MICROS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,18 @@ def total_micro_th(lines: Iterable[BillLine]) -> int:
     return sum(line.micro_th for line in lines)
 
 
+def parse_price(text: str) -> int:
+    """Micro-yuan per T·H of a price such as ``"0.5"``: from 0 up, six decimals at most."""
+    try:
+        micros = Decimal(text) * MICROS
+    except InvalidOperation as error:
+        raise PriceInvalid(f"'{text}' is not a price in yuan.") from error
+    if not micros.is_finite() or not 0 <= micros <= MAX_PRICE_MICROS or micros % 1:
+        limit = format_micros(MAX_PRICE_MICROS)
+        raise PriceInvalid(f"A price is from 0 to {limit} yuan, with six decimals at most.")
+    return int(micros)
+
+
 def line_amount(device_ms: int, rating_micro_t: int, price_micros: int) -> int:
     """Micro-yuan, rounded down, of device-milliseconds at a rating and a price per T·H."""
     return device_ms * rating_micro_t * price_micros // (MS_PER_HOUR * MICROS)
@@ -134,7 +155,9 @@ def _join(last: Stretch, stretch: Stretch) -> Stretch:
     )
 
 
-def _line(stretch: Stretch, price: Price, device: RatedDevice, count: int, attempt: int) -> BillLine:
+def _line(
+    stretch: Stretch, price: Price, device: RatedDevice, count: int, attempt: int
+) -> BillLine:
     device_ms = stretch.duration_ms * count
     return BillLine(
         attempt_id=stretch.attempt_id,

@@ -173,7 +173,8 @@ async def add_bill(tx: Tx, bill: BillSummary, *, paid: bool) -> datetime | None:
         .on_conflict_do_nothing(index_elements=["run_id"])
         .returning(t.bills.c.created_at)
     )
-    return (await tx.execute(query)).scalar_one_or_none()
+    made_at: datetime | None = (await tx.execute(query)).scalar_one_or_none()
+    return made_at
 
 
 async def add_lines(tx: Tx, bill_id: BillId, lines: Sequence[BillLine]) -> None:
@@ -207,11 +208,6 @@ async def list_bills(
     if before is not None:
         query = query.where(t.bills.c.id < before)
     rows = await tx.execute(query.order_by(t.bills.c.id.desc()).limit(limit))
-    return [BillSummary(**_summary(row)) for row in rows]
-
-
-async def bills_of_runs(tx: Tx, run_ids: Collection[RunId]) -> list[BillSummary]:
-    rows = await tx.execute(select(t.bills).where(t.bills.c.run_id.in_(run_ids)))
     return [BillSummary(**_summary(row)) for row in rows]
 
 

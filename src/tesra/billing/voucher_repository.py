@@ -45,9 +45,7 @@ async def lock_voucher(tx: Tx, code_hash: bytes) -> Voucher | None:
     if row is None:
         return None
     origin = VoucherOrigin(row.origin)
-    return Voucher(
-        row.id, origin, row.amount_micros, row.for_user, row.redeemed_by, row.expires_at
-    )
+    return Voucher(row.id, origin, row.amount_micros, row.for_user, row.redeemed_by, row.expires_at)
 
 
 async def mark_redeemed(tx: Tx, lot: VoucherLot, user_id: UserId) -> None:
@@ -140,6 +138,4 @@ async def load_posting(tx: Tx, key: str) -> Posting | None:
         return None
     head = rows[0]
     moved = tuple(Entry(row.account, row.amount_micros) for row in rows)
-    return Posting(
-        head.key, PostingKind(head.kind), head.user_id, moved, head.bill_id, head.memo
-    )
+    return Posting(head.key, PostingKind(head.kind), head.user_id, moved, head.bill_id, head.memo)

@@ -121,7 +121,11 @@ class ComputeRepository:
 
     async def devices(self, tx: Tx, *, free_only: bool = False, lock: bool = False) -> list[Device]:
         """Online devices; ``lock`` keeps other placers out until the transaction ends."""
-        statement = select(devices).where(devices.c.online).order_by(devices.c.id)
+        statement = (
+            select(devices, devices.c.index.label("device_index"))
+            .where(devices.c.online)
+            .order_by(devices.c.id)
+        )
         if free_only:
             statement = statement.where(devices.c.attempt_id.is_(None))
         if lock:
@@ -131,7 +135,7 @@ class ComputeRepository:
                 id=DeviceId(row.id),
                 node=NodeId(row.node_id),
                 site=SiteId(row.site_id),
-                index=row.index,
+                index=row.device_index,
                 device_class=row.device_class,
                 rating_micro_t=row.rating_micro_t,
                 attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
@@ -154,7 +158,8 @@ class ComputeRepository:
             .values(assignments_version=sites.c.assignments_version + 1)
             .returning(sites.c.assignments_version)
         )
-        return (await tx.execute(statement)).scalar_one()
+        version: int = (await tx.execute(statement)).scalar_one()
+        return version
 
     async def assignments_version(self, tx: Tx, site: SiteId) -> int | None:
         statement = select(sites.c.assignments_version).where(sites.c.id == site)

@@ -1,24 +1,19 @@
 """PostgreSQL from a wheel, private to this home: passwords always, no TCP, never run as root.
 
-The data folder is the identity: the postmaster of a home is the process that
-``postmaster.pid`` names *and* that works in this very folder. Starting and stopping are
-serialised by a file lock, so that any number of processes may ask at once.
+Starting and stopping are serialised by a file lock, so that any number of processes may ask at
+once; a cluster appears in its place only when it is whole.
 """
 
 import fcntl
 import os
-import select
 import shutil
-import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
 import psycopg
 from psycopg import sql
 
@@ -29,17 +24,23 @@ from tesra.db.launcher import (
     choose_launcher,
     program,
 )
-from tesra.db.private_files import make_private_folder, private_socket_folder, read_or_make_secret
+from tesra.db.postmaster import Postmaster
+from tesra.db.private_files import (
+    make_private_folder,
+    private_socket_folder,
+    read_or_make_secret,
+    sync_folder,
+    write_private,
+)
 from tesra.kit.settings import Home
 
 APPLICATION = "tesra"  # the application's role and its database
 SUPERUSER = "tesra_admin"
 START_TIMEOUT_S = 120  # crash recovery of a large database takes its time
 LOCK_TIMEOUT_S = START_TIMEOUT_S + 30
-QUIT_TIMEOUT_S = 10
+REAP_TIMEOUT_S = 10
 POLL_S = 0.01
 LOG_LIMIT_BYTES = 16 * 2**20
-START_TIME_SLACK_S = 10
 ORPHANS_ALIVE = (
     "pre-existing shared memory block"  # a killed postmaster's backends are still ending
 )
@@ -70,6 +71,7 @@ class EmbeddedPostgres:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._data = home.database / "data"
+        self._postmaster = Postmaster(self._data)
         self._socket_record = home.database / "socket"
         self._log = home.logs / "postgres.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,10 +81,10 @@ class EmbeddedPostgres:
         self._home.create()
         make_private_folder(self._home.database)
         with self._locked():
-            if self.pid() is None:
+            if self.pid() is None or not self._answers():
                 self._launch(choose_launcher())
-            self._wait_until_ready()
-            self._prepare_application()
+                self._wait_until_ready()
+                self._prepare_application()
         return self.url()
 
     def stop(self, timeout_s: float = 30) -> None:
@@ -90,9 +92,7 @@ class EmbeddedPostgres:
         if not self._home.database.is_dir():
             return
         with self._locked():
-            pid = self.pid()
-            if pid is not None:
-                self._end(pid, timeout_s)
+            self._postmaster.end(timeout_s)
             self._reap()
             if self._socket_record.exists():
                 shutil.rmtree(self._socket_folder(), ignore_errors=True)
@@ -100,11 +100,7 @@ class EmbeddedPostgres:
 
     def pid(self) -> int | None:
         """The postmaster's pid, or None if none works on this data folder."""
-        lines = self._pid_file()
-        if not lines or not lines[0].isdigit():
-            return None
-        pid = int(lines[0])
-        return pid if _works_in(pid, self._data, lines) else None
+        return self._postmaster.pid()
 
     def url(self) -> str:
         """The address for the application's role, which is no superuser."""
@@ -128,12 +124,6 @@ class EmbeddedPostgres:
     def _socket_folder(self) -> Path:
         return Path(self._socket_record.read_text(encoding="utf-8"))
 
-    def _pid_file(self) -> list[str]:
-        try:
-            return (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -150,7 +140,22 @@ class EmbeddedPostgres:
                     time.sleep(POLL_S)
             yield
 
-    # -- starting ---------------------------------------------------------------------------
+    def _answers(self) -> bool:
+        """Whether the live postmaster is of use; False once it has ended, as one just killed does."""
+        try:
+            self._wait_until_ready()
+            self._prepare_application()
+        except (psycopg.OperationalError, DatabaseUnavailable) as error:
+            deadline = time.monotonic() + REAP_TIMEOUT_S
+            while self.pid() is not None:
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(
+                        f"The embedded PostgreSQL runs, but gives no access: {error}",
+                        way_out=f"Read '{self._log}'.",
+                    ) from error
+                time.sleep(POLL_S)
+            return False
+        return True
 
     def _launch(self, launcher: Launcher) -> None:
         if not self._data.exists():
@@ -161,7 +166,7 @@ class EmbeddedPostgres:
                 f"The database in '{self._data}' belongs to user {owner}, not to {launcher.uid}.",
                 way_out="Start it as the user that made it, or use another home.",
             )
-        self._remove_misleading_pid_file()
+        self._postmaster.forget_recycled_pid()
         folder = private_socket_folder(self._socket_record, launcher.uid, launcher.gid)
         options = SETTINGS | {
             "unix_socket_directories": '"{}"'.format(str(folder).replace('"', '""'))
@@ -206,8 +211,7 @@ class EmbeddedPostgres:
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            lines = self._pid_file()
-            if len(lines) > 7 and lines[7].strip() == "ready":
+            if self._postmaster.is_ready():
                 return
             if self.pid() is None:
                 self._reap()
@@ -223,12 +227,13 @@ class EmbeddedPostgres:
         """A new cluster: made beside its place, so that a half-made one is never used."""
         new = self._data.with_name("data.new")
         shutil.rmtree(new, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix="tesra-initdb-"))
+        work = self._home.database / "setup"
+        shutil.rmtree(work, ignore_errors=True)
         try:
-            secret = work / "password"
-            secret.touch(mode=0o600)
-            secret.write_text(self._password(SUPERUSER), encoding="utf-8")
+            make_private_folder(work)
             make_private_folder(new)
+            secret = work / "password"
+            write_private(secret, self._password(SUPERUSER))
             for path in (new, work, secret):
                 os.chown(path, launcher.uid, launcher.gid)
             arguments = [program("initdb"), "-D", str(new), f"--pwfile={secret}"]
@@ -252,6 +257,7 @@ class EmbeddedPostgres:
                 way_out=_way_out(),
             )
         new.rename(self._data)
+        sync_folder(self._home.database)  # else a power cut could bring back 'data.new', with data
 
     def _prepare_application(self) -> None:
         """The application's role and its database, if they are not there yet."""
@@ -279,69 +285,14 @@ class EmbeddedPostgres:
                         )
                     )
 
-    def _remove_misleading_pid_file(self) -> None:
-        """After a power cut the old pid may be another program's, which PostgreSQL takes for its own.
-
-        Its own check of shared memory still keeps two postmasters from one data folder.
-        """
-        lines = self._pid_file()
-        if lines and lines[0].isdigit() and psutil.pid_exists(int(lines[0])):
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
-
     def _rotate_log(self) -> None:
         if self._log.exists() and self._log.stat().st_size > LOG_LIMIT_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
 
-    # -- stopping ---------------------------------------------------------------------------
-
-    def _end(self, pid: int, timeout_s: float) -> None:
-        """End exactly this process: the descriptor stays bound to it, whatever becomes of its pid."""
-        try:
-            process = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        try:
-            if self.pid() != pid:
-                return
-            for number, patience_s in (
-                (signal.SIGINT, timeout_s),
-                (signal.SIGQUIT, QUIT_TIMEOUT_S),
-            ):
-                signal.pidfd_send_signal(process, number)
-                if select.select([process], [], [], patience_s)[0]:
-                    return
-        except ProcessLookupError:
-            return
-        finally:
-            os.close(process)
-        raise DatabaseUnavailable(f"The embedded PostgreSQL (process {pid}) does not end.")
-
     def _reap(self) -> None:
         if self._process is not None:
-            self._process.wait(QUIT_TIMEOUT_S)
+            self._process.wait(REAP_TIMEOUT_S)
             self._process = None
-
-
-def _works_in(pid: int, data: Path, pid_file: list[str]) -> bool:
-    """Whether ``pid`` is a postgres whose working folder is ``data``."""
-    try:
-        if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != "postgres":
-            return False
-        here, there = Path(f"/proc/{pid}/cwd").stat(), data.stat()
-    except PermissionError:
-        # Root without the right to look into others' processes: the start time has to do.
-        return os.geteuid() == 0 and _started_as_recorded(pid, pid_file)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _started_as_recorded(pid: int, pid_file: list[str]) -> bool:
-    try:
-        started = psutil.Process(pid).create_time()
-        return abs(started - int(pid_file[2])) < START_TIME_SLACK_S
-    except (psutil.Error, IndexError, ValueError):
-        return False
 
 
 def _environment() -> dict[str, str]:

@@ -25,6 +25,12 @@ def sqlalchemy_url(url: str) -> str:
     return f"postgresql+psycopg{separator}{rest}" if scheme in {"postgres", "postgresql"} else url
 
 
+def libpq_url(url: str) -> str:
+    """The same address for psycopg itself, which knows no driver names."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
 class Database:
     """A pool of connections to PostgreSQL; ``begin`` is the only way to reach one."""
 

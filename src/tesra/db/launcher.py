@@ -69,9 +69,9 @@ class ConfinedLauncher:
         for folder in SYSTEM_FOLDERS:
             tree += ["--ro-bind-try", folder, folder]
         for path in program_folders():
-            tree += _parents(path) + ["--ro-bind", str(path), str(path)]
+            tree += [*_parents(path), "--ro-bind", str(path), str(path)]
         for path in writable:
-            tree += _parents(path) + ["--bind", str(path), str(path)]
+            tree += [*_parents(path), "--bind", str(path), str(path)]
         rights = [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--no-new-privs"]
         rights += ["--bounding-set=-all", "--inh-caps=-all"]
         return [*tree, "--chdir", "/", "--", self._setpriv, *rights, "--", *arguments]
@@ -124,7 +124,7 @@ def _find_bwrap() -> str:
 
 
 def _require(name: str) -> str:
-    path = shutil.which(name)
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
         raise DatabaseUnavailable(
             f"PostgreSQL refuses to run as root, and '{name}', needed to drop root's rights, "

@@ -1,15 +1,39 @@
-"""(interface; body follows)"""
+"""The ranks of one run on one node: started together, watched, and surely ended.
 
+They share one sandbox, as ranks under torchrun share a machine: NCCL passes tensors between the
+GPUs of a node only inside one PID and IPC namespace. Its first program is ``rank_launcher``.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from tesra.kit.errors import Unavailable
+from tesra.node import processes
 from tesra.node.devices import FoundDevice
+from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
-from tesra.node.sandbox import Sandbox
+from tesra.node.rank_plan import Place, RankCommand, plan_ranks
+from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.site import RunSpec
+
+LAUNCHER = Path(__file__).with_name("rank_launcher.py")
+_START_TIMEOUT_S = 30
+_GONE_TIMEOUT_S = 5
+_SIGNALLED = 128  # a shell's way to say in an exit code which signal killed a program
 
 
 class GangFailed(Unavailable):
@@ -17,77 +41,318 @@ class GangFailed(Unavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where this node stands in the gang. ``rank_start``: global rank of its first device."""
-
-    rank_start: int
-    world_size: int
-    node_rank: int
-    node_count: int
-    master_addr: str
-    master_port: int
-
-
-@dataclass(frozen=True, slots=True)
 class RankExit:
-    """How a rank ended: ``exit_code`` is 128+n when signal n killed it, as a shell says it."""
+    """How a rank ended: ``exit_code`` is 128+n when signal n killed it; ``ended_at`` is monotonic."""
 
     rank: int
     exit_code: int
-    ended_at: float  # monotonic
+    ended_at: float
     signal: int | None = None
 
     @property
     def words(self) -> str:
-        raise NotImplementedError
+        """For the user: ``rank 1 ended with exit code 3``."""
+        if self.signal is None:
+            return f"rank {self.rank} ended with exit code {self.exit_code}"
+        hint = " (out of memory?)" if self.signal == signal.SIGKILL else ""
+        return f"rank {self.rank} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
 
 
 class Gang:
-    """The ranks of one run on this node, in one sandbox of their own.
+    """The ranks of one run on this node. Call ``start`` once, ``wait``, and always ``stop``.
 
-    They share it (PID and IPC namespace, /dev/shm, /tmp) as ranks under torchrun share a machine:
-    NCCL needs that to pass tensors between the GPUs of a node.
+    The sandbox dies with the *thread* that called ``start``: use a loop that lives as long.
     """
 
     def __init__(
-        self, run: str, spec: RunSpec, *, place: Place, devices: Sequence[FoundDevice],
-        environment: Environment, folders: AttemptFolders, sandbox: Sandbox,
+        self,
+        run: str,
+        spec: RunSpec,
+        *,
+        place: Place,
+        devices: Sequence[FoundDevice],
+        environment: Environment,
+        folders: AttemptFolders,
+        sandbox: Sandbox,
         runtime: Path | None = None,
     ) -> None:
         """``devices``: this node's part of the reservation, in rank order.
 
-        ``runtime``: a folder to put on the script's path (holds ``tesra/``, the runtime).
+        ``runtime``: a folder that holds ``tesra/``, the runtime, to put on the script's path.
         """
+        self._commands = plan_ranks(
+            run, spec, place=place, devices=devices, environment=environment, folders=folders, runtime=runtime
+        )
+        self._params = spec.params
+        self._devices = tuple(devices)
+        self._readable = _readable(environment, folders, runtime)
+        self._folders = folders
+        self._sandbox = sandbox
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._link: socket.socket | None = None
+        self._first: tuple[int, int] | None = None  # the namespace's first process: pid, pidfd
+        self._running: set[int] = set()
+        self._refused: str | None = None
+        self._exits: list[RankExit] = []
+        self._changed = asyncio.Event()
+        self.started = 0.0
 
     @property
     def ranks(self) -> list[int]:
         """Global ranks that run here: one for each device, or just 0 with launch ``single``."""
-        raise NotImplementedError
+        return [command.rank for command in self._commands]
 
     @property
     def pid(self) -> int:
-        """The outermost process; with ``started`` its identity (``processes.alive/kill_tree``)."""
-        raise NotImplementedError
+        """The outermost process; with ``started`` its identity for ``processes.alive/kill_tree``."""
+        if self._process is None:
+            raise GangFailed("This gang has not been started.")
+        return self._process.pid
 
     @property
-    def started(self) -> float:
-        raise NotImplementedError
+    def exits(self) -> list[RankExit]:
+        """Those that have ended so far, in that order."""
+        return list(self._exits)
 
     async def start(self) -> None:
-        """Returns when every rank runs. Raises ``GangFailed``, or ``EntryMissing`` before any starts.
-
-        Call it in the thread of a loop that lives as long as the gang: the sandbox dies with the
-        *thread* that started it.
-        """
-        raise NotImplementedError
+        """Returns when every rank runs. Raises ``EntryMissing`` or ``GangFailed``: then nothing is left."""
+        self._folders.params.write_text(json.dumps(self._params))
+        self._folders.params.chmod(0o644)
+        ours, theirs = socket.socketpair()
+        logs = [_open_log(self._folders.log_of(command.rank)) for command in self._commands]
+        try:
+            self._process = self._launch(theirs, logs)
+        except OSError as error:
+            ours.close()
+            raise GangFailed(f"The ranks could not be started: {error}") from error
+        finally:
+            theirs.close()
+        try:
+            self.started = processes.started_at(self._process.pid) or time.time()
+            ours.setblocking(False)
+            self._link = ours
+            await asyncio.get_running_loop().sock_sendall(ours, self._plan(logs))
+        except OSError as error:  # the launcher is gone already
+            await self._clear()
+            raise GangFailed(f"The ranks could not be started: {self._complaint()}") from error
+        finally:
+            for log in logs:
+                os.close(log)
+        self._reader = asyncio.create_task(self._read(ours))
+        await self._until_running()
 
     async def wait(self) -> list[RankExit]:
-        """Returns at the first rank that fails, or when all have ended; ordered by end."""
-        raise NotImplementedError
+        """Returns at the first rank that fails, or when all have ended; in the order of their ends."""
+        while not self._over() and all(ended.exit_code == 0 for ended in self._exits):
+            self._changed.clear()
+            await self._changed.wait()
+        return self.exits
 
     async def stop(self, grace_s: float) -> list[RankExit]:
         """SIGTERM to every process, then SIGKILL after the grace; returns when none is left.
 
-        Always call it, also after ``wait``: it makes sure that nothing of the gang survives.
+        Needed after ``wait`` too: only then is it sure that nothing of the gang survives.
         """
-        raise NotImplementedError
+        if self._process is None:
+            return []
+        if not self._over() and grace_s > 0:
+            processes.signal_all(self._script_processes(), signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended(), grace_s)
+        await self._clear()
+        return self.exits
+
+    def _launch(self, theirs: socket.socket, logs: Sequence[int]) -> subprocess.Popen[bytes]:
+        folders = self._folders
+        argv = self._sandbox.command(
+            [_base_python(), "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
+            cwd=folders.work,
+            writable=folders.writable,
+            readable=self._readable,
+            devices=[path for device in self._devices for path in device.paths],
+            tmp=folders.tmp,
+        )
+        with (folders.logs / "sandbox.log").open("ab") as complaints:
+            return subprocess.Popen(
+                argv,
+                cwd=folders.work,
+                env=SAFE_ENVIRON,
+                stdin=subprocess.DEVNULL,
+                stdout=complaints,
+                stderr=complaints,
+                pass_fds=(theirs.fileno(), *logs),
+                start_new_session=True,
+            )
+
+    def _plan(self, logs: Sequence[int]) -> bytes:
+        ranks = [
+            {"rank": command.rank, "argv": command.argv, "environ": command.environ, "log": log}
+            for command, log in zip(self._commands, logs, strict=True)
+        ]
+        return json.dumps({"adopt": not self._sandbox.enabled, "ranks": ranks}).encode() + b"\n"
+
+    async def _until_running(self) -> None:
+        wanted = len(self._commands)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while len(self._running) + len(self._exits) < wanted and not self._over():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            await self._clear()
+            if isinstance(error, TimeoutError):
+                raise GangFailed(f"The ranks did not start within {_START_TIMEOUT_S} s.") from error
+            raise
+        if self._refused is not None:
+            await self._clear()
+            program = self._commands[0].argv[0]
+            raise EntryMissing(
+                f"The program '{program}' cannot be started: {self._refused}.",
+                way_out="Name a file of the project, or a program that the environment has.",
+            )
+        if len(self._running) + len(self._exits) < wanted:
+            await self._clear()
+            raise GangFailed(f"The ranks could not be started: {self._complaint()}")
+
+    async def _read(self, link: socket.socket) -> None:
+        """Apply the launcher's events until it is gone; what it never told has died with it."""
+        loop = asyncio.get_running_loop()
+        rest = b""
+        while True:
+            try:
+                part = await loop.sock_recv(link, 1 << 16)
+            except OSError:
+                part = b""
+            if not part:
+                break
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                self._apply(json.loads(line))
+            self._changed.set()
+        for rank in sorted(self._running):
+            self._exits.append(RankExit(rank, _SIGNALLED + signal.SIGKILL, time.monotonic(), signal.SIGKILL))
+        self._running.clear()
+        self._changed.set()
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        rank = event["rank"]
+        match event["event"]:
+            case "started":
+                self._running.add(rank)
+                self._note_first()
+            case "refused":
+                self._refused = str(event["why"])
+            case "ended" if rank in self._running:
+                self._running.discard(rank)
+                self._exits.append(_exit_of(rank, event["code"]))
+
+    def _note_first(self) -> None:
+        if self._first is None and self._sandbox.enabled:
+            with contextlib.suppress(psutil.Error, OSError):
+                first = psutil.Process(self.pid).children()[0].pid
+                self._first = (first, os.pidfd_open(first))
+
+    def _over(self) -> bool:
+        return self._reader is None or self._reader.done() or self._refused is not None or self._all_told()
+
+    def _all_told(self) -> bool:
+        return len(self._exits) == len(self._commands)
+
+    async def _all_ended(self) -> None:
+        while not self._over():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _script_processes(self) -> list[psutil.Process]:
+        """All but the sandbox's own: bubblewrap's two and the launcher."""
+        if not self._sandbox.enabled:
+            return processes.descendants(self.pid)
+        below = processes.descendants(self._first[0]) if self._first else []
+        return [process for process in below if process.pid != below[0].pid]
+
+    async def _clear(self) -> None:
+        """Kill whatever is left of the gang, wait until the kernel has ended it all."""
+        if self._process is None:
+            return
+        self._kill()
+        if self._first is not None:
+            await _readable_fd(self._first[1], _GONE_TIMEOUT_S)
+            os.close(self._first[1])
+            self._first = None
+        await _reaped(self._process, _GONE_TIMEOUT_S)
+        if self._reader is not None:
+            await self._reader
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _kill(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        if self._first is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first[1], signal.SIGKILL)
+            return
+        processes.kill_tree(self._process.pid, self.started)
+
+    def _complaint(self) -> str:
+        text = (self._folders.logs / "sandbox.log").read_text(errors="replace").strip()
+        return text.splitlines()[-1] if text else "the launcher gave no reason"
+
+
+def _exit_of(rank: int, code: int) -> RankExit:
+    now = time.monotonic()
+    return RankExit(rank, code, now) if code >= 0 else RankExit(rank, _SIGNALLED - code, now, -code)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""
+
+
+def _base_python() -> str:
+    """The interpreter that every sandbox holds, whatever the environment's is."""
+    return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+
+
+def _readable(environment: Environment, folders: AttemptFolders, runtime: Path | None) -> list[Path]:
+    paths = [LAUNCHER, CALL_ENTRY, folders.params, environment.root, *environment.bases]
+    return [*paths, runtime] if runtime else paths
+
+
+def _open_log(path: Path) -> int:
+    """Ours to make and to read; the ranks can only append, and open it again as /dev/stdout."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        os.fchown(descriptor, RANK_UID, RANK_UID)
+    return descriptor
+
+
+async def _readable_fd(descriptor: int, timeout_s: float) -> None:
+    """A pidfd is readable when its process has ended, and with it its whole PID namespace."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ready.wait(), timeout_s)
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _reaped(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            await _readable_fd(descriptor, timeout_s)
+        finally:
+            os.close(descriptor)
+    process.poll()
+
+
+__all__ = ["Gang", "GangFailed", "Place", "RankCommand", "RankExit"]

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from tesra.sdk.credentials import Access
 from tesra.sdk.errors import not_understood, refusal, unreachable
+from tesra.sdk.follow import Silence
 from tesra.wire.common import Page
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -97,7 +98,7 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
-        """The answer's bytes as they come; a break raises ``Unreachable``."""
+        """The answer's bytes as they come; a break raises ``Unreachable``, a long quiet ``Silence``."""
         timeout = httpx.Timeout(STREAM_SILENCE_S, connect=10.0)
         headers = {"Accept-Encoding": "identity"}
         try:
@@ -107,6 +108,8 @@ class Connection:
                 if response.is_error:
                     raise refusal(response.status_code, response.read())
                 yield response.iter_bytes()
+        except httpx.ReadTimeout as error:
+            raise Silence from error
         except httpx.TransportError as error:
             raise unreachable(self.access.url, error) from error
 

@@ -5,7 +5,6 @@ program can tell ``voucher_spent`` from any other conflict.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import httpx
 
@@ -68,14 +67,13 @@ def refusal(status: int, body: bytes) -> TesraError:
             f"The server answered with status {status} and no explanation.",
             way_out="Is this Tesra's address? `--url` or TESRA_URL names it.",
         )
-    kind = _kind(problem.code, _KINDS.get(status, TesraError))
+    kind = _exact(_KINDS.get(status, TesraError), problem.code)
     fields = {name: value for name, value in problem.fields.items() if name not in _RESERVED}
     return kind(problem.detail, way_out=problem.way_out, **fields)
 
 
-@lru_cache(maxsize=256)
-def _kind(code: str, kind: type[TesraError]) -> type[TesraError]:
-    """``kind`` itself, or a subclass of it that carries a more exact code."""
+def _exact(kind: type[TesraError], code: str) -> type[TesraError]:
+    """``kind`` itself, or a subclass of it that carries the server's more exact code."""
     if code == kind().code:
         return kind
     name = "".join(part.capitalize() for part in code.split("_")) or kind.__name__

@@ -1,21 +1,18 @@
-"""A snapshot comes down: ranges of packs in parallel, every chunk verified, every file atomic.
+"""A snapshot comes down: ranges of packs in parallel, every chunk verified, in bounded memory.
 
-The tree is not trusted: names and links were checked by ``storage.tree``, files are made through
-folder descriptors that follow no link, so nothing outside of the destination can be touched.
+The tree is not trusted: names were checked by ``storage.tree``, links are checked here, and
+``Landing`` touches nothing outside of the destination.
 """
 
-import os
-import stat
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tesra.kit.errors import Conflict, Invalid
-from tesra.sdk.landing import Landing
+from tesra.sdk.landing import PARTS_NAME, Landing, Parts, landing
 from tesra.storage.chunking import cut_stream
 from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
 from tesra.storage.packing import Place, coalesce
@@ -23,19 +20,21 @@ from tesra.storage.progress import Progress, Report
 from tesra.storage.tree import (
     MAX_DEPTH,
     MAX_ENTRIES,
-    Entries,
     Entry,
     File,
     Folder,
     Link,
+    NameRefused,
+    NodeList,
     TreeBroken,
     link_stays_inside,
     read_node,
     split_ids,
 )
-from tesra.wire.drive import ReadPlan
+from tesra.wire.drive import ChunkAt, ReadPlan
 
 _JOB_BYTES = 4 * 2**20
+_NODES_BYTES = 4 * 2**20
 _WORKERS = 4
 _JOBS_IN_FLIGHT = 6
 
@@ -43,22 +42,213 @@ _JOBS_IN_FLIGHT = 6
 class PackSource(Protocol):
     """Where ranges of packs come from; called from several threads."""
 
-    def read_pack(self, pack_id: str, start: int, end: int) -> bytes: ...
+    def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` up to (not with) ``end``."""
+        ...
+
+
+def fetch_planned(source: PackSource, plan: ReadPlan, dest: Path, report: Report) -> None:
+    """Bring what ``plan`` describes into ``dest``."""
+    with landing(dest) as place, ThreadPoolExecutor(_WORKERS, "fetch") as pool:
+        try:
+            _Fetch(_Chunks(source, plan), place, pool, report).run()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+class _Chunks:
+    """Verified plain chunks of one plan."""
+
+    def __init__(self, source: PackSource, plan: ReadPlan) -> None:
+        self._source = source
+        self._plan = plan
+        id_key = bytes.fromhex(plan.id_key) if plan.id_key else None
+        self._names = EpochKeys(plan.snapshot, id_key, b"") if id_key else None
+        self.root = bytes.fromhex(plan.root)
+
+    def at(self, chunk_id: bytes) -> ChunkAt:
+        try:
+            return self._plan.chunks[chunk_id.hex()]
+        except KeyError as error:
+            raise TreeBroken(f"chunk {chunk_id.hex()} is not in the plan") from error
+
+    def read(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Id and content of each chunk once, in the order of the packs."""
+        places = []
+        for chunk_id in dict.fromkeys(ids):
+            at = self.at(chunk_id)
+            places.append(Place(chunk_id, at.pack, at.offset, at.length))
+        for span in coalesce(places, span_bytes=_JOB_BYTES):
+            data = memoryview(self._source.read_pack(span.pack, span.start, span.end))
+            for chunk_id in span.chunk_ids:
+                at = self.at(chunk_id)
+                start = at.offset - span.start
+                yield chunk_id, self._open(chunk_id, at, data[start : start + at.length])
+
+    def matches(self, file: File, content: Iterator[bytes]) -> bool:
+        """Whether content cut anew gives the file's chunks; never without the names' key."""
+        if self._names is None:
+            return False
+        names = self._names
+        ids = iter(self.ids_of(file))
+        return all(names.chunk_id(plain) == next(ids, None) for plain in content) and (
+            next(ids, None) is None
+        )
+
+    def ids_of(self, file: File) -> list[bytes]:
+        """The content chunks of a file, in order."""
+        if not file.listed:
+            return list(file.chunks)
+        lists = dict(self.read(file.chunks))
+        return [chunk for part in file.chunks for chunk in split_ids(lists[part])]
+
+    def _open(self, chunk_id: bytes, at: ChunkAt, sealed: memoryview) -> bytes:
+        plain = open_chunk(bytes.fromhex(at.key), chunk_id, sealed)
+        if len(plain) != at.size:
+            raise ChunkBroken(f"chunk {chunk_id.hex()} has another size than planned")
+        if self._names is not None and self._names.chunk_id(plain) != chunk_id:
+            raise ChunkBroken(f"chunk {chunk_id.hex()} holds another content than its id says")
+        return plain
 
 
 @dataclass(slots=True)
 class _Target:
-    """A file on its way: ``left`` chunks are still to be written."""
+    """A file on its way: ``left`` chunks are still to be written to ``part``."""
 
-    parts: tuple[str, ...]
-    file: File
+    parts: Parts
+    executable: bool
     left: int
-    descriptor: int
+    part: Path
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    chunk_id: bytes
-    target: _Target
-    offset: int
+@dataclass(slots=True)
+class _Job:
+    """Chunks to read together, and where in which files each belongs."""
+
+    pieces: dict[bytes, list[tuple[_Target, int]]] = field(default_factory=dict)
+    size: int = 0
+
+
+class _Fetch:
+    """One walk over the tree; small files are written at once, large ones by the workers."""
+
+    def __init__(
+        self, chunks: _Chunks, place: Landing, pool: ThreadPoolExecutor, report: Report
+    ) -> None:
+        self._chunks = chunks
+        self._place = place
+        self._pool = pool
+        self._report = report
+        self._job = _Job()
+        self._running: deque[Future[tuple[int, int]]] = deque()
+        self._entries = 0
+        self._done_files = 0
+        self._done_bytes = 0
+        self._moved_bytes = 0
+
+    def run(self) -> None:
+        waiting: deque[tuple[Parts, bytes]] = deque([((), self._chunks.root)])
+        while waiting:
+            batch = self._next_nodes(waiting)
+            plain = dict(self._chunks.read(node for _, node in batch))
+            for parts, node_id in batch:
+                node = read_node(plain[node_id])
+                if isinstance(node, NodeList):
+                    waiting.extend((parts, below) for below in node.nodes)
+                    self._count(len(node.nodes))
+                    continue
+                for entry in node.entries:
+                    self._count(1)
+                    self._land(parts, entry, waiting)
+        self._submit()
+        while self._running:
+            self._reap()
+
+    def _next_nodes(self, waiting: deque[tuple[Parts, bytes]]) -> list[tuple[Parts, bytes]]:
+        batch = [waiting.popleft()]
+        size = self._chunks.at(batch[0][1]).size
+        while waiting and size < _NODES_BYTES:
+            size += self._chunks.at(waiting[0][1]).size
+            batch.append(waiting.popleft())
+        return batch
+
+    def _count(self, more: int) -> None:
+        self._entries += more
+        if self._entries > MAX_ENTRIES:
+            raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
+
+    def _land(self, above: Parts, entry: Entry, waiting: deque[tuple[Parts, bytes]]) -> None:
+        parts = (*above, entry.name)
+        if parts == (PARTS_NAME,) or len(parts) > MAX_DEPTH + 1:
+            raise NameRefused(f"'{'/'.join(parts)[:80]}' can't be made here")
+        match entry:
+            case Folder():
+                self._place.make_folder(parts)
+                waiting.append((parts, entry.tree))
+            case Link():
+                if not link_stays_inside(len(above), entry.target):
+                    raise NameRefused(f"the link '{'/'.join(parts)}' leads out of the snapshot")
+                self._place.link(parts, entry.target)
+                self._tell(parts, files=1)
+            case File(inline=bytes() as content):
+                self._place.write(parts, content, executable=entry.executable)
+                self._tell(parts, files=1, size=len(content))
+            case File():
+                self._start(parts, entry)
+
+    def _start(self, parts: Parts, file: File) -> None:
+        with self._place.existing(parts, file.size) as there:
+            if there is not None and self._chunks.matches(file, cut_stream(there)):
+                self._tell(parts, files=1, size=file.size)
+                return
+        ids = self._chunks.ids_of(file)
+        if sum(self._chunks.at(chunk_id).size for chunk_id in ids) != file.size:
+            raise TreeBroken(f"'{'/'.join(parts)}' has chunks of another size than its own")
+        target = _Target(parts, file.executable, len(ids), self._place.new_part())
+        target.part.touch()
+        offset = 0
+        for chunk_id in ids:
+            size = self._chunks.at(chunk_id).size
+            self._job.pieces.setdefault(chunk_id, []).append((target, offset))
+            self._job.size += size
+            offset += size
+            if self._job.size >= _JOB_BYTES:
+                self._submit()
+
+    def _submit(self) -> None:
+        if self._job.pieces:
+            while len(self._running) >= _JOBS_IN_FLIGHT:
+                self._reap()
+            self._running.append(self._pool.submit(self._do, self._job))
+            self._job = _Job()
+
+    def _reap(self) -> None:
+        files, size = self._running.popleft().result()
+        self._moved_bytes += size
+        self._tell((), files=files, size=size)
+
+    def _do(self, job: _Job) -> tuple[int, int]:
+        """Write one job's chunks; the one that writes a file's last chunk moves it into place."""
+        files = size = 0
+        for chunk_id, plain in self._chunks.read(job.pieces):
+            for target, offset in job.pieces[chunk_id]:
+                with target.part.open("r+b", buffering=0) as part:
+                    part.seek(offset)
+                    part.write(plain)
+                size += len(plain)
+                with target.lock:
+                    target.left -= 1
+                    last = target.left == 0
+                if last:
+                    self._place.settle(target.part, target.parts, executable=target.executable)
+                    files += 1
+        return files, size
+
+    def _tell(self, parts: Parts, *, files: int = 0, size: int = 0) -> None:
+        self._done_files += files
+        self._done_bytes += size
+        self._report(
+            Progress(self._done_files, self._done_bytes, self._moved_bytes, path="/".join(parts))
+        )

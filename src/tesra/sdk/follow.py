@@ -26,6 +26,10 @@ class StreamBroken(Unavailable):
     """The connection broke in the middle of a log."""
 
 
+class Silence(Unavailable):
+    """The run said nothing for a while: the connection may be dead, or the script just works."""
+
+
 class LogNotUnderstood(Unavailable):
     """The log's format is not one that this client understands."""
 
@@ -61,6 +65,8 @@ def follow_log(
             ended = ended or not live
         except LogNotUnderstood:
             raise
+        except Silence:
+            pass  # open it again, without alarming anybody
         except Unavailable as error:
             trouble = error
         if not ended:
@@ -79,12 +85,11 @@ class _Gap:
 
     def wait(self, trouble: Unavailable | None) -> None:
         """Pause, longer each time; raise the trouble when patience is at its end."""
-        if trouble is not None:
-            if self._again.monotonic() - self._began >= self._again.patience_s:
-                raise trouble
-            if not self._told:
-                self._again.on_gap(trouble)
-                self._told = True
+        if self._again.monotonic() - self._began >= self._again.patience_s:
+            raise trouble or StreamBroken("The log ended before the run did.")
+        if trouble is not None and not self._told:
+            self._again.on_gap(trouble)
+            self._told = True
         self._again.pause(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
@@ -98,9 +103,7 @@ def _chunks(blocks: Iterable[bytes]) -> Iterator[LogChunk]:
         except ValidationError as error:
             if any(found["type"] == "json_invalid" for found in error.errors()):
                 raise StreamBroken from error  # cut off in the middle of a chunk
-            raise LogNotUnderstood(
-                way_out="Are client and server of the same version?"
-            ) from error
+            raise LogNotUnderstood(way_out="Are client and server of the same version?") from error
 
 
 def lines_of(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -90,13 +90,19 @@ class HttpDoor:
 
     def plan(self, snapshot_id: str) -> ReadPlan:
         """Where the chunks of a snapshot lie, and the keys that open them."""
-        return ReadPlan.model_validate_json(self._send("GET", f"/snapshots/{snapshot_id}/plan").content)
+        return ReadPlan.model_validate_json(
+            self._send("GET", f"/snapshots/{snapshot_id}/plan").content
+        )
 
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         """Bytes ``start`` up to (not with) ``end`` of a pack."""
-        answer = self._send("GET", f"/packs/{pack_id}", headers={"Range": f"bytes={start}-{end - 1}"})
+        answer = self._send(
+            "GET", f"/packs/{pack_id}", headers={"Range": f"bytes={start}-{end - 1}"}
+        )
         if len(answer.content) != end - start:
-            raise errors.Unavailable(f"The server sent {len(answer.content)} of {end - start} bytes.")
+            raise errors.Unavailable(
+                f"The server sent {len(answer.content)} of {end - start} bytes."
+            )
         return answer.content
 
     def _send(
@@ -147,7 +153,9 @@ def upload_tree(
         id_key=bytes.fromhex(grant.id_key),
         data_key=bytes.fromhex(grant.data_key),
     )
-    tree: UploadedTree = upload_folder(_EpochSink(door, grant.epoch), keys, root, files=files, report=report)
+    tree: UploadedTree = upload_folder(
+        _EpochSink(door, grant.epoch), keys, root, files=files, report=report
+    )
     return SnapshotCommit(
         epoch=grant.epoch,
         root=tree.root.hex(),
@@ -156,9 +164,7 @@ def upload_tree(
     )
 
 
-def fetch_snapshot(
-    door: HttpDoor, snapshot_id: str, dest: Path, report: Report = silent
-) -> None:
+def fetch_snapshot(door: HttpDoor, snapshot_id: str, dest: Path, report: Report = silent) -> None:
     """Bring the files of a snapshot into the folder ``dest`` (made if missing).
 
     Each file appears whole or not at all; one that is there already and equal is not fetched
@@ -174,7 +180,9 @@ def refusal(response: httpx.Response) -> errors.TesraError:
         problem = Problem.model_validate_json(response.content)
     except ValueError:
         return kind(f"The server answered {response.status_code} {response.reason_phrase}.")
-    return kind(problem.detail, way_out=problem.way_out, status=response.status_code, code=problem.code)
+    return kind(
+        problem.detail, way_out=problem.way_out, status=response.status_code, code=problem.code
+    )
 
 
 class _EpochSink:

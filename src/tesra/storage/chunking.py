@@ -11,9 +11,7 @@ MIN_CHUNK_BYTES = 256 * 2**10
 AVERAGE_CHUNK_BYTES = 2**20
 INLINE_BYTES = 16 * 2**10  # a file up to this size lies in its folder's tree node
 
-_cutter = FastCDC(
-    min_size=MIN_CHUNK_BYTES, avg_size=AVERAGE_CHUNK_BYTES, max_size=MAX_CHUNK_BYTES
-)
+_cutter = FastCDC(min_size=MIN_CHUNK_BYTES, avg_size=AVERAGE_CHUNK_BYTES, max_size=MAX_CHUNK_BYTES)
 
 
 def cut_stream(stream: IO[bytes]) -> Iterator[bytes]:

@@ -38,13 +38,13 @@ def unheard(_: str) -> None:
 
 def scanned(root: Path, warn: Warn = unheard) -> Iterator[Node]:
     """Everything in the folder, sorted by the bytes of the names, one folder at a time."""
-    return _Scan(os.path.realpath(root), warn).folder("", 0)
+    return _Scan(root.resolve(), warn).folder(root.resolve(), 0)
 
 
 def listed(root: Path, files: Iterable[Path], warn: Warn = unheard) -> Iterator[Node]:
     """These paths of the folder and the folders above them; a folder named itself comes empty."""
     choice: _Choice = {}
-    base = Path(os.path.abspath(root))
+    base = Path(os.path.normpath(root.absolute()))
     for path in files:
         try:
             parts = (base / path).relative_to(base).parts
@@ -55,51 +55,52 @@ def listed(root: Path, files: Iterable[Path], warn: Warn = unheard) -> Iterator[
         below = choice
         for part in parts:
             below = below.setdefault(part, {})
-    return _Scan(os.path.realpath(base), warn).chosen(choice, "", 0)
+    return _Scan(base.resolve(), warn).chosen(choice, base.resolve(), 0)
 
 
 _Choice = dict[str, "_Choice"]
 
 
 class _Scan:
-    def __init__(self, root: str, warn: Warn) -> None:
+    def __init__(self, root: Path, warn: Warn) -> None:
         self._root = root
         self._warn = warn
 
-    def folder(self, relative: str, depth: int) -> Iterator[Node]:
-        with os.scandir(os.path.join(self._root, relative)) as found:
+    def folder(self, folder: Path, depth: int) -> Iterator[Node]:
+        with os.scandir(folder) as found:
             names = [entry.name for entry in found]
         for name in sorted(names, key=os.fsencode):
-            yield from self._node(relative, name, depth, self.folder)
+            yield from self._node(folder / name, depth, self.folder)
 
-    def chosen(self, choice: _Choice, relative: str, depth: int) -> Iterator[Node]:
-        def below(path: str, level: int) -> Iterator[Node]:
-            return self.chosen(choice[os.path.basename(path)], path, level)
+    def chosen(self, choice: _Choice, folder: Path, depth: int) -> Iterator[Node]:
+        def below(path: Path, level: int) -> Iterator[Node]:
+            return self.chosen(choice[path.name], path, level)
 
         for name in sorted(choice, key=os.fsencode):
-            yield from self._node(relative, name, depth, below)
+            yield from self._node(folder / name, depth, below)
 
     def _node(
-        self, relative: str, name: str, depth: int, below: Callable[[str, int], Iterator[Node]]
+        self, path: Path, depth: int, below: Callable[[Path, int], Iterator[Node]]
     ) -> Iterator[Node]:
-        shown = os.path.join(relative, name)
-        path = os.path.join(self._root, shown)
-        mode = os.lstat(path).st_mode
+        mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
-            yield Node(name, path, "file")
+            yield Node(path.name, str(path), "file")
         elif stat.S_ISDIR(mode):
-            yield Node(name, path, "dir", children=lambda: below(shown, depth + 1))
+            yield Node(path.name, str(path), "dir", children=lambda: below(path, depth + 1))
         elif stat.S_ISLNK(mode):
-            yield from self._link(name, path, shown, depth)
+            yield from self._link(path, depth)
         else:
-            self._warn(f"'{shown}' is neither file, folder nor link: left out")
+            self._warn(f"'{self._shown(path)}' is neither file, folder nor link: left out")
 
-    def _link(self, name: str, path: str, shown: str, depth: int) -> Iterator[Node]:
-        target = os.readlink(path)
+    def _link(self, path: Path, depth: int) -> Iterator[Node]:
+        target = str(path.readlink())
         if not link_stays_inside(depth, target):
             real = os.path.realpath(path)
-            if os.path.commonpath([real, self._root]) != self._root:
-                self._warn(f"the link '{shown}' leads out of the folder: left out")
+            if not Path(real).is_relative_to(self._root):
+                self._warn(f"the link '{self._shown(path)}' leads out of the folder: left out")
                 return
-            target = os.path.relpath(real, os.path.dirname(path))
-        yield Node(name, path, "link", target=target)
+            target = os.path.relpath(real, path.parent)
+        yield Node(path.name, str(path), "link", target=target)
+
+    def _shown(self, path: Path) -> str:
+        return str(path.relative_to(self._root))

@@ -177,5 +177,3 @@ class ChunkSender:
         pack = builder.finish()
         self._sink.put_pack(pack.id, pack.data)
         return len(pack.data)
-
-

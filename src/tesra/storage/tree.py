@@ -7,6 +7,7 @@ can lead out of the tree: both are checked when written and again when read.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -148,7 +149,7 @@ def read_node(plain: bytes) -> Entries | NodeList:
         raise TreeBroken("a tree node is of an unknown kind")
     entries = tuple(_entry(item) for item in body)
     names = [entry.name.encode() for entry in entries]
-    if any(a >= b for a, b in zip(names, names[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(names)):
         raise TreeBroken("the entries of a tree node are not sorted")
     return Entries(entries)
 
@@ -211,7 +212,13 @@ def _entry(item: Any) -> Entry:
     match item:
         case [0, str() as name, bool() as executable, bytes() as inline]:
             return File(check_name(name), executable, len(inline), inline=inline)
-        case [1 | 2 as kind, str() as name, bool() as executable, int() as size, bytes() as ids] if size >= 0:
+        case [
+            1 | 2 as kind,
+            str() as name,
+            bool() as executable,
+            int() as size,
+            bytes() as ids,
+        ] if size >= 0:
             return File(
                 check_name(name),
                 executable,

@@ -3,11 +3,9 @@
 import os
 import stat
 from collections.abc import Iterable
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-
-from dataclasses import dataclass
 
 from tesra.kit.errors import Invalid
 from tesra.storage.chunking import INLINE_BYTES, cut_stream
@@ -24,7 +22,6 @@ from tesra.storage.tree import (
     File,
     Folder,
     Link,
-    NameRefused,
     NodeWriter,
 )
 

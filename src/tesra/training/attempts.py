@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from tesra.billing.model import RatedDevice, UsageRecord
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
+from tesra.compute.sites import UnknownBoot
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify
@@ -47,6 +48,8 @@ from tesra.wire.site import (
 )
 
 log = logging.getLogger(__name__)
+
+CheckedOutput = tuple[SnapshotCommit | None, list[str]]  # what is stored, and the warnings
 
 LEASE_S = 600.0
 MAX_RANK = 4096
@@ -100,16 +103,21 @@ class AttemptService:
         return row
 
     async def take(self, site: SiteId, boot: str, message: Message) -> bool:
-        """Apply one fact, exactly once. False: its fence is gone (the message counts as applied)."""
+        """Apply one fact, exactly once. False: its fence is gone (the message counts as applied).
+
+        A fact that can't be applied is logged and counts as applied, so that those behind it are
+        not held up for ever; the attempt's lease takes care of the rest.
+        """
         output = await self._checked_output(message)
-        async with self._database.begin() as tx:
-            if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
-                return True
-            try:
-                row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
-            except StaleFence:
-                return False
-            await self._apply(tx, row, message, output)
+        try:
+            async with self._database.begin() as tx:
+                return await self._take(tx, site, boot, message=message, output=output)
+        except UnknownBoot:
+            raise
+        except (Conflict, Invalid) as error:
+            log.error("message %s of %s is refused: %s", message.seq, site, error.detail)
+            async with self._database.begin() as tx:
+                await self._compute.sites.is_new(tx, site, boot, seq=message.seq)
             return True
 
     async def append_log(
@@ -148,9 +156,19 @@ class AttemptService:
                 await self._transitions.apply(tx, RunId(row.run_id), event)
         return len(rows)
 
-    async def _apply(
-        self, tx: Tx, row: RunRow, message: Message, output: tuple[SnapshotCommit | None, list[str]]
-    ) -> None:
+    async def _take(
+        self, tx: Tx, site: SiteId, boot: str, *, message: Message, output: CheckedOutput
+    ) -> bool:
+        if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
+            return True
+        try:
+            row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
+        except StaleFence:
+            return False
+        await self._apply(tx, row, message, output)
+        return True
+
+    async def _apply(self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput) -> None:
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
         result = None
@@ -173,7 +191,9 @@ class AttemptService:
 
     async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
         """Billed time is never more than the wall time since the attempt was placed."""
-        elapsed = await tx.scalar(select(func.clock_timestamp() - row.created_at))
+        elapsed: timedelta = (
+            await tx.execute(select(func.clock_timestamp() - row.created_at))
+        ).scalar_one()
         most = max(0, elapsed // timedelta(milliseconds=1) - row.usage_ms)
         duration_ms = min(usage.duration_ms, most)
         record = UsageRecord(
@@ -193,7 +213,7 @@ class AttemptService:
         )
         await notify(tx, f"run:{row.run_id}")
 
-    async def _checked_output(self, message: Message) -> tuple[SnapshotCommit | None, list[str]]:
+    async def _checked_output(self, message: Message) -> CheckedOutput:
         """An ended attempt's output, verified to be complete; a warning instead when it is not."""
         if not isinstance(message.body, Ended):
             return None, []
@@ -212,10 +232,10 @@ class AttemptService:
         return commit, warnings
 
     async def _store_result(
-        self, tx: Tx, row: RunRow, ended: Ended, output: tuple[SnapshotCommit | None, list[str]]
+        self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput
     ) -> Result:
         commit, warnings = output
-        if commit is None or ended.outcome == Outcome.LOST:
+        if commit is None or ended.outcome == "lost":
             return Result(warnings=warnings)
         snapshot = await self._drive.commit_snapshot(tx, UserId(row.owner), commit, kind="output")
         return Result(

@@ -20,7 +20,7 @@ from tesra.training.transitions import Transitions
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "dispatcher"
-HOLD_S = 15.0
+HOLD_S = 6.0  # renewed at least every IDLE_S; a killed server is replaced after this
 IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
 QUEUE_PER_USER = 32  # deep enough to fill what became free, small enough to load quickly
 PAYMENT_DUE = "payment due"
@@ -51,9 +51,10 @@ class Dispatcher:
     async def run(self) -> None:
         """Work for ever: dispatch when something changes, expire leases after one full lease of watching."""
         watching_since = asyncio.get_running_loop().time()
+        token: int | None = None
         with self._listener.subscribe("dispatch") as changes:
             while True:
-                token = await self._claim()
+                token = await self._hold(token)
                 if token is not None:
                     while await self.dispatch(token):
                         pass
@@ -76,8 +77,13 @@ class Dispatcher:
             await self._write(tx, placements, {row.id: row for row in queue})
             return len(placements)
 
-    async def _claim(self) -> int | None:
+    async def _hold(self, token: int | None) -> int | None:
+        """Keep the lease, or try to get it; None while another server has it."""
         async with self._database.begin() as tx:
+            if token is not None and await leases.renew(
+                tx, LEASE_NAME, self._holder, token, HOLD_S
+            ):
+                return token
             return await leases.claim(tx, LEASE_NAME, self._holder, HOLD_S)
 
     async def _without_debtors(self, tx: Tx, queue: list[RunRow]) -> list[RunRow]:

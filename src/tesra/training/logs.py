@@ -160,4 +160,5 @@ class LogStore:
         statement = select(log_heads.c.offset).where(
             log_heads.c.attempt_id == piece.attempt, log_heads.c.rank == piece.rank
         )
-        return (await tx.execute(statement)).scalar_one()
+        held: int = (await tx.execute(statement)).scalar_one()
+        return held

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
-from tesra.web.routes import identity
+from tesra.web.routes import billing, compute, identity, training
 from tesra.wire.common import Answer, Problem
 
 OPENAPI_URL = "/api/openapi.json"
@@ -22,7 +22,12 @@ DESCRIPTION = (
     "'Idempotency-Key', so that a repeated call happens once."
 )
 
-ROUTERS: Sequence[APIRouter] = (identity.router,)
+ROUTERS: Sequence[APIRouter] = (
+    identity.router,
+    billing.router,
+    compute.router,
+    training.router,
+)
 
 _PROBLEM_CONTENT = {
     problems.MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}

@@ -17,6 +17,7 @@ from tesra.wire.common import Page
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+MAX_DIGITS = 18  # of a number that a BIGINT holds
 
 Item = TypeVar("Item")
 
@@ -34,6 +35,15 @@ class PageRequest:
 
     after: str | None
     limit: int
+
+    @property
+    def number_after(self) -> int:
+        """``after`` of a list in the order of a number from 1 on; raises ``CursorInvalid``."""
+        if self.after is None:
+            return 0
+        if not (self.after.isascii() and self.after.isdigit() and len(self.after) <= MAX_DIGITS):
+            raise CursorInvalid
+        return int(self.after)
 
 
 async def _page_request(cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> PageRequest:

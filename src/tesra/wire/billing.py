@@ -11,7 +11,7 @@ BillState = Literal["unpaid", "paid"]
 
 
 class BillLine(Answer):
-    """One line, recomputable: floor(device_ms x rating x price) in micro-yuan."""
+    """One line, recomputable: floor(device_ms x rating x price) in micro-yuan; or in words."""
 
     attempt: int
     started_at: datetime
@@ -25,6 +25,7 @@ class BillLine(Answer):
     price_cny: str
     amount_micros: int
     amount_cny: str
+    explanation: str = ""
 
 
 class BillSummary(Answer):
@@ -87,6 +88,11 @@ class AutopayRequest(Wire):
 class TopUpRequest(Wire):
     user: str = Field(max_length=64)
     amount_cny: str = Field(max_length=32)
+
+
+class TopUp(Answer):
+    user: str
+    amount_cny: str
 
 
 class VoucherRequest(Wire):

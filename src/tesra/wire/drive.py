@@ -86,11 +86,12 @@ class ImportJob(Answer):
 
 
 class ChunkAt(Answer):
-    """Where a chunk lies and the key that opens just this one."""
+    """Where a chunk lies and the key that opens just this one; ``size`` is its plain size."""
 
     pack: str
     offset: int
     length: int
+    size: int
     key: str
 
 

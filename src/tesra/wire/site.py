@@ -67,6 +67,7 @@ class RunSpec(Answer):
     owner: str
     project: str
     snapshot: str
+    snapshot_root: str = ""
     engine: EngineSpec
     packages: list[str]
     entry: str | list[str]

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from tesra.db.engine import Tx
-from tesra.identity import model
+from tesra.identity import model, permissions
 from tesra.web.auth import Caller, Operator, Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
@@ -67,6 +67,9 @@ async def create_token(
     body: wire.TokenRequest, caller: Writer, services: ServicesDep, key: IdempotencyKey
 ) -> wire.NewToken:
     """A new token, of no more scope than the one this call is made with. It is shown once."""
+
+    # Also for a repeated call: a lesser token must not be told the first call's answer.
+    permissions.grantable(caller, body.scopes)
 
     async def act(tx: Tx) -> wire.NewToken:
         issued = await services.identity.create_token(

@@ -51,7 +51,8 @@ router = APIRouter(prefix="/site/v1", tags=["site"])
 @router.post("/enrol")
 async def enrol(request: Enrolment, services: ServicesDep, site: SiteCaller) -> Enrolled:
     """A controller has started: these are its machines now."""
-    machines, cards = [], []
+    machines: list[dict[str, object]] = []
+    cards: list[dict[str, object]] = []
     for node in request.nodes:
         machines.append(_machine(site, node))
         cards.extend(_card(site, node, device) for device in node.devices)

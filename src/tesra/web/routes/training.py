@@ -70,10 +70,9 @@ async def stop(run: str, services: ServicesDep, caller: Writer) -> Run:
 @router.get("/runs/{run}/events")
 async def events(run: str, services: ServicesDep, caller: Reader, ask: PageAsk) -> Page[RunEvent]:
     """The timeline of a run, the oldest first."""
-    after = int(ask.after) if ask.after and ask.after.isdigit() else 0
     async with services.database.begin() as tx:
         found = await services.training.events(
-            tx, caller.user_id, RunId(run), after=after, limit=ask.limit + 1
+            tx, caller.user_id, RunId(run), after=ask.number_after, limit=ask.limit + 1
         )
     return page_of(found, ask.limit, id_of=lambda event: event.seq)
 

@@ -1,0 +1,65 @@
+"""How long ``tesra up`` takes, what the idle network weighs, and how long a warm demo takes."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+from bench._harness import (
+    MIB,
+    ROOT,
+    BenchFailed,
+    marked_processes,
+    network,
+    pss_bytes,
+    report,
+    run_bench,
+)
+
+UP = "up_to_ready_s"
+UP_TARGET_S = 20.0
+IDLE_MB = "idle_memory_mb"
+IDLE_TARGET_MB = 1200.0
+DEMO = "demo_warm_s"
+DEMO_TARGET_S = 60.0
+SETTLE_S = 10.0
+
+
+def measure_up() -> None:
+    with network() as net:
+        report(UP, round(net.up_s, 2), target=UP_TARGET_S, versus={"home": "new"})
+        time.sleep(SETTLE_S)
+        postgres = psutil.Process(net.pid("postgres"))
+        rows = [*marked_processes(net.home.name), postgres, *postgres.children(recursive=True)]
+        sizes = {process.pid: (process.name(), pss_bytes(process)) for process in rows}
+    total = sum(size for _, size in sizes.values())
+    largest = sorted(sizes.values(), key=lambda row: row[1], reverse=True)[:8]
+    report(
+        IDLE_MB,
+        round(total / MIB),
+        target=IDLE_TARGET_MB,
+        versus={
+            "processes": len(sizes),
+            "largest_mb": [f"{name} {round(size / MIB)}" for name, size in largest],
+        },
+    )
+
+
+def measure_demo() -> None:
+    cold_s = demo_s()
+    report(DEMO, round(demo_s(), 1), target=DEMO_TARGET_S, versus={"first_s": round(cold_s, 1)})
+
+
+def demo_s() -> float:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "tools/demo.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BenchFailed(done.stderr.strip()[-500:])
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    run_bench(measure_up, UP, UP_TARGET_S)
+    run_bench(measure_demo, DEMO, DEMO_TARGET_S)

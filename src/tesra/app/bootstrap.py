@@ -1,0 +1,134 @@
+"""Wiring: the one place where services learn of each other."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from sqlalchemy import MetaData
+
+from tesra.app.workers import Workers
+from tesra.billing.service import BillingService
+from tesra.compute.service import ComputeService, read_class_table
+from tesra.crypto.aead import Sealer
+from tesra.crypto.keys import load_or_create_master_key
+from tesra.db.embedded import EmbeddedPostgres
+from tesra.db.engine import Database, Tx, metadata
+from tesra.db.migrate import migrate
+from tesra.db.notify import Listener
+from tesra.db.private_files import read_or_make_secret
+from tesra.drive.pack_store import PackStore
+from tesra.drive.service import DriveService
+from tesra.identity.service import IdentityService
+from tesra.kit.clock import SystemClock
+from tesra.kit.ids import SiteId, UserId
+from tesra.kit.settings import Settings
+from tesra.security.sites import SiteCredentials
+from tesra.training import logs as training_logs
+from tesra.training.attempts import AttemptService
+from tesra.training.dispatcher import Dispatcher
+from tesra.training.engines.catalog import read_engines
+from tesra.training.service import TrainingService
+from tesra.web.api import create_api
+from tesra.web.context import Services
+
+LOCAL_SITE = SiteId("local")
+
+
+def whole_metadata() -> MetaData:
+    """The tables of all domains; importing the services above has declared them."""
+    assert training_logs.log_segments.metadata is metadata
+    return metadata
+
+
+def database_url(settings: Settings) -> str:
+    """Your own database, or the embedded one, which has to run."""
+    return settings.database_url or EmbeddedPostgres(settings.home).url()
+
+
+async def prepare_database(settings: Settings) -> None:
+    """Bring the tables up to date."""
+    await asyncio.to_thread(migrate, database_url(settings), whole_metadata())
+
+
+async def open_services(settings: Settings) -> Services:
+    """All services of one process; close ``services.database`` when done."""
+    settings.home.create()
+    return make_services(settings)
+
+
+def make_services(settings: Settings) -> Services:
+    """All services of one process; nothing is connected yet."""
+    url = database_url(settings)
+    clock = SystemClock()
+    database = Database(url)
+    sealer = Sealer(load_or_create_master_key(settings.home.keys / "master.key"))
+    billing = BillingService(
+        clock,
+        welcome_micros=settings.welcome_voucher_micros,
+        welcome_days=settings.welcome_voucher_days,
+    )
+    identity = IdentityService(on_registered=_open_account(billing))
+    drive = DriveService(
+        database, PackStore(settings.home.packs), sealer, quota_bytes=settings.quota_bytes
+    )
+    compute = ComputeService(read_class_table())
+    training = TrainingService(
+        database,
+        drive=drive,
+        compute=compute,
+        billing=billing,
+        engines=read_engines(),
+        sealer=sealer,
+    )
+    attempts = AttemptService(
+        database, drive=drive, compute=compute, billing=billing, sealer=sealer
+    )
+    site_token = read_or_make_secret(settings.home.keys / "site.token")
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        listener=Listener(url),
+        sealer=sealer,
+        identity=identity,
+        billing=billing,
+        drive=drive,
+        compute=compute,
+        training=training,
+        attempts=attempts,
+        sites=SiteCredentials({LOCAL_SITE: site_token}),
+    )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server as an ASGI application; its workers live and end with it."""
+    settings.home.create()
+    services = make_services(settings)
+    dispatcher = Dispatcher(
+        services.database,
+        services.listener,
+        compute=services.compute,
+        billing=services.billing,
+        attempts=services.attempts,
+        holder=f"{socket.gethostname()}:{os.getpid()}",
+    )
+    workers = Workers(services, dispatcher)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with workers.running():
+            yield
+        await services.database.close()
+
+    return create_api(services, lifespan=lifespan)
+
+
+def _open_account(billing: BillingService):  # type: ignore[no-untyped-def]
+    async def on_registered(tx: Tx, user: UserId) -> None:
+        await billing.open_account(tx, user)
+        await billing.grant_welcome(tx, user)
+
+    return on_registered

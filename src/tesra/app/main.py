@@ -1,0 +1,167 @@
+"""The console script: the command line, with the commands that start processes hung on it.
+
+What these commands need is imported when they run: every other command starts without it.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesra.cli.main import build_cli
+from tesra.kit.errors import Unavailable
+from tesra.kit.settings import DEFAULT_PORT, read_settings
+
+PANEL = "Network on this machine"
+SERVER_NEEDS = ("uvicorn", "fastapi", "sqlalchemy", "psycopg", "procrastinate")
+NODE_NEEDS = ("ray", "numpy")
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", help="The network's folder [TESRA_HOME].", show_default=False),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        "--devices", help="CPU slots to offer, on a machine without a GPU.", show_default=False
+    ),
+]
+NoSandbox = Annotated[
+    bool,
+    typer.Option(
+        "--no-sandbox",
+        help="Run training scripts without a sandbox: they may then read and change all that you may.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Show the result as JSON.")]
+
+
+class NotInstalled(Unavailable):
+    """A part of Tesra is not installed here."""
+
+
+def main() -> None:
+    """The command line with everything on it."""
+    app = build_cli()
+    for command, example in (
+        (up, "tesra up --devices 2 --detach"),
+        (down, "tesra down"),
+        (status, "tesra status --json"),
+        (server, "tesra server --port 8420"),
+    ):
+        app.command(rich_help_panel=PANEL, epilog=f"Example: {example}")(command)
+    node = typer.Typer(no_args_is_help=True)
+    node.callback()(_node)
+    node.command("start", epilog=f"Example: {NODE_EXAMPLE}")(node_start)
+    app.add_typer(node, name="node", rich_help_panel=PANEL, epilog=f"Example: {NODE_EXAMPLE}")
+    app()
+
+
+def up(
+    home: Home = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            help=f"Port of the server; 0 picks a free one. [{DEFAULT_PORT}]",
+            show_default=False,
+        ),
+    ] = None,
+    devices: Devices = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is ready.")
+    ] = False,
+    no_sandbox: NoSandbox = False,
+    as_json: Json = False,
+) -> None:
+    """Start database, server and site; what runs already is left alone."""
+    _require("server", SERVER_NEEDS)
+    _require("node", NODE_NEEDS)
+    from tesra.app import up as network
+    from tesra.app.choices import Wish
+
+    settings = read_settings(home=home)
+    wish = Wish(port=port, devices=devices, sandbox=False if no_sandbox else None)
+    network.up(settings, wish, detach=detach, as_json=as_json)
+
+
+def down(home: Home = None, as_json: Json = False) -> None:
+    """Stop all that 'tesra up' has started; what is stored stays."""
+    _require("server", SERVER_NEEDS)
+    from tesra.app import up as network
+
+    network.down(read_settings(home=home), as_json=as_json)
+
+
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show the processes, and whether runs can start."""
+    _require("server", SERVER_NEEDS)
+    from tesra.app import up as network
+
+    network.status(read_settings(home=home), as_json=as_json)
+
+
+def server(
+    home: Home = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Address to listen on. [127.0.0.1]", show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", help=f"Port to listen on [TESRA_PORT]. [{DEFAULT_PORT}]", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run the server alone, in this terminal; 'tesra up' starts it with all the rest."""
+    _require("server", SERVER_NEEDS)
+    from tesra.app.server import serve
+
+    settings = read_settings(home=home, port=port)
+    serve(replace(settings, host=host or settings.host))
+
+
+NODE_EXAMPLE = "tesra node start --server http://127.0.0.1:8420 --token-file site.token"
+
+
+def _node() -> None:
+    """Offer this machine's devices to a network."""
+
+
+def node_start(
+    server_url: Annotated[str, typer.Option("--server", help="Address of the server.")],
+    token_file: Annotated[
+        Path, typer.Option("--token-file", help="File with the site's token, from the operator.")
+    ],
+    home: Home = None,
+    devices: Devices = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The machine's name.", show_default=False)
+    ] = None,
+    no_sandbox: NoSandbox = False,
+) -> None:
+    """Run the site controller in this terminal; 'tesra up' starts it with all the rest."""
+    _require("node", NODE_NEEDS)
+    from tesra.app.node_command import Contribution, start_node
+
+    start_node(
+        read_settings(home=home),
+        Contribution(server_url, token_file, devices=devices, sandbox=not no_sandbox, name=name),
+    )
+
+
+def _require(extra: str, modules: Sequence[str]) -> None:
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise NotInstalled(
+            f"The {extra} part of Tesra is not installed here ({', '.join(missing)} missing).",
+            way_out="Install all of it: pip install 'tesra[server,node]'",
+        )
+
+
+if __name__ == "__main__":
+    main()

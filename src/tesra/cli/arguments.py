@@ -1,0 +1,120 @@
+"""What a user writes on the command line, understood. Pure, save for looking which files exist."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from tesra.kit.errors import Invalid
+
+Value = str | int | float | bool
+
+ENTRIES = ("train.py", "main.py")
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
+_GIT = re.compile(r"(https?|ssh|git|file)://|git@|git\+")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
+
+
+class ArgumentInvalid(Invalid):
+    """An argument is not understood."""
+
+
+class EntryUnknown(Invalid):
+    """Which script to run is not said."""
+
+
+class SecretMissing(Invalid):
+    """A secret has no value."""
+
+
+def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
+    """``K=V`` each; the last one of a name holds."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ArgumentInvalid(
+                f"{flag} '{text}' is not NAME=VALUE.", way_out=f"Write it like {flag} name=value."
+            )
+        found[name] = value
+    return found
+
+
+def params(texts: Iterable[str]) -> dict[str, Value]:
+    """Parameters with the type that their value looks like."""
+    return {name: typed(value) for name, value in pairs(texts, "--param").items()}
+
+
+def typed(text: str) -> Value:
+    """An int, a finite float, true or false, else the text as it is (``007`` stays text)."""
+    if text in {"true", "false"}:
+        return text == "true"
+    if _LEADING_ZERO.fullmatch(text):
+        return text
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    return text
+
+
+def secrets(
+    names: Iterable[str], environ: Mapping[str, str], ask: Callable[[str], str] | None
+) -> dict[str, str]:
+    """Values from the caller's environment; ``ask`` is used for those that are not there."""
+    found = {}
+    for name in names:
+        if "=" in name:
+            raise ArgumentInvalid(
+                "--secret takes a name only, so that no secret stands on the command line.",
+                way_out=f"Set {name.partition('=')[0]} in your environment and leave out the value.",
+            )
+        if name in environ:
+            found[name] = environ[name]
+        elif ask is not None:
+            found[name] = ask(name)
+        else:
+            raise SecretMissing(
+                f"The secret {name} is not set in your environment.",
+                way_out=f"Set it (`export {name}=...`), or run this on a terminal to be asked.",
+            )
+    return found
+
+
+def entry(text: str) -> str | list[str]:
+    """A file, module or function as it is; a JSON list of strings as an argument list."""
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ArgumentInvalid(
+            f"--entry {text} is not a JSON list of strings.",
+            way_out="""Write it like --entry '["python", "train.py"]'.""",
+        )
+    return words
+
+
+def default_entry(names: Iterable[str], project: str) -> str:
+    """``train.py``, else ``main.py``, if the project has it at its top."""
+    there = set(names)
+    for candidate in ENTRIES:
+        if candidate in there:
+            return candidate
+    raise EntryUnknown(
+        f"{project} has no {' or '.join(ENTRIES)} at its top.",
+        way_out="Say what to run: --entry FILE, package.module or module:function.",
+    )
+
+
+def is_source(text: str) -> bool:
+    """Whether ``run`` and ``import`` mean a place to import from, rather than a project's name."""
+    if _GIT.match(text) or text in {".", ".."} or "/" in text or "\\" in text:
+        return True
+    path = Path(text)
+    return path.is_dir() or (path.is_file() and text.lower().endswith(_ARCHIVES))

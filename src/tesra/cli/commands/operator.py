@@ -1,0 +1,65 @@
+"""The operator's commands: topup, voucher issue. Prices stand with the bills."""
+
+from typing import Annotated
+
+import typer
+
+from tesra.cli import words
+from tesra.cli.context import Session, connected
+
+PANEL = "Operator"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("topup", rich_help_panel=PANEL, epilog="Example: tesra topup ann 100")(topup)
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Make vouchers (operator).",
+        epilog="Example: tesra voucher issue --amount 10 --for ann",
+    )
+    group.callback()(_vouchers)
+    group.command("issue", epilog="Example: tesra voucher issue --amount 10 --for ann")(issue)
+    app.add_typer(group, name="voucher", rich_help_panel=PANEL)
+
+
+def _vouchers() -> None:
+    """Make vouchers (operator)."""
+
+
+@connected
+def topup(
+    session: Session,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's name.")],
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="Yuan, e.g. 100 or 0.50.")],
+) -> None:
+    """Put money into a user's wallet."""
+    session.client.top_up(user, amount)
+    session.out.answer(
+        {"user": user, "amount_cny": amount},
+        lambda: session.out.say(f"{user}'s wallet has CNY {amount} more."),
+    )
+
+
+@connected
+def issue(
+    session: Session,
+    *,
+    amount: Annotated[str, typer.Option("--amount", help="Its worth in yuan.")],
+    for_user: Annotated[
+        str | None, typer.Option("--for", metavar="USER", help="Only this user may redeem it.")
+    ] = None,
+    days: Annotated[int, typer.Option("--days", min=1, help="Valid for so many days.")] = 365,
+) -> None:
+    """Make a voucher; its code is shown this once."""
+    made = session.client.issue_voucher(amount, for_user=for_user, days=days)
+    session.out.answer(
+        made,
+        lambda: session.out.facts(
+            [
+                ("Code", made.code),
+                ("Worth", words.money(made.amount_cny)),
+                ("For", made.for_user or "anybody"),
+                ("Until", words.moment(made.expires_at)),
+            ]
+        ),
+    )

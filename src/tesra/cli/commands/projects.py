@@ -1,0 +1,97 @@
+"""What you bring: import, projects."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tesra.cli import words
+from tesra.cli.context import Session, connected
+
+if TYPE_CHECKING:
+    from tesra.sdk.importing import Imported
+
+PANEL = "Projects"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        "import",
+        rich_help_panel=PANEL,
+        epilog="Example: tesra import examples/pytorch-digits --name digits",
+    )(import_project)
+    app.command("projects", rich_help_panel=PANEL, epilog="Example: tesra projects")(projects)
+
+
+@connected
+def import_project(
+    session: Session,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|ZIP|GIT-URL", help="A folder, a zip or tar file, or a git repository."
+        ),
+    ],
+    *,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", help="The project's name; default: the source's."),
+    ] = None,
+) -> None:
+    """Store a project. A folder's .gitignore is honoured; only what is new is uploaded."""
+    imported = bring(session, source, name)
+    project = imported.project
+    data = {
+        **project.model_dump(mode="json"),
+        "project": project.id,
+        "warnings": imported.warnings,
+        "moved_bytes": imported.moved_bytes,
+    }
+    session.out.answer(data, lambda: session.out.say(_told(imported)))
+
+
+@connected
+def projects(
+    session: Session,
+    *,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+) -> None:
+    """List your projects."""
+    found = session.client.projects(limit)
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Name", "Files", "Size", "Snapshots", "Updated", "Id"],
+            [
+                [
+                    project.name,
+                    str(project.file_count),
+                    words.size(project.size_bytes),
+                    str(project.snapshots),
+                    words.moment(project.updated_at),
+                    project.id,
+                ]
+                for project in found
+            ],
+            right=["Files", "Size", "Snapshots"],
+            empty="No projects yet. `tesra import DIR` brings one.",
+        ),
+    )
+
+
+def bring(session: Session, source: str, name: str | None) -> "Imported":
+    """Import with a progress bar; warnings are told as they are known."""
+    from tesra.sdk.importing import import_project as store  # brings the chunking and the ciphers
+
+    with session.out.transfer("Importing") as report:
+        imported = store(session.client.connection, source, name, report=report)
+    for warning in imported.warnings:
+        session.out.aside(f"tesra: warning: {warning}")
+    return imported
+
+
+def _told(imported: "Imported") -> str:
+    project = imported.project
+    extent = f"{words.plural(project.file_count, 'file')}, {words.size(project.size_bytes)}"
+    if project.unchanged:
+        return f"{project.name} is unchanged: nothing uploaded ({extent})."
+    return f"Imported {project.name}: {extent}, {words.size(imported.moved_bytes)} uploaded."

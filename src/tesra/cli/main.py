@@ -1,0 +1,80 @@
+"""The ``tesra`` command line without the parts that need a server: ``app`` hangs those on.
+
+Exit codes: 0 done, 1 refused or failed (one line on stderr says why and the way out), 2 not
+understood, 130 interrupted. No traceback reaches a user; ``TESRA_DEBUG=1`` shows it.
+"""
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tesra.cli.commands import account, billing, compute, operator, projects, runs
+from tesra.cli.output import complaint, is_terminal
+from tesra.cli.words import one_line
+from tesra.kit.errors import TesraError
+
+EXAMPLE = "Example: tesra register --name ann, then: tesra run . --devices 2"
+
+
+class TesraGroup(TyperGroup):
+    """The outermost edge: whatever went wrong becomes one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError, EOFError):
+            raise  # Typer knows what to do with these
+        except Exception as error:  # a user gets a line, never a traceback
+            if os.environ.get("TESRA_DEBUG"):
+                raise
+            typer.secho(f"tesra: {_line(error)}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(1) from None
+
+
+def build_cli() -> typer.Typer:
+    """The command line; ``app`` adds the commands that start processes."""
+    app = typer.Typer(
+        name="tesra",
+        cls=TesraGroup,
+        help="Train on other people's GPUs, pay after, keep your work.",
+        epilog=EXAMPLE,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if is_terminal(sys.stdout) else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for group in (account, projects, compute, runs, billing, operator):
+        group.register(app)
+    return app
+
+
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True)
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"tesra {_version()}")
+        raise typer.Exit
+
+
+def _version() -> str:
+    try:
+        return version("tesra")
+    except PackageNotFoundError:  # run from the source tree
+        return "from source"
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, TesraError):
+        return complaint(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{where}{error.strerror or error}.")
+    what = one_line(f"{type(error).__name__}: {error}")
+    return f"Something unexpected went wrong ({what}). TESRA_DEBUG=1 shows where."

@@ -1,0 +1,42 @@
+"""Tables and facts on a terminal. Text is shown as it is: what a user named can't be markup."""
+
+from collections.abc import Collection, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STATES = {
+    "succeeded": "green",
+    "paid": "green",
+    "failed": "red",
+    "unpaid": "red",
+    "stopped": "yellow",
+    "running": "cyan",
+    "preparing": "cyan",
+    "placing": "cyan",
+}
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    """A light table as wide as it needs to be."""
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for header in headers:
+        number = header in right
+        drawn.add_column(header, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_cell(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> None:
+    """Names dim on the left, values on the right."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        grid.add_row(Text(name, style="dim"), _cell(value))
+    Console(highlight=False).print(grid)
+
+
+def _cell(text: str) -> Text:
+    return Text(text, style=_STATES.get(text, ""))

@@ -1,0 +1,62 @@
+"""How things are said to a person. Pure: the same words on a terminal and in a pipe."""
+
+from datetime import UTC, datetime
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(size_bytes: int | None) -> str:
+    """``1.5 MiB``."""
+    if size_bytes is None:
+        return "-"
+    value, unit = float(size_bytes), _UNITS[0]
+    for unit in _UNITS:
+        if value < 1024 or unit == _UNITS[-1]:
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """``12.3 s``, ``4 min 5 s``, ``2 h 3 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(at: datetime | None) -> str:
+    """The local time, to the second."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    """How long something took, or has taken so far."""
+    if start is None:
+        return "-"
+    return duration(max(0.0, ((end or datetime.now(UTC)) - start).total_seconds()))
+
+
+def money(amount_cny: str | None) -> str:
+    return "-" if amount_cny is None else f"CNY {amount_cny}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 file``, ``3 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks."""
+    return " ".join(text.split())
+
+
+def short(identifier: str) -> str:
+    """The end of an id, which is random: enough to tell a user's own apart."""
+    return identifier[-8:]
+
+
+def entry(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else " ".join(value)

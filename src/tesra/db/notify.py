@@ -1,0 +1,143 @@
+"""Wake-ups between processes over LISTEN/NOTIFY: they say where to look, never what is there.
+
+A wake-up is sent when the transaction commits, and may be lost (a connection breaks); therefore
+every subscription is woken after each new connection, and waiting always has a time-out.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import psycopg
+from sqlalchemy import func, select
+
+from tesra.db.engine import Tx, libpq_url
+
+CHANNEL = "tesra"
+PAYLOAD_LIMIT_BYTES = 7999  # PostgreSQL's own limit
+PENDING_LIMIT = 1000  # of one slow subscriber; past it, it is told to look at everything
+HEALTH_CHECK_S = 30
+ANSWER_TIMEOUT_S = 10
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 5.0
+
+Ids = dict[str, str | int]
+
+log = logging.getLogger(__name__)
+
+
+async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
+    """Tell the subscribers of ``topic`` which ids changed, once this transaction is committed."""
+    payload = json.dumps({"topic": topic, **ids}, separators=(",", ":"))
+    if len(payload) > PAYLOAD_LIMIT_BYTES:
+        raise ValueError(f"A wake-up carries ids only; this one has {len(payload)} bytes.")
+    await tx.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+class Subscription:
+    """What one waiter has not seen yet."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, Ids] = {}  # by their JSON, so that equal ones are kept once
+        self._woken = asyncio.Event()
+
+    async def wait(self, timeout_s: float) -> list[Ids]:
+        """The ids of all wake-ups since the last call, equal ones once, oldest first.
+
+        An empty list means that nothing is known: time-out, a new connection, or too many to
+        keep. Look at the rows themselves then.
+        """
+        if not self._woken.is_set():
+            try:
+                await asyncio.wait_for(self._woken.wait(), timeout_s)
+            except TimeoutError:
+                return []
+        self._woken.clear()
+        pending, self._pending = list(self._pending.values()), {}
+        return pending
+
+    def add(self, ids: Ids) -> None:
+        """One wake-up."""
+        if len(self._pending) < PENDING_LIMIT:
+            self._pending[json.dumps(ids, sort_keys=True)] = ids
+            self._woken.set()
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """Wake up with nothing known."""
+        self._pending.clear()
+        self._woken.set()
+
+
+class Listener:
+    """One connection that hears all wake-ups and hands them to this process's subscribers."""
+
+    def __init__(self, url: str) -> None:
+        self._url = libpq_url(url)
+        self._subscriptions: dict[str, set[Subscription]] = {}
+
+    @contextmanager
+    def subscribe(self, topic: str) -> Iterator[Subscription]:
+        """Hear ``topic`` inside the block; subscribe first, then read the rows, then wait."""
+        subscription = Subscription()
+        subscribers = self._subscriptions.setdefault(topic, set())
+        subscribers.add(subscription)
+        try:
+            yield subscription
+        finally:
+            subscribers.discard(subscription)
+            if not subscribers and self._subscriptions.get(topic) is subscribers:
+                del self._subscriptions[topic]
+
+    async def run(self) -> None:
+        """Listen until cancelled; a lost connection is made again, ever more patiently."""
+        pause_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                async with self._connected() as connection:
+                    pause_s = FIRST_BACKOFF_S
+                    self._wake_all()
+                    await self._listen(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                log.warning("wake-ups lost their connection (%s); again in %.1f s", error, pause_s)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spread, no secret
+                pause_s = min(pause_s * 2, LONGEST_BACKOFF_S)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, connect_timeout=ANSWER_TIMEOUT_S
+        )
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _listen(self, connection: psycopg.AsyncConnection) -> None:
+        while True:
+            async for note in connection.notifies(timeout=HEALTH_CHECK_S):
+                self._dispatch(note.payload)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await connection.execute("SELECT 1")  # notices a connection that died in silence
+
+    def _dispatch(self, payload: str) -> None:
+        try:
+            ids = json.loads(payload)
+        except ValueError:
+            ids = None
+        topic = ids.pop("topic", None) if isinstance(ids, dict) else None
+        if not isinstance(topic, str):
+            log.warning("a wake-up that is not ours was ignored: %.100s", payload)
+            return
+        for subscription in self._subscriptions.get(topic, ()):
+            subscription.add(ids)
+
+    def _wake_all(self) -> None:
+        for subscribers in self._subscriptions.values():
+            for subscription in subscribers:
+                subscription.forget()

@@ -1,0 +1,75 @@
+"""What a node keeps on disk of each attempt, so that an agent started anew can clean up after it.
+
+No secret of the run is in it. Replaced atomically; it outlives processes, not the machine, so it
+is not fsynced.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tesra.node.orders import AttemptStatus, Stage, Verdict
+from tesra.node.workspace import AttemptFolders
+from tesra.wire.drive import SnapshotCommit
+
+_NAME = "attempt.json"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """``pid`` and ``pid_started`` identify the gang's outermost process; ``ranks`` are those here.
+
+    ``kept_until`` (seconds since the epoch) is set when the output could not be stored.
+    """
+
+    status: AttemptStatus
+    output_path: str
+    ranks: tuple[int, ...] = ()
+    ran: bool = False
+    pid: int | None = None
+    pid_started: float = 0.0
+    kept_until: float | None = None
+
+    def with_status(self, **changes: Any) -> "AttemptRecord":
+        return replace(self, status=replace(self.status, **changes))
+
+
+def save_record(folder: Path, record: AttemptRecord) -> None:
+    """Replace the record in an attempt's folder."""
+    fields = asdict(record)
+    status = fields["status"]
+    if record.status.started_at is not None:
+        status["started_at"] = record.status.started_at.isoformat()
+    if record.status.output is not None:
+        status["output"] = record.status.output.model_dump(mode="json")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = folder / f"{_NAME}.new"
+    draft.write_text(json.dumps(fields))
+    draft.rename(folder / _NAME)
+
+
+def load_records(attempts: Path) -> list[AttemptRecord]:
+    """All records below a folder of attempts; a folder without one was never begun."""
+    return [_load(path) for path in sorted(attempts.glob(f"*/{_NAME}"))]
+
+
+def folders_of(attempts: Path, record: AttemptRecord) -> AttemptFolders:
+    """Where an attempt that was prepared earlier has its files."""
+    return AttemptFolders(root=attempts / record.status.attempt, output=record.output_path)
+
+
+def _load(path: Path) -> AttemptRecord:
+    fields = json.loads(path.read_text())
+    status = fields.pop("status")
+    if status["started_at"] is not None:
+        status["started_at"] = datetime.fromisoformat(status["started_at"])
+    if status["output"] is not None:
+        status["output"] = SnapshotCommit.model_validate(status["output"])
+    if status["verdict"] is not None:
+        status["verdict"] = Verdict(**status["verdict"])
+    status["stage"] = Stage(status["stage"])
+    status["warnings"] = tuple(status["warnings"])
+    fields["ranks"] = tuple(fields["ranks"])
+    return AttemptRecord(status=AttemptStatus(**status), **fields)

@@ -1,0 +1,300 @@
+"""The life of one attempt on one node: project, environment, gang, logs, output.
+
+It goes on whatever happens to the controller, because nothing here waits for it; only a lease
+that runs out or a fence that is gone ends it. What it reports is state, not events. The order at
+the end is fixed: gang gone, output stored, logs delivered, and only then ``ENDED``.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tesra.kit.errors import TesraError
+from tesra.node import workspace
+from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
+from tesra.node.devices import FoundDevice
+from tesra.node.entry import EntryMissing
+from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
+from tesra.node.log_push import LogPusher, last_lines
+from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
+from tesra.node.output import KEEP_S, store_output
+from tesra.node.processes import kill_tree
+from tesra.node.projects import ProjectCache
+from tesra.node.ranks import Gang, RankExit
+from tesra.node.sandbox import Sandbox
+from tesra.node.site_client import SiteClient, StaleFence, meaning
+
+TESRA_RANK = -1  # Tesra's own lines in a run's log
+FAILED_GRACE_S = 5.0  # for the surviving ranks when one has failed
+_WATCH_S = 0.5
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):  # noqa: N818 - it is an order, not an error
+    """The attempt was told to stop."""
+
+
+class _Gone(Exception):  # noqa: N818 - likewise
+    """The attempt is no longer this site's: nothing about it may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTools:
+    """What all attempts of a node share."""
+
+    attempts: Path
+    client: SiteClient
+    environments: EnvironmentBuilder
+    projects: ProjectCache
+    sandbox: Sandbox
+    devices: dict[int, FoundDevice]
+    runtime: Path | None
+
+
+class Attempt:
+    """One attempt; ``changed`` is called whenever its stage or phase has changed."""
+
+    def __init__(self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]) -> None:
+        self._record = record
+        self._tools = tools
+        self._changed = changed
+        self._stopping = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._why: StopReason = "stopped"
+        self._grace_s = 0.0
+        self._running_since: float | None = None
+        self._gang: Gang | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._logs = LogPusher(
+            tools.client,
+            record.status.attempt,
+            record.status.fence,
+            on_stale=lambda: self.stop("gone", 0.0),
+        )
+
+    @property
+    def record(self) -> AttemptRecord:
+        return self._record
+
+    @property
+    def status(self) -> AttemptStatus:
+        """Now, with the running time up to this moment."""
+        return replace(self._record.status, ran_ms=self._ran_ms())
+
+    def begin(self, order: GangOrder) -> None:
+        """Start living."""
+        self._task = asyncio.create_task(self._guarded(self._live(order)))
+
+    def resume(self) -> None:
+        """Take over what an agent that died left: clean up, deliver the logs, report."""
+        self._task = asyncio.create_task(self._guarded(self._take_over()))
+
+    def stop(self, why: StopReason, grace_s: float) -> None:
+        """End it; a later call may only be harder than an earlier one."""
+        if self._stopping.is_set() and why == "stopped":
+            return
+        hurried = self._stopping.is_set()
+        self._why, self._grace_s = why, grace_s
+        self._stopping.set()
+        if why == "gone":
+            self._gone.set()
+        if hurried and self._gang is not None:
+            kill_tree(self._gang.pid, self._gang.started)
+
+    async def ended(self) -> None:
+        """Returns when there is nothing left to do."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _guarded(self, life: Coroutine[Any, Any, Verdict]) -> None:
+        """The outer loop: whatever happens, the attempt ends with a verdict."""
+        try:
+            verdict = await life
+            await self._until(self._gone, self._settle(verdict), _Gone)
+        except (_Gone, StaleFence):
+            await self._vanish()
+        except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
+            _log.exception("attempt %s", self._record.status.attempt)
+            self._end(Verdict("lost", reason=f"The node failed: {error!r}"))
+
+    async def _live(self, order: GangOrder) -> Verdict:
+        try:
+            gang = await self._until(self._stopping, self._prepare(order), _Stopped)
+            return await self._train(gang)
+        except _Stopped:
+            return self._stop_verdict()
+        except (EnvironmentRefused, EntryMissing, workspace.OutputOutside) as error:
+            return Verdict("refused", reason=_words(error))
+        except (TesraError, OSError) as error:
+            if isinstance(error, TesraError) and isinstance(meaning(error), StaleFence):
+                raise _Gone from error
+            _log.exception("attempt %s", self._record.status.attempt)
+            words = _words(error) if isinstance(error, TesraError) else str(error)
+            return Verdict("lost", reason=f"The node could not run it: {words}")
+
+    async def _prepare(self, order: GangOrder) -> Gang:
+        assignment, tools = order.assignment, self._tools
+        spec = assignment.spec
+        folders = workspace.prepare(tools.attempts, assignment.attempt, spec.output)
+        self._logs.follow([(TESRA_RANK, folders.log_of(TESRA_RANK))])
+        self._note(phase="fetching the project")
+        door = tools.client.drive(assignment.attempt, assignment.fence)
+        await tools.projects.bring(
+            door, spec.snapshot, spec.snapshot_root, folders.work, self._say
+        )
+        self._note(phase="preparing the environment")
+        environment = await tools.environments.ensure(
+            spec.engine, spec.packages, folders.work, self._say
+        )
+        await asyncio.to_thread(workspace.hand_over, folders)
+        self._note(phase="starting")
+        return Gang(
+            assignment.run,
+            spec,
+            place=order.place,
+            devices=[tools.devices[index] for index in order.indices],
+            environment=environment,
+            folders=folders,
+            sandbox=tools.sandbox,
+            runtime=tools.runtime,
+        )
+
+    async def _train(self, gang: Gang) -> Verdict:
+        self._gang = gang
+        try:
+            if self._stopping.is_set():
+                raise _Stopped
+            await gang.start()
+            self._mark_running(gang)
+            exits = await self._until(self._stopping, self._watch(gang), _Stopped)
+        except _Stopped:
+            self._freeze(await gang.stop(self._grace_s))
+            raise
+        finally:
+            await gang.stop(FAILED_GRACE_S)
+        self._freeze(exits)
+        return self._judge(exits)
+
+    async def _watch(self, gang: Gang) -> list[RankExit]:
+        """Wait for the gang; the clock stops at the first rank's end, well or badly."""
+        waiting = asyncio.ensure_future(gang.wait())
+        try:
+            while not (await asyncio.wait({waiting}, timeout=_WATCH_S))[0]:
+                self._freeze(gang.ended)
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    def _judge(self, exits: list[RankExit]) -> Verdict:
+        bad = next((rank_exit for rank_exit in exits if rank_exit.exit_code != 0), None)
+        if bad is None:
+            return Verdict("succeeded", exit_code=0)
+        tail = last_lines(self._folders.log_of(bad.rank))
+        reason = f"Rank {bad.rank} {bad.words}." + (f"\n{tail}" if tail else "")
+        return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
+
+    def _stop_verdict(self) -> Verdict:
+        if self._why == "gone":
+            raise _Gone
+        if self._why == "lost":
+            return Verdict("lost", reason="The site was shut down.")
+        return Verdict("stopped", reason="Stopped on request.")
+
+    async def _settle(self, verdict: Verdict) -> None:
+        """Store what there is to store, deliver every log, and end."""
+        self._note(stage=Stage.STORING, phase="storing the output", verdict=verdict)
+        if self._record.ran and verdict.outcome in ("succeeded", "failed", "stopped"):
+            stored = await store_output(
+                self._tools.client,
+                self._folders,
+                self._record.status.attempt,
+                self._record.status.fence,
+                missing_matters=verdict.outcome == "succeeded",
+            )
+            for warning in stored.warnings:
+                self._say(warning)
+            if stored.kept:
+                self._record = replace(self._record, kept_until=time.time() + KEEP_S)
+            self._note(warnings=stored.warnings, output=stored.commit)
+        await self._logs.finish()
+        self._end(verdict)
+
+    async def _take_over(self) -> Verdict:
+        record = self._record
+        if record.pid is not None:
+            await asyncio.to_thread(kill_tree, record.pid, record.pid_started)
+        if self._folders.root.exists():
+            ranks = (TESRA_RANK, *record.ranks)
+            self._logs.follow([(rank, self._folders.log_of(rank)) for rank in ranks])
+        return record.status.verdict or Verdict("lost", reason="The node's agent died.")
+
+    async def _vanish(self) -> None:
+        await self._logs.cancel()
+        self._end(Verdict("lost", reason="The attempt is no longer this site's."))
+
+    def _end(self, verdict: Verdict) -> None:
+        self._note(stage=Stage.ENDED, phase="ended", verdict=verdict)
+
+    @property
+    def _folders(self) -> workspace.AttemptFolders:
+        return folders_of(self._tools.attempts, self._record)
+
+    def _mark_running(self, gang: Gang) -> None:
+        self._running_since = time.monotonic()
+        self._record = replace(
+            self._record, ran=True, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
+        )
+        self._note(stage=Stage.RUNNING, phase="running", started_at=datetime.now(UTC))
+        self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
+
+    def _freeze(self, exits: list[RankExit]) -> None:
+        """Stop the clock at the first end among ``exits``, if there is one."""
+        if self._running_since is None or not exits:
+            return
+        ran_s = max(0.0, min(end.ended_at for end in exits) - self._running_since)
+        self._running_since = None
+        self._note(ran_ms=int(ran_s * 1000))
+
+    def _ran_ms(self) -> int:
+        if self._running_since is None:
+            return self._record.status.ran_ms
+        return int((time.monotonic() - self._running_since) * 1000)
+
+    def _note(self, **changes: Any) -> None:
+        self._record = self._record.with_status(**changes)
+        save_record(self._folders.root, self._record)
+        self._changed()
+
+    def _say(self, line: str) -> None:
+        with self._folders.log_of(TESRA_RANK).open("a", encoding="utf-8") as file:
+            file.write(line.rstrip("\n").replace("\0", "") + "\n")
+
+    async def _until(
+        self, event: asyncio.Event, work: Coroutine[Any, Any, Result], signal: type[Exception]
+    ) -> Result:
+        """The work's result, or ``signal`` once the event is set and the work is cancelled."""
+        doing = asyncio.ensure_future(work)
+        waiting = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+            raise signal
+        finally:
+            doing.cancel()
+            waiting.cancel()
+
+
+def _words(error: TesraError) -> str:
+    return f"{error.detail} {error.way_out}" if error.way_out else error.detail
+

@@ -1,0 +1,127 @@
+"""What each rank of this node is started with: pure but for looking up the entry.
+
+A rank's environment is built from nothing: what stands here is all it gets.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesra.node.announce import RankPlace, gang_variables, thread_variables
+from tesra.node.devices import FoundDevice
+from tesra.node.entry import command_of, parameter_text
+from tesra.node.environments import Environment
+from tesra.node.sandbox import SAFE_ENVIRON
+from tesra.node.workspace import AttemptFolders
+from tesra.wire.site import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this node stands in the gang. ``rank_start``: global rank of its first device."""
+
+    rank_start: int
+    world_size: int
+    node_rank: int
+    node_count: int
+    master_addr: str
+    master_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankCommand:
+    """One rank: its global number, and all it is started with."""
+
+    rank: int
+    argv: list[str]
+    environ: dict[str, str]
+
+
+def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from seven sources
+    run: str,
+    spec: RunSpec,
+    *,
+    place: Place,
+    devices: Sequence[FoundDevice],
+    environment: Environment,
+    folders: AttemptFolders,
+    runtime: Path | None = None,
+) -> list[RankCommand]:
+    """One command for each device of this node, or one for all with launch ``single``."""
+    argv = command_of(
+        spec.entry, spec.args, spec.params, python=environment.python, workspace=folders.work
+    )
+    shared = _defaults(environment, folders) | spec.engine.env | spec.env | spec.secrets
+    shared |= _fixed(run, spec, folders) | _paths(shared, environment, runtime) | _visible(devices)
+    if spec.launch == "single":
+        threads = thread_variables(sum(device.threads for device in devices))
+        return [RankCommand(0, argv, threads | shared)]
+    return [
+        RankCommand(
+            place.rank_start + index,
+            argv,
+            thread_variables(device.threads)
+            | shared
+            | gang_variables(spec.engine.announce, _rank_place(place, index, len(devices))),
+        )
+        for index, device in enumerate(devices)
+    ]
+
+
+def _defaults(environment: Environment, folders: AttemptFolders) -> dict[str, str]:
+    """What the user's own variables may replace."""
+    return {
+        "HOME": str(folders.home),
+        "USER": "tesra",
+        "LOGNAME": "tesra",
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(folders.tmp),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "VIRTUAL_ENV": str(environment.root),
+    }
+
+
+def _fixed(run: str, spec: RunSpec, folders: AttemptFolders) -> dict[str, str]:
+    """Tesra's own: nothing replaces it."""
+    return {
+        "TESRA_RUN": run,
+        "TESRA_OUTPUT_DIR": str(folders.output_path),
+        "TESRA_CHECKPOINT_DIR": str(folders.checkpoints),
+        "TESRA_PARAMS_FILE": str(folders.params),
+        **{parameter_variable(name): parameter_text(value) for name, value in spec.params.items()},
+    }
+
+
+def parameter_variable(name: str) -> str:
+    """``lr`` → ``TESRA_PARAM_LR``, ``model.width`` → ``TESRA_PARAM_MODEL_WIDTH``."""
+    return "TESRA_PARAM_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper()
+
+
+def _paths(shared: dict[str, str], environment: Environment, runtime: Path | None) -> dict[str, str]:
+    """The environment's programs come first; the runtime's folder comes after the user's own."""
+    paths = {"PATH": f"{environment.root}/bin:{shared.get('PATH', SAFE_ENVIRON['PATH'])}"}
+    if runtime is not None:
+        own = shared.get("PYTHONPATH")
+        paths["PYTHONPATH"] = f"{own}:{runtime}" if own else str(runtime)
+    return paths
+
+
+def _visible(devices: Sequence[FoundDevice]) -> dict[str, str]:
+    """Every rank sees all of its node's devices and picks by LOCAL_RANK, as under torchrun."""
+    gpus = [device.uuid for device in devices if device.kind == "gpu"]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+
+
+def _rank_place(place: Place, local_rank: int, local_world_size: int) -> RankPlace:
+    return RankPlace(
+        rank=place.rank_start + local_rank,
+        local_rank=local_rank,
+        world_size=place.world_size,
+        local_world_size=local_world_size,
+        node_rank=place.node_rank,
+        node_count=place.node_count,
+        master_addr=place.master_addr,
+        master_port=place.master_port,
+    )

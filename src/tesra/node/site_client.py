@@ -1,0 +1,153 @@
+"""The server as a site sees it: plain HTTPS requests that the site alone begins.
+
+Every call either answers or raises: ``ServerAway`` (try again later), ``StaleFence`` (the attempt
+is no longer this site's), ``UnknownSite`` (enrol again), or the kind that the server refused with.
+"""
+
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from tesra.kit.errors import Conflict, NotFound, TesraError, TooMany, Unavailable
+from tesra.sdk.transfer import HttpDoor, refusal
+from tesra.wire.common import Answer, Wire
+from tesra.wire.site import (
+    Acknowledged,
+    Assignments,
+    Enrolled,
+    Enrolment,
+    LogAccepted,
+    Messages,
+    Renewal,
+    Renewed,
+)
+
+AnswerModel = TypeVar("AnswerModel", bound=Answer)
+
+_TIMEOUT_S = 20.0
+_UNKNOWN = frozenset({"unknown_boot", "unknown_site", "site_unknown", "boot_unknown"})
+
+
+class ServerAway(Unavailable):
+    """The server does not answer right now."""
+
+
+class StaleFence(Conflict):
+    """The attempt is no longer this site's."""
+
+
+class UnknownSite(NotFound):
+    """The server does not know this site, or this start of it."""
+
+
+class SiteClient:
+    """One per process; ``token`` is the site's own credential and is sent to ``url`` only."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers=self._headers,
+            timeout=_TIMEOUT_S,
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+            trust_env=False,
+        )
+        self._sync: httpx.Client | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        if self._sync is not None:
+            self._sync.close()
+
+    async def enrol(self, enrolment: Enrolment) -> Enrolled:
+        return await self._post("/site/v1/enrol", enrolment, Enrolled)
+
+    async def send(self, messages: Messages) -> Acknowledged:
+        return await self._post("/site/v1/messages", messages, Acknowledged)
+
+    async def renew(self, renewal: Renewal) -> Renewed:
+        return await self._post("/site/v1/renew", renewal, Renewed)
+
+    async def assignments(self, after: int, wait_s: float) -> Assignments:
+        """Long poll: answers at once when the version differs from ``after``."""
+        answer = await self._request(
+            "GET",
+            f"/site/v1/assignments?after={after}&wait_s={wait_s:g}",
+            timeout=wait_s + _TIMEOUT_S,
+        )
+        return Assignments.model_validate_json(answer.content)
+
+    async def put_log(self, attempt: str, fence: int, rank: int, *, offset: int, data: bytes) -> int:
+        """Offer bytes of a rank's log at an offset; the server's offset afterwards is the truth."""
+        answer = await self._request(
+            "PUT",
+            f"/site/v1/attempts/{quote(attempt)}/logs/{rank}?offset={offset}&fence={fence}",
+            content=data,
+            content_type="application/octet-stream",
+        )
+        return LogAccepted.model_validate_json(answer.content).offset
+
+    def drive(self, attempt: str, fence: int) -> HttpDoor:
+        """The drive as far as this attempt may see it; for use in threads."""
+        if self._sync is None:
+            self._sync = httpx.Client(
+                base_url=self._url, headers=self._headers, timeout=60.0, trust_env=False
+            )
+        prefix = f"/site/v1/attempts/{quote(attempt)}/drive"
+        return HttpDoor(self._sync, prefix, {"Tesra-Fence": str(fence)})
+
+    async def _post(
+        self, path: str, body: Wire, answer: type[AnswerModel]
+    ) -> AnswerModel:
+        response = await self._request(
+            "POST", path, content=body.model_dump_json().encode(), content_type="application/json"
+        )
+        return answer.model_validate_json(response.content)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        content_type: str | None = None,
+        timeout: float = _TIMEOUT_S,  # noqa: ASYNC109 - handed on to httpx, per phase of a request
+    ) -> httpx.Response:
+        headers = {"Content-Type": content_type} if content_type else {}
+        try:
+            response = await self._client.request(
+                method, path, content=content, headers=headers, timeout=timeout
+            )
+        except httpx.TransportError as error:
+            raise ServerAway(f"The server does not answer: {error!r}.") from error
+        if response.status_code >= 500:
+            raise ServerAway(f"The server answered {response.status_code}.")
+        if not response.is_success:
+            raise meaning(refusal(response))
+        return response
+
+
+def meaning(error: TesraError) -> TesraError:
+    """The refusal in the site protocol's own terms, where it has one."""
+    code = error.fields.get("code", error.code)
+    if code == "stale_fence":
+        return StaleFence(error.detail)
+    if code in _UNKNOWN:
+        return UnknownSite(error.detail)
+    if isinstance(error, TooMany):
+        return ServerAway(error.detail)
+    return error

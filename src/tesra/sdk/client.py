@@ -1,0 +1,269 @@
+"""``tesra.Client``: the verbs of the command line, for programs; wire models come back.
+
+Creating and paying happen once, whatever the connection does: each such call carries its own
+idempotency key and is repeated under it. Refusals raise the kinds of ``tesra.kit.errors``.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import PrivateAttr, ValidationError
+
+from tesra.kit.errors import Invalid, NotFound
+from tesra.sdk.billing import BillingVerbs
+from tesra.sdk.connection import PREFIX, Connection
+from tesra.sdk.credentials import find_access
+from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
+from tesra.storage.progress import Report, silent
+from tesra.wire.compute import DeviceClass
+from tesra.wire.drive import FileEntry, Project, ProjectCommit
+from tesra.wire.identity import Credentials, Session, User
+from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
+
+POLL_S = 1.0
+
+
+class RequestInvalid(Invalid):
+    """The request is not valid."""
+
+
+class NothingStored(NotFound):
+    """This run stored no output."""
+
+
+class LiveRun(Run):
+    """A run that knows its client: what it says is as of when it was asked for."""
+
+    _client: "Client" = PrivateAttr()
+
+    @classmethod
+    def of(cls, run: Run, client: "Client") -> "LiveRun":
+        live = cls.model_validate(run.model_dump())
+        live._client = client
+        return live
+
+    def follow(self, *, rank: int | None = None) -> Iterator[LogChunk]:
+        """The log from its beginning until the run has ended; survives restarts of the server."""
+        return self._client.follow(self.id, rank=rank)
+
+    def refresh(self) -> "LiveRun":
+        """The run as it is now."""
+        return self._client.show(self.id)
+
+    def wait(self, timeout_s: float | None = None) -> "LiveRun":
+        """The run when it has ended; ``TimeoutError`` when it takes longer than that."""
+        return self._client.wait(self.id, timeout_s)
+
+    def stop(self) -> "LiveRun":
+        """Ask the run to end; what it wrote so far is kept."""
+        return self._client.stop(self.id)
+
+    def download(self, dest: Path | str) -> Path:
+        """Bring its output into the folder ``dest``."""
+        return self._client.download(self, dest)
+
+
+class Client(BillingVerbs):
+    """A signed-in user of one network.
+
+    Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network
+    that runs there), else the login that ``tesra login`` stored.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        home: Path | str | None = None,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        access = find_access(url=url, token=token, home=home)
+        self.connection = Connection(access, timeout_s=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @property
+    def url(self) -> str:
+        return self.connection.access.url
+
+    @property
+    def token(self) -> str | None:
+        return self.connection.access.token
+
+    # Account
+
+    def register(self, name: str, password: str) -> Session:
+        """Make an account and go on as it."""
+        return self._sign_in("/register", name, password)
+
+    def login(self, name: str, password: str) -> Session:
+        """Go on as the owner of an account."""
+        return self._sign_in("/login", name, password)
+
+    def logout(self) -> None:
+        """Revoke the token in use."""
+        self.connection.send("POST", "/logout")
+        self.connection.sign(None)
+
+    def whoami(self) -> User:
+        return self.connection.get("/me", User)
+
+    # Projects
+
+    def import_project(
+        self, path: Path | str, name: str | None = None, *, report: Report = silent
+    ) -> Project:
+        """Store a folder, a zip or tar file, or a git repository as the newest snapshot of a project."""
+        from tesra.sdk.importing import import_project  # brings the chunking and the ciphers
+
+        return import_project(self.connection, str(path), name, report=report).project
+
+    def commit_project(self, commit: ProjectCommit) -> Project:
+        """Name an uploaded tree."""
+        return self.connection.post("/projects", Project, commit, once=True)
+
+    def projects(self, limit: int | None = None) -> list[Project]:
+        return list(self.connection.pages("/projects", Project, limit=limit))
+
+    def project(self, name_or_id: str) -> Project:
+        return self.connection.get(f"/projects/{_step(name_or_id)}", Project)
+
+    def files(self, snapshot: str) -> list[FileEntry]:
+        """What lies at the top of a snapshot."""
+        return list(self.connection.pages(f"/drive/snapshots/{_step(snapshot)}/files", FileEntry))
+
+    # What is on offer
+
+    def devices(self) -> list[DeviceClass]:
+        return list(self.connection.pages("/devices", DeviceClass))
+
+    def engines(self) -> list[Engine]:
+        return list(self.connection.pages("/engines", Engine))
+
+    # Runs
+
+    def run(self, project: str, entry: str | list[str], **wishes: Any) -> LiveRun:
+        """Train: ``wishes`` are the other fields of ``RunRequest`` (engine, devices, params, ...)."""
+        try:
+            request = RunRequest(project=project, entry=entry, **wishes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = first["loc"][0] if first["loc"] else "request"
+            raise RequestInvalid(f"{field}: {first['msg']}.") from error
+        return LiveRun.of(self.connection.post("/runs", Run, request, once=True), self)
+
+    def runs(
+        self, *, state: str | None = None, project: str | None = None, limit: int | None = None
+    ) -> list[Run]:
+        """Newest first."""
+        query = {"state": state, "project": project}
+        return list(self.connection.pages("/runs", Run, query=query, limit=limit))
+
+    def show(self, run: str) -> LiveRun:
+        return LiveRun.of(self.connection.get(f"/runs/{_step(run)}", Run), self)
+
+    def stop(self, run: str) -> LiveRun:
+        """Ask a run to end; stopping twice is stopping once."""
+        return LiveRun.of(self.connection.post(f"/runs/{_step(run)}/stop", Run, once=True), self)
+
+    def events(self, run: str) -> list[RunEvent]:
+        """The run's timeline."""
+        return list(self.connection.pages(f"/runs/{_step(run)}/events", RunEvent))
+
+    def logs(
+        self, run: str, *, rank: int | None = None, after: str | None = None
+    ) -> Iterator[LogChunk]:
+        """The log as far as it goes now."""
+        return self._log(run, rank=rank, after=after, live=False)
+
+    def follow(
+        self,
+        run: str,
+        *,
+        rank: int | None = None,
+        after: str | None = None,
+        again: Reconnection | None = None,
+    ) -> Iterator[LogChunk]:
+        """The log until the run has ended; no line is lost or doubled by a lost connection."""
+        return self._log(run, rank=rank, after=after, live=True, again=again)
+
+    def wait(self, run: str, timeout_s: float | None = None) -> LiveRun:
+        """The run when it has ended; ``TimeoutError`` when it takes longer than that."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (found := self.show(run)).state not in TERMINAL_STATES:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{run} is still {found.state} after {timeout_s:g} s.")
+            time.sleep(POLL_S)
+        return found
+
+    def download(self, run: Run | str, dest: Path | str, *, report: Report = silent) -> Path:
+        """Bring a run's output into the folder ``dest``; each file appears whole or not at all."""
+        from tesra.sdk.transfer import HttpDoor, fetch_snapshot  # brings the ciphers
+
+        found = self.show(run) if isinstance(run, str) else run
+        if found.output is None:
+            raise NothingStored(
+                f"{found.id} stored no output: it is {found.state}.", way_out=_why(found)
+            )
+        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
+        fetch_snapshot(door, found.output, Path(dest), report)
+        return Path(dest)
+
+    def _sign_in(self, path: str, name: str, password: str) -> Session:
+        try:
+            body = Credentials(name=name, password=password)
+        except ValidationError as error:
+            raise RequestInvalid(
+                "A name has 1 to 64 characters and a password 1 to 1024."
+            ) from error
+        session = self.connection.post(path, Session, body)
+        self.connection.sign(session.token)
+        return session
+
+    def _log(
+        self,
+        run: str,
+        *,
+        rank: int | None,
+        after: str | None,
+        live: bool,
+        again: Reconnection | None = None,
+    ) -> Iterator[LogChunk]:
+        path = f"/runs/{_step(run)}/logs"
+        query: Mapping[str, Any] = {"follow": "true" if live else "false", "rank": rank}
+        return follow_log(
+            lambda cursor: self.connection.stream(path, {**query, "after": cursor}),
+            live=live,
+            after=after,
+            again=again,
+        )
+
+
+def _step(text: str) -> str:
+    """One step of an address, whatever is in it."""
+    return quote(text, safe="")
+
+
+def _why(run: Run) -> str:
+    if run.state not in TERMINAL_STATES:
+        return f"`tesra logs {run.id} --follow` shows how far it is."
+    return f"`tesra logs {run.id}` shows what it did; it has to write to '{run.output_path}'."

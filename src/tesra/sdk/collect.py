@@ -1,0 +1,67 @@
+"""Where a project comes from: a folder, a zip or tar file, or a git repository.
+
+Whatever it is, it becomes a folder and a choice of its files, ready for ``transfer.upload_tree``.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tesra.kit.errors import NotFound
+from tesra.storage.archives import unpack
+from tesra.storage.cloning import clone, repository_name
+from tesra.storage.selection import select_files
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://|^git@")
+_ARCHIVE_SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
+
+
+class SourceMissing(NotFound):
+    """There is nothing to import at this place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What to upload: ``files`` are relative to ``root``; ``name`` is what to call the project."""
+
+    root: Path
+    files: list[Path]
+    size_bytes: int
+    name: str
+    warnings: list[str]
+
+
+@contextmanager
+def collect(source: str | Path) -> Iterator[Collected]:
+    """The files of ``source``; a temporary folder, if one was needed, goes when the block ends."""
+    text = str(source)
+    if _URL.match(text):
+        with _workplace() as place:
+            clone(text, place / "clone")
+            yield _chosen(place / "clone", repository_name(text))
+        return
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield _chosen(path, path.resolve().name or "project")
+    elif path.is_file():
+        with _workplace() as place:
+            yield _chosen(unpack(path, place / "content"), _ARCHIVE_SUFFIX.sub("", path.name))
+    else:
+        raise SourceMissing(
+            f"There is no folder or file '{text}'.",
+            way_out="Give a folder, a zip or tar file, or the https:// address of a git repository.",
+        )
+
+
+def _chosen(root: Path, name: str) -> Collected:
+    selection = select_files(root)
+    return Collected(root, selection.files, selection.size_bytes, name, selection.warnings)
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tesra-import-") as folder:
+        yield Path(folder)

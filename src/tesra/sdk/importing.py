@@ -1,0 +1,41 @@
+"""A source becomes the newest snapshot of a project: collected, uploaded, named."""
+
+from dataclasses import dataclass
+
+from tesra.sdk.collect import collect
+from tesra.sdk.connection import PREFIX, Connection
+from tesra.sdk.transfer import HttpDoor, upload_tree
+from tesra.storage.progress import Progress, Report, silent
+from tesra.wire.drive import Project, ProjectCommit
+from tesra.wire.identity import User
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The project, what it took to bring it, and the names of the files at its top."""
+
+    project: Project
+    warnings: list[str]
+    moved_bytes: int
+    top_names: list[str]
+
+
+def import_project(
+    connection: Connection, source: str, name: str | None = None, *, report: Report = silent
+) -> Imported:
+    """Store a folder, a zip or tar file, or a git repository; the default name is the source's."""
+    moved_bytes = 0
+
+    def count(progress: Progress) -> None:
+        nonlocal moved_bytes
+        moved_bytes = progress.moved_bytes
+        report(progress)
+
+    connection.get("/me", User)  # refused or away: told before anything is cloned or unpacked
+    with collect(source) as found:
+        door = HttpDoor(connection.http, f"{PREFIX}/drive")
+        snapshot = upload_tree(door, found.root, found.files, count)
+        commit = ProjectCommit(name=name or found.name, snapshot=snapshot)
+        project = connection.post("/projects", Project, commit, once=True)
+        top = [path.name for path in found.files if len(path.parts) == 1]
+        return Imported(project, list(found.warnings), moved_bytes, top)

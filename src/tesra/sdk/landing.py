@@ -1,0 +1,160 @@
+"""Where files land: inside one folder and nowhere else, each whole or not at all.
+
+Paths are walked by folder descriptors that follow no link, whatever was put there before.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from tesra.kit.errors import Conflict
+
+PARTS_NAME = ".tesra-fetch"
+Parts = tuple[str, ...]
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class InTheWay(Conflict):
+    """Something of another kind is in the way."""
+
+
+class AlreadyFetching(Conflict):
+    """Another download into this folder is running."""
+
+
+class Landing:
+    """One download into ``dest``. Files grow in a private folder, then move into place."""
+
+    def __init__(self, dest: Path, root: int) -> None:
+        self._dest = dest
+        self._root = root
+        self._parts = dest / PARTS_NAME
+
+    def new_part(self) -> Path:
+        """A path for a file to grow at."""
+        return self._parts / secrets.token_hex(12)
+
+    def make_folder(self, parts: Parts) -> None:
+        with self._folder(parts):
+            pass
+
+    def write(self, parts: Parts, content: bytes, *, executable: bool) -> None:
+        """A small file, unless an equal one is there."""
+        with self.existing(parts, len(content)) as file:
+            if file is not None and file.read() == content:
+                _set_executable(file.fileno(), executable)
+                return
+        part = self.new_part()
+        part.write_bytes(content)
+        self.settle(part, parts, executable=executable)
+
+    def settle(self, part: Path, parts: Parts, *, executable: bool) -> None:
+        """Move a finished file into place, over a file or link of that name."""
+        if executable:
+            part.chmod(part.stat().st_mode | _readers_execute(part.stat().st_mode))
+        with self._folder(parts[:-1]) as folder:
+            self._rename(part, parts, folder)
+
+    def link(self, parts: Parts, target: str) -> None:
+        with self._folder(parts[:-1]) as folder:
+            try:
+                if os.readlink(parts[-1], dir_fd=folder) == target:
+                    return
+            except OSError:
+                pass  # nothing there, or no link: made below
+            part = self.new_part()
+            part.symlink_to(target)
+            self._rename(part, parts, folder)
+
+    @contextmanager
+    def existing(self, parts: Parts, size: int) -> Iterator[BinaryIO | None]:
+        """The regular file that is there already with just this size, open, or ``None``."""
+        descriptor = None
+        with self._folder(parts[:-1]) as folder:
+            try:
+                found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and found.st_size == size:
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    descriptor = os.open(parts[-1], flags, dir_fd=folder)
+            except OSError:
+                descriptor = None
+        if descriptor is None:
+            yield None
+            return
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            yield file
+
+    def _rename(self, part: Path, parts: Parts, folder: int) -> None:
+        try:
+            os.rename(part, parts[-1], dst_dir_fd=folder)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise InTheWay(f"'{self._dest.joinpath(*parts)}' is a folder.") from error
+
+    @contextmanager
+    def _folder(self, parts: Parts) -> Iterator[int]:
+        current = os.dup(self._root)
+        try:
+            for depth, name in enumerate(parts):
+                below = self._step(current, name, parts[: depth + 1])
+                os.close(current)
+                current = below
+            yield current
+        finally:
+            os.close(current)
+
+    def _step(self, current: int, name: str, shown: Parts) -> int:
+        try:
+            return os.open(name, _FOLDER, dir_fd=current)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another thread was first
+                os.mkdir(name, dir_fd=current)
+        except OSError as error:
+            raise InTheWay(f"'{self._dest.joinpath(*shown)}' is no folder.") from error
+        return os.open(name, _FOLDER, dir_fd=current)
+
+
+@contextmanager
+def landing(dest: Path) -> Iterator[Landing]:
+    """Open ``dest`` (made if missing) for one download at a time; leftovers are cleared."""
+    dest.mkdir(parents=True, exist_ok=True)
+    root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyFetching(f"Another download into '{dest}' is running.") from error
+        parts = dest / PARTS_NAME
+        _clear(parts)
+        parts.mkdir(mode=0o700)
+        try:
+            yield Landing(dest, root)
+        finally:
+            _clear(parts)
+    finally:
+        os.close(root)
+
+
+def _clear(parts: Path) -> None:
+    if parts.is_symlink():
+        parts.unlink()
+    elif parts.exists():
+        shutil.rmtree(parts)
+
+
+def _set_executable(descriptor: int, executable: bool) -> None:
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    wanted = mode | _readers_execute(mode) if executable else mode & ~0o111
+    if wanted != mode:
+        os.fchmod(descriptor, wanted)
+
+
+def _readers_execute(mode: int) -> int:
+    """The execute bits of those who may read."""
+    return (mode & 0o444) >> 2

@@ -1,0 +1,151 @@
+"""A git repository's newest commit as a folder: nothing of it runs, and it is bounded.
+
+No hooks, no submodules, no filters of the repository's own, no question at a terminal, and no
+transport but the two of the web.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tesra.kit.errors import Invalid, Unavailable
+
+_POLL_S = 0.1
+_SCHEMES = frozenset({"https", "http"})
+
+
+class GitUrlRefused(Invalid):
+    """Only https:// and http:// addresses of git repositories can be imported."""
+
+
+class GitMissing(Unavailable):
+    """There is no git on this machine."""
+
+
+class CloneFailed(Invalid):
+    """The repository can't be cloned."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloneLimits:
+    size_bytes: int = 5 * 2**30
+    time_s: float = 600.0
+
+
+def check_git_url(url: str) -> str:
+    """The URL, when it is one that may be cloned; ssh, file and local paths are not."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise GitUrlRefused(way_out="Give an https:// address, or import a local folder.")
+    if any(ord(character) <= 32 for character in url.strip()):
+        raise GitUrlRefused("The address holds a blank or a control character.")
+    return url.strip()
+
+
+def repository_name(url: str) -> str:
+    """What a repository is called: the last part of its address."""
+    last = urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1]
+    return last.removesuffix(".git") or "repository"
+
+
+def clone(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
+    """``git clone --depth 1`` into the new folder ``dest``; blocks, at most ``limits.time_s``."""
+    checked = check_git_url(url)
+    git = shutil.which("git")
+    if git is None:
+        raise GitMissing(way_out="Install git, or import a folder or an archive.")
+    command = [
+        git,
+        *("-c", "protocol.allow=never"),
+        *("-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always"),
+        *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"),
+        *(
+            "-c",
+            "core.symlinks=true",
+            "-c",
+            "credential.helper=",
+            "-c",
+            "http.followRedirects=false",
+        ),
+        *("clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags"),
+        *("--no-recurse-submodules", "--template=", "--", checked, str(dest)),
+    ]
+    _run(command, dest, limits or CloneLimits())
+
+
+def _run(command: list[str], dest: Path, limits: CloneLimits) -> None:
+    said = dest.with_name(f"{dest.name}.said")
+    with said.open("wb") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=_environment(os.environ, dest.parent),
+            start_new_session=True,
+        )
+    try:
+        _watch(process, dest, limits)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode != 0:
+        words = said.read_text(errors="replace").strip().splitlines()[-1:]
+        raise CloneFailed(
+            f"git could not clone it: {words[0][:300] if words else process.returncode}.",
+            way_out="Is the address right, and the repository public?",
+        )
+
+
+def _watch(process: subprocess.Popen[bytes], dest: Path, limits: CloneLimits) -> None:
+    deadline = time.monotonic() + limits.time_s
+    checked_at = time.monotonic()
+    while True:
+        try:
+            process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            break
+        now = time.monotonic()
+        if now > deadline:
+            raise CloneFailed(f"Cloning took more than {limits.time_s:g} s.")
+        if now - checked_at > 1.0:
+            _check_size(dest, limits)
+            checked_at = now
+    _check_size(dest, limits)
+
+
+def _check_size(dest: Path, limits: CloneLimits) -> None:
+    total = 0
+    for folder, _, names in os.walk(dest):
+        for name in names:
+            try:
+                total += Path(folder, name).lstat().st_size
+            except FileNotFoundError:
+                continue  # git renames as it goes
+    if total > limits.size_bytes:
+        raise CloneFailed(f"The repository is larger than {limits.size_bytes // 2**20} MiB.")
+
+
+def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Nobody's configuration and credentials; the way to the network stays."""
+    kept: tuple[str, ...] = ("PATH", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY")
+    kept += ("NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
+    return {
+        **{name: environ[name] for name in kept if name in environ},
+        "HOME": str(home),
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ASKPASS": "true",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+    }
