@@ -62,10 +62,10 @@ format-check:
 	@$(BIN)/ruff format --quiet --check $(CODE) || { echo "Not formatted: make fmt" >&2; exit 1; }
 
 types:
-	@$(BIN)/mypy
+	@$(BIN)/mypy --no-error-summary
 
 imports:
-	@$(BIN)/lint-imports
+	@said=$$($(BIN)/lint-imports 2>&1) || { echo "$$said"; exit 1; }
 
 sizes:
 	@$(BIN)/python tools/check_sizes.py

@@ -119,7 +119,11 @@ class Network:
 
     def sent(self, method: str, path: str) -> list[tuple[Any, dict[str, str]]]:
         """Bodies and headers of the requests that came to a path."""
-        return [(body, headers) for verb, at, body, headers in self.requests if (verb, at) == (method, path)]
+        return [
+            (body, headers)
+            for verb, at, body, headers in self.requests
+            if (verb, at) == (method, path)
+        ]
 
 
 class FakeTesra:
@@ -130,7 +134,9 @@ class FakeTesra:
         handler = type("Handler", (_Handler,), {"network": self.network})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -153,13 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         self._take("GET")
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         self._take("POST")
 
-    def do_PUT(self) -> None:  # noqa: N802 - the base class's name
+    def do_PUT(self) -> None:
         self._take("PUT")
 
     def _take(self, method: str) -> None:
@@ -176,8 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
         for shape, act in _ROUTES.items():
             verb, _, pattern = shape.partition(" ")
             wanted = pattern.split("/")
-            if verb == method and len(wanted) == len(step) and all(
-                want in {"*", have} for want, have in zip(wanted, step, strict=True)
+            if (
+                verb == method
+                and len(wanted) == len(step)
+                and all(want in {"*", have} for want, have in zip(wanted, step, strict=True))
             ):
                 act(self, step, body, query)
                 return

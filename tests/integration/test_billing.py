@@ -1,8 +1,9 @@
 """Billing on a real PostgreSQL: bills, payment, vouchers, races, and what the database refuses."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,7 +30,6 @@ from tesra.billing.model import (
 from tesra.billing.pricing import bill_lines, stretch_of
 from tesra.billing.service import BillingService
 from tesra.db.engine import Database, Tx
-from tesra.identity.model import Role
 from tesra.kit.errors import PaymentDue
 from tesra.kit.ids import AttemptId, RunId, UserId, new_id
 from tesra.web.api import create_api
@@ -327,6 +327,13 @@ async def test_the_welcome_voucher_is_given_once(service: BillingService, tx: Tx
     assert await money(service, tx, user) == (0, 5 * YUAN)
 
 
+async def test_the_twentieth_user_of_a_connection_is_welcome_too(
+    service: BillingService, tx: Tx
+) -> None:
+    for _ in range(20):  # the driver prepares a statement that it has seen a few times
+        assert await service.grant_welcome(tx, await account(service, tx)) is not None
+
+
 async def test_no_welcome_voucher_is_given_when_there_is_none(clock: SteppedClock, tx: Tx) -> None:
     service = BillingService(clock, welcome_micros=0)
     assert await service.grant_welcome(tx, await account(service, tx)) is None
@@ -500,18 +507,13 @@ async def test_the_past_cannot_be_changed(tx: Tx, statement: str) -> None:
 async def test_a_posting_that_does_not_balance_cannot_be_committed(
     service: BillingService, database: Database
 ) -> None:
-    with pytest.raises(DBAPIError, match="not to zero"):
-        async with database.begin() as tx:
-            user = await account(service, tx)
-            await insert_posting(tx, user, [1, -2])
+    await refused_at_commit(service, database, [1, -2])
 
 
 async def test_a_posting_without_entries_cannot_be_committed(
     service: BillingService, database: Database
 ) -> None:
-    with pytest.raises(DBAPIError, match="not to zero"):
-        async with database.begin() as tx:
-            await insert_posting(tx, await account(service, tx), [])
+    await refused_at_commit(service, database, [])
 
 
 async def test_entries_cannot_be_added_to_a_posting_later(
@@ -528,6 +530,14 @@ async def test_a_wallet_cannot_be_overdrawn(service: BillingService, tx: Tx) -> 
     user = await account(service, tx, wallet=1)
     with pytest.raises(DBAPIError, match="wallet_not_negative"):
         await insert_posting(tx, user, [-2, 2], account=f"wallet:{user}")
+
+
+async def refused_at_commit(
+    service: BillingService, database: Database, amounts: list[int]
+) -> None:
+    with pytest.raises(DBAPIError, match="not to zero"):
+        async with database.begin() as tx:
+            await insert_posting(tx, await account(service, tx), amounts)
 
 
 async def insert_posting(
@@ -795,7 +805,8 @@ async def test_the_api_says_what_is_missing(
 async def test_an_api_price_takes_effect_when_the_operator_says(
     api: Any, operator_token: str
 ) -> None:
-    body = {"price_cny_per_th": "0.75", "effective_from": "2999-01-01T00:00:00Z"}
+    start = datetime(2999, 1, 1, tzinfo=UTC) + timedelta(seconds=secrets.randbelow(10**9))
+    body = {"price_cny_per_th": "0.75", "effective_from": start.isoformat()}
     async with client_of(api, token=operator_token) as operator:
         answer = await operator.post("/api/v1/operator/prices", json=body)
         assert (answer.status_code, answer.json()["current"]) == (201, False)

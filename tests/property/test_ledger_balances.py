@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
+from factories.billing import NOON
 from tesra.billing import ledger
 from tesra.billing.model import Voucher, VoucherLot, VoucherOrigin
 from tesra.billing.vouchers import redeem
-from factories.billing import NOON
 
 USERS = st.sampled_from(["usr_a", "usr_b"])
 AMOUNTS = st.integers(1, 9_000_000)

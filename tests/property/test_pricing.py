@@ -6,6 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories.billing import NOON, usage
 from tesra.billing.model import Price
 from tesra.billing.pricing import (
     EPOCH,
@@ -16,7 +17,6 @@ from tesra.billing.pricing import (
     price_at,
     stretch_of,
 )
-from factories.billing import NOON, usage
 
 DEVICES = st.lists(
     st.tuples(st.sampled_from(["cpu", "gpu"]), st.integers(0, 80_000_000)), min_size=1, max_size=4

@@ -82,6 +82,8 @@ class Network:
             if SERVER not in running:
                 require_free(choices)
             write_private(self.home.config, render_choices(choices))
+            if fixed and self.ready():
+                return []
             begun: list[str] = []
             try:
                 self._start_missing(choices, begun, progress)

@@ -31,7 +31,6 @@ from tesra.node.site_client import SiteClient, StaleFence, meaning
 
 TESRA_RANK = -1  # Tesra's own lines in a run's log
 FAILED_GRACE_S = 5.0  # for the surviving ranks when one has failed
-_WATCH_S = 0.5
 
 Result = TypeVar("Result")
 
@@ -168,13 +167,12 @@ class Attempt:
         )
 
     async def _train(self, gang: Gang) -> Verdict:
-        self._gang = gang
         try:
             if self._stopping.is_set():
                 raise _Stopped
             await gang.start()
             self._mark_running(gang)
-            exits = await self._until(self._stopping, self._watch(gang), _Stopped)
+            exits = await self._until(self._stopping, gang.wait(), _Stopped)
         except _Stopped:
             self._freeze(await gang.stop(self._grace_s))
             raise
@@ -183,22 +181,12 @@ class Attempt:
         self._freeze(exits)
         return self._judge(exits)
 
-    async def _watch(self, gang: Gang) -> list[RankExit]:
-        """Wait for the gang; the clock stops at the first rank's end, well or badly."""
-        waiting = asyncio.ensure_future(gang.wait())
-        try:
-            while not (await asyncio.wait({waiting}, timeout=_WATCH_S))[0]:
-                self._freeze(gang.ended)
-            return waiting.result()
-        finally:
-            waiting.cancel()
-
     def _judge(self, exits: list[RankExit]) -> Verdict:
         bad = next((rank_exit for rank_exit in exits if rank_exit.exit_code != 0), None)
         if bad is None:
             return Verdict("succeeded", exit_code=0)
         tail = last_lines(self._folders.log_of(bad.rank))
-        reason = f"Rank {bad.rank} {bad.words}." + (f"\n{tail}" if tail else "")
+        reason = f"{bad.words[:1].upper()}{bad.words[1:]}." + (f"\n{tail}" if tail else "")
         return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
 
     def _stop_verdict(self) -> Verdict:
@@ -211,6 +199,8 @@ class Attempt:
     async def _settle(self, verdict: Verdict) -> None:
         """Store what there is to store, deliver every log, and end."""
         self._note(stage=Stage.STORING, phase="storing the output", verdict=verdict)
+        if verdict.outcome == "refused" and self._folders.logs.exists():
+            self._say(verdict.reason or "This run cannot be prepared.")
         if self._record.ran and verdict.outcome in ("succeeded", "failed", "stopped"):
             stored = await store_output(
                 self._tools.client,
@@ -248,7 +238,7 @@ class Attempt:
         return folders_of(self._tools.attempts, self._record)
 
     def _mark_running(self, gang: Gang) -> None:
-        self._running_since = time.monotonic()
+        self._gang, self._running_since = gang, time.monotonic()
         self._record = replace(
             self._record, ran=True, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
         )
@@ -256,17 +246,16 @@ class Attempt:
         self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
 
     def _freeze(self, exits: list[RankExit]) -> None:
-        """Stop the clock at the first end among ``exits``, if there is one."""
-        if self._running_since is None or not exits:
-            return
-        ran_s = max(0.0, min(end.ended_at for end in exits) - self._running_since)
-        self._running_since = None
-        self._note(ran_ms=int(ran_s * 1000))
+        """Stop the clock at the first rank's end, well or badly."""
+        if self._running_since is not None and exits:
+            ran_ms = _span_ms(self._running_since, exits)
+            self._running_since = None
+            self._note(ran_ms=ran_ms)
 
     def _ran_ms(self) -> int:
-        if self._running_since is None:
+        if self._running_since is None or self._gang is None:
             return self._record.status.ran_ms
-        return int((time.monotonic() - self._running_since) * 1000)
+        return _span_ms(self._running_since, self._gang.exits)
 
     def _note(self, **changes: Any) -> None:
         self._record = self._record.with_status(**changes)
@@ -293,6 +282,12 @@ class Attempt:
         finally:
             doing.cancel()
             waiting.cancel()
+
+
+def _span_ms(since: float, exits: list[RankExit]) -> int:
+    """Until the first of these ends; until now while all run."""
+    until = min((end.ended_at for end in exits), default=time.monotonic())
+    return int(max(0.0, until - since) * 1000)
 
 
 def _words(error: TesraError) -> str:

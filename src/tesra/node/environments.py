@@ -1,44 +1,237 @@
-"""(interface; body follows)"""
+"""Engine environments: built once for each set of requirements, then shared and never changed.
 
-from collections.abc import Callable, Sequence
+An environment is whole if and only if its ``ready`` file is there: it is written last, after
+everything else has reached the disk. See docs/adr/0003-environments.md.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesra.kit.errors import Invalid
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from tesra.node.requirement_files import EnvironmentRefused, checked_packages, project_requirements
+from tesra.node.uv import Uv, UvFailed, run_reported, without_machine
 from tesra.wire.site import EngineSpec
 
+_LAYOUT = 1  # part of the key: raised when what is built from the same requirements changes
+_LOCK_POLL_S = 0.1
+_SOURCE_BUILD_WORDS = ("building source distributions is disabled", "no usable wheels", "no-build")
 
-class EnvironmentRefused(Invalid):
-    """The requirements of this run cannot be installed."""
+__all__ = ["Environment", "EnvironmentBuilder", "EnvironmentRefused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A ready virtual environment: ``lock`` is the text of everything that is in it."""
+    """A ready virtual environment. ``lock``: every package that is in it, as exact requirements.
+
+    ``bases``: the folders outside ``root`` that its interpreter needs.
+    """
 
     root: Path
     python: Path
     key: str
     lock: str
+    bases: tuple[Path, ...] = ()
 
 
 class EnvironmentBuilder:
-    """One per node agent; several processes may share ``cache``."""
+    """Builds below ``cache``, which several processes may share; ``gpu`` decides torch's build."""
 
     def __init__(self, cache: Path, *, gpu: bool) -> None:
-        self._cache = cache
+        self._environments = cache / "environments"
+        self._uv = Uv(cache / "uv")
         self._gpu = gpu
 
     async def ensure(
-        self, engine: EngineSpec, packages: Sequence[str], project: Path,
+        self,
+        engine: EngineSpec,
+        packages: Sequence[str],
+        project: Path,
         report: Callable[[str], None],
     ) -> Environment:
         """The environment, built if need be. ``report`` gets lines of progress, in the loop's thread.
 
-        Raises ``EnvironmentRefused``. Cancelling ends the build.
+        Raises ``EnvironmentRefused``. Cancelling ends the build; the next one clears the rubble.
         """
-        raise NotImplementedError
+        wanted = self._wanted(engine, packages, project)
+        key = self._key(engine, wanted)
+        found = _read(self._environments / key, key)
+        if found is not None:
+            return found
+        async with _only_one(self._environments, report):
+            found = _read(self._environments / key, key)
+            return found or await self._build(engine, wanted, key, report)
 
     def is_warm(self, engine: EngineSpec, packages: Sequence[str], project: Path) -> bool:
         """Whether ``ensure`` would return at once."""
-        raise NotImplementedError
+        key = self._key(engine, self._wanted(engine, packages, project))
+        return _read(self._environments / key, key) is not None
+
+    def _wanted(self, engine: EngineSpec, packages: Sequence[str], project: Path) -> list[str]:
+        """The engine's pins first: they hold for the project's requirements, resolved together."""
+        return [*engine.requirements, *project_requirements(project), *checked_packages(packages)]
+
+    def _key(self, engine: EngineSpec, wanted: Sequence[str]) -> str:
+        python = [engine.python, platform.python_version(), sys.base_prefix]
+        parts = [_LAYOUT, platform.machine(), platform.libc_ver(), python, self._gpu, sorted(set(wanted))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    async def _build(
+        self, engine: EngineSpec, wanted: Sequence[str], key: str, report: Callable[[str], None]
+    ) -> Environment:
+        folder = self._environments / key
+        if folder.exists():  # a build that was cut off
+            await asyncio.to_thread(shutil.rmtree, folder)
+        folder.mkdir(mode=0o755)
+        report(f"Building the environment of {engine.name} {engine.version}.")
+        began = time.monotonic()
+        try:
+            await self._install(engine, wanted, folder, report)
+        except UvFailed as error:
+            await asyncio.to_thread(shutil.rmtree, folder)
+            raise _refused(error.words) from error
+        await asyncio.to_thread(_seal, folder)
+        report(f"The environment is ready after {time.monotonic() - began:.1f} s.")
+        built = _read(folder, key)
+        assert built is not None, "a sealed environment can be read"
+        return built
+
+    async def _install(
+        self, engine: EngineSpec, wanted: Sequence[str], folder: Path, report: Callable[[str], None]
+    ) -> None:
+        """Interpreter, lock, packages, byte code; the last by an interpreter that loads none of them."""
+        python = await self._interpreter(engine, folder)
+        await self._uv.run(["venv", "--quiet", "--no-project", "--python", python, "venv"], cwd=folder, report=report)
+        torch = await self._torch_arguments(wanted)
+        pins = [line for line in torch if "==" in line]
+        torch = [argument for argument in torch if argument not in pins]
+        (folder / "wanted.txt").write_text("\n".join([*wanted, *pins]) + "\n")
+        (folder / "lock.txt").touch()
+        if wanted:
+            compiling = ["pip", "compile", "wanted.txt", "--output-file", "lock.txt", "--quiet"]
+            compiling += ["--no-header", "--no-annotate", "--no-build", "--python", "venv/bin/python"]
+            await self._uv.run([*compiling, *torch], cwd=folder, report=report)
+            installing = ["pip", "install", "--requirements", "lock.txt", "--no-deps", "--no-build"]
+            installing += ["--python", "venv/bin/python", "--link-mode", "hardlink"]
+            await self._uv.run([*installing, *torch], cwd=folder, report=report)
+        await _compile(python, folder, report)
+
+    async def _interpreter(self, engine: EngineSpec, folder: Path) -> str:
+        """This node's own interpreter if the engine takes it, else one that uv finds."""
+        if SpecifierSet(engine.python).contains(platform.python_version(), prereleases=True):
+            return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+        lines: list[str] = []
+        # The path is wanted here, so the cleaned lines will not do: uv makes the venv by itself.
+        try:
+            await self._uv.run(["python", "find", "--no-project", engine.python], cwd=folder, report=lines.append)
+        except UvFailed as error:
+            raise UvFailed(f"this node has no Python {engine.python}: {error.words}") from error
+        return engine.python
+
+    async def _torch_arguments(self, wanted: Sequence[str]) -> list[str]:
+        """Which build of torch: this machine's own CPU wheel, or what the backend's index has."""
+        pinned = _pinned_torch(wanted)
+        if pinned is None:
+            return []
+        if self._gpu:
+            return ["--torch-backend", "auto"]
+        for folder in (await self._uv.pip()).folders():
+            if any(folder.glob(f"torch-{pinned}+cpu-*.whl")):
+                return ["--find-links", str(folder), f"torch=={pinned}+cpu"]
+        return ["--torch-backend", "cpu"]
+
+
+@contextlib.asynccontextmanager
+async def _only_one(folder: Path, report: Callable[[str], None]) -> AsyncIterator[None]:
+    """One build at a time in this cache. Tries again and again, so that cancelling leaves no lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        told = False
+        while not _locked(descriptor):
+            if not told:
+                report("Waiting: another environment is being built on this node.")
+                told = True
+            await asyncio.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(folder: Path, key: str) -> Environment | None:
+    try:
+        ready = json.loads((folder / "ready").read_text())
+        lock = (folder / "lock.txt").read_text()
+    except FileNotFoundError:
+        return None
+    root = folder / "venv"
+    bases = tuple(Path(base) for base in ready["bases"])
+    return Environment(root=root, python=root / "bin" / "python", key=key, lock=lock, bases=bases)
+
+
+def _seal(folder: Path) -> None:
+    """Everything to the disk, then the ``ready`` file, then that too."""
+    home = Path((folder / "venv" / "bin" / "python").resolve()).parent.parent
+    bases = [] if home.is_relative_to("/usr") else [str(home)]
+    os.sync()
+    with (folder / "ready").open("w") as ready:
+        json.dump({"bases": bases}, ready)
+        ready.flush()
+        os.fsync(ready.fileno())
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _compile(python: str, folder: Path, report: Callable[[str], None]) -> None:
+    """Byte code for all, since ranks cannot write it. ``-S``: no package's .pth may run here."""
+    if not Path(python).is_absolute():
+        python = str((folder / "venv" / "bin" / "python").resolve())
+    argv = [python, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", "venv/lib"]
+    environ = {"PATH": os.environ.get("PATH", os.defpath)}
+    with contextlib.suppress(UvFailed):  # files that are no Python of this version stay as they are
+        await run_reported(argv, cwd=folder, environ=environ, report=report)
+
+
+def _pinned_torch(wanted: Sequence[str]) -> str | None:
+    for line in wanted:
+        requirement = Requirement(line)
+        pins = [pin.version for pin in requirement.specifier if pin.operator == "=="]
+        if requirement.name == "torch" and pins:
+            return pins[0].partition("+")[0]
+    return None
+
+
+def _refused(words: str) -> EnvironmentRefused:
+    if any(said in words.lower() for said in _SOURCE_BUILD_WORDS):
+        return EnvironmentRefused(
+            f"A requirement has no ready-made wheel for this node:\n{words}",
+            way_out="Nodes install wheels only, since building a package from source would run its "
+            "code outside the sandbox: choose a version that has a wheel.",
+        )
+    return EnvironmentRefused(
+        f"The requirements cannot be installed together:\n{without_machine(words)}",
+        way_out="Change requirements.txt, or the packages of this run: the engine's own pins hold.",
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tesra.kit.errors import Unavailable
-from tesra.node.ranks import Place
+from tesra.node.rank_plan import Place
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Assignment, EnrolNode
 

@@ -25,7 +25,7 @@ class SourceMissing(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What to upload: ``files`` are relative to ``root``; ``name`` is what to call the project."""
+    """What to upload: ``files`` lie below ``root``; ``name`` is what to call the project."""
 
     root: Path
     files: list[Path]
@@ -35,7 +35,7 @@ class Collected:
 
 
 @contextmanager
-def collect(source: str | Path) -> Iterator[Collected]:
+def collected(source: str | Path) -> Iterator[Collected]:
     """The files of ``source``; a temporary folder, if one was needed, goes when the block ends."""
     text = str(source)
     if _URL.match(text):
@@ -58,7 +58,8 @@ def collect(source: str | Path) -> Iterator[Collected]:
 
 def _chosen(root: Path, name: str) -> Collected:
     selection = select_files(root)
-    return Collected(root, selection.files, selection.size_bytes, name, selection.warnings)
+    files = [root / path for path in selection.files]
+    return Collected(root, files, selection.size_bytes, name, selection.warnings)
 
 
 @contextmanager

@@ -150,15 +150,16 @@ def _named_address(
 
 def clean_address(url: str) -> str:
     """One spelling for one address: lower-case scheme and host, no slash at the end."""
-    parts = urlsplit(url.strip())
+    refused = AddressInvalid(
+        f"'{url}' is not an address of a server.", way_out="Say it like http://127.0.0.1:8420."
+    )
     try:
+        parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
+    except ValueError as error:
+        raise refused from error
     if parts.scheme not in {"http", "https"} or not host:
-        raise AddressInvalid(
-            f"'{url}' is not an address of a server.", way_out="Say it like http://127.0.0.1:8420."
-        )
+        raise refused
     place = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{place}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 

@@ -10,7 +10,8 @@ from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify
 from tesra.drive.service import DriveService
 from tesra.kit.errors import Invalid, NotFound, Unavailable
-from tesra.kit.ids import RunId, SnapshotId, UserId, new_id
+from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId, new_id
+from tesra.kit.money import MS_PER_HOUR
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
 from tesra.training.logs import LogStore, Segment
@@ -143,10 +144,18 @@ class TrainingService:
         return row
 
     async def _show(self, tx: Tx, row: RunRow) -> Run:
-        live = row.bill_id is None and row.started_at is not None
-        return show_run(
-            row, micro_th_so_far=await self._billing.usage_totals(tx, row.id) if live else 0
-        )
+        so_far = 0
+        if row.bill_id is None and row.started_at is not None and row.attempt_id:
+            so_far = await self._use_so_far(tx, AttemptId(row.attempt_id))
+        return show_run(row, micro_th_so_far=so_far)
+
+    async def _use_so_far(self, tx: Tx, attempt: AttemptId) -> int:
+        """Micro-T·H of the present attempt; the bill counts its usage records one by one."""
+        row = await self._repository.attempt(tx, attempt)
+        if row is None:
+            return 0
+        rating_micro_t = sum(device["rating_micro_t"] for device in row.devices)
+        return int(rating_micro_t * row.usage_ms // MS_PER_HOUR)
 
     async def _check_devices(self, tx: Tx, request: RunRequest) -> None:
         if request.devices < 1:

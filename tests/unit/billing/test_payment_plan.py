@@ -1,5 +1,6 @@
 import pytest
 
+from factories.billing import NOON, lot
 from tesra.billing.ledger import (
     Entry,
     Posting,
@@ -8,7 +9,6 @@ from tesra.billing.ledger import (
     post_reversal,
     post_topup,
 )
-from factories.billing import NOON, lot
 
 
 def test_vouchers_come_before_the_wallet_and_the_soonest_to_expire_first():

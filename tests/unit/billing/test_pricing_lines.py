@@ -2,9 +2,9 @@ from datetime import timedelta
 
 import pytest
 
+from factories.billing import HALF_YUAN, HOUR_MS, NOON, ONE_T, usage
 from tesra.billing.model import Price, PriceInvalid, UsageInvalid
 from tesra.billing.pricing import bill_amount, bill_lines, explain, parse_price, stretch_of
-from factories.billing import HALF_YUAN, HOUR_MS, NOON, ONE_T, usage
 
 
 def lines_of(records, book=(HALF_YUAN,), attempts=("att_1",)):

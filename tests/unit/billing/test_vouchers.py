@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from factories.billing import NOON
 from tesra.billing.model import (
     Voucher,
     VoucherExpired,
@@ -12,7 +13,6 @@ from tesra.billing.model import (
     VoucherUnknown,
 )
 from tesra.billing.vouchers import hash_code, new_code, redeem
-from factories.billing import NOON
 
 VOUCHER = Voucher("vch_1", VoucherOrigin.OPERATOR, 10, None, None, NOON + timedelta(days=1))
 

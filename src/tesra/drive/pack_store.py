@@ -1,0 +1,178 @@
+"""Packs on a local disk. A pack is found by its id only when all of it is on the disk for good.
+
+Write order: temporary file, fsync, rename, fsync of the folder; the index is the caller's and
+comes after. The network of storage peers takes the place of this class behind the same methods.
+"""
+
+import asyncio
+import errno
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from tesra.crypto.keys import sync_folder
+from tesra.drive.model import DiskFull, PackRefused, PackUnknown
+from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
+
+_BUFFER_BYTES = 2**20
+_HEX_ID_CHARACTERS = 64
+_INCOMING = "incoming"
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingPack:
+    """A verified pack that is not kept yet."""
+
+    pack_id: str
+    part: Path
+    size_bytes: int
+    entries: list[PackEntry]
+
+
+class PackStore:
+    """A folder of packs: ``ab/<pack id>``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @asynccontextmanager
+    async def receive(
+        self, pack_id: str, stream: AsyncIterator[bytes], *, limit_bytes: int = MAX_PACK_BYTES
+    ) -> AsyncIterator[IncomingPack]:
+        """Take a stream to disk and verify it against its id and its index, in bounded memory.
+
+        What ``keep`` was not called for is gone after the block. Raises ``PackRefused``,
+        ``PackBroken``, ``DiskFull``.
+        """
+        part = self._folder / _INCOMING / secrets.token_hex(16)
+        try:
+            size = await self._write(part, pack_id, stream, limit_bytes)
+            entries = await asyncio.to_thread(_verified_index, part, size)
+            yield IncomingPack(pack_id, part, size, entries)
+        finally:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+
+    async def keep(self, incoming: IncomingPack) -> None:
+        """Make a verified pack durable under its id; again is harmless."""
+        await asyncio.to_thread(self._keep, incoming)
+
+    async def holds(self, pack_id: str) -> bool:
+        return await asyncio.to_thread(self._path(pack_id).exists)
+
+    async def size(self, pack_id: str) -> int:
+        try:
+            return (await asyncio.to_thread(self._path(pack_id).stat)).st_size
+        except FileNotFoundError as error:
+            raise PackUnknown from error
+
+    async def read(self, pack_id: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` up to (not with) ``end``."""
+        return await asyncio.to_thread(self._read, pack_id, start, end)
+
+    async def stream(self, pack_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The same in pieces of bounded size."""
+        for position in range(start, end, _BUFFER_BYTES):
+            yield await self.read(pack_id, position, min(end, position + _BUFFER_BYTES))
+
+    async def discard(self, pack_id: str) -> None:
+        """Forget a pack that no index refers to."""
+        await asyncio.to_thread(self._path(pack_id).unlink, missing_ok=True)
+
+    async def older_than(self, age_s: float) -> list[str]:
+        """Ids of packs that were kept longer ago than that; leftovers of receiving are cleared."""
+        return await asyncio.to_thread(lambda: list(self._older_than(age_s)))
+
+    async def _write(
+        self, part: Path, pack_id: str, stream: AsyncIterator[bytes], limit_bytes: int
+    ) -> int:
+        digest, size, pending = blake3(), 0, bytearray()
+        with await asyncio.to_thread(_create, part) as file:
+            async for piece in stream:
+                pending += piece
+                size += len(piece)
+                if size > limit_bytes:
+                    raise PackRefused(f"A pack has at most {limit_bytes} bytes.")
+                if len(pending) >= _BUFFER_BYTES:
+                    await asyncio.to_thread(_append, file, digest, bytes(pending))
+                    pending.clear()
+            await asyncio.to_thread(_append, file, digest, bytes(pending))
+        if digest.hexdigest() != pack_id:
+            raise PackRefused(way_out="It was changed on its way: send it again.")
+        return size
+
+    def _keep(self, incoming: IncomingPack) -> None:
+        path = self._path(incoming.pack_id)
+        try:
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(self._folder)
+            descriptor = os.open(incoming.part, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            incoming.part.rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise _said(error) from error
+
+    def _read(self, pack_id: str, start: int, end: int) -> bytes:
+        try:
+            with self._path(pack_id).open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), end - start, start)
+        except FileNotFoundError as error:
+            raise PackUnknown from error
+        if len(data) != end - start:
+            raise PackUnknown("The pack ends before this range.")
+        return data
+
+    def _older_than(self, age_s: float) -> Iterator[str]:
+        border = time.time() - age_s
+        for path in self._folder.glob("*/*"):
+            try:
+                if path.stat().st_mtime > border:
+                    continue
+                if path.parent.name == _INCOMING:
+                    path.unlink()
+                elif len(path.name) == _HEX_ID_CHARACTERS:
+                    yield path.name
+            except FileNotFoundError:
+                continue  # another server was faster
+
+    def _path(self, pack_id: str) -> Path:
+        if len(pack_id) != _HEX_ID_CHARACTERS or set(pack_id) - set("0123456789abcdef"):
+            raise PackUnknown
+        return self._folder / pack_id[:2] / pack_id
+
+
+def _create(part: Path) -> BinaryIO:
+    part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return part.open("xb", buffering=0)
+
+
+def _append(file: BinaryIO, digest: blake3, data: bytes) -> None:
+    digest.update(data)
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as error:
+        raise _said(error) from error
+
+
+def _verified_index(part: Path, size: int) -> list[PackEntry]:
+    with part.open("rb") as file:
+        return read_index(file, size)
+
+
+def _said(error: OSError) -> OSError | DiskFull:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(way_out="Try again later; the operator has to make room.")
+    return error

@@ -1,0 +1,179 @@
+"""The node agent: a long-lived actor that keeps a node's attempts alive without its controller.
+
+Thin: it answers at once and lets ``attempts`` do the work. It counts every lease on its own
+monotonic clock, so a controller, a head or a network that is gone ends the gangs in time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import time
+
+from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
+from tesra.node.attempts import Attempt, NodeTools
+from tesra.node.devices import find_devices
+from tesra.node.environments import EnvironmentBuilder
+from tesra.node.inventory import Inventory
+from tesra.node.orders import (
+    AgentConfig,
+    AgentReport,
+    AttemptStatus,
+    GangOrder,
+    Stage,
+    StopReason,
+)
+from tesra.node.projects import ProjectCache
+from tesra.node.sandbox import Sandbox
+from tesra.node.site_client import SiteClient
+from tesra.node.workspace import remove
+from tesra.wire.site import EnrolNode
+
+_WATCH_S = 1.0
+_FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
+
+_log = logging.getLogger(__name__)
+
+
+class NodeAgent:
+    """Implements ``orders.Agent``; runs as a Ray actor, or within a test's own loop."""
+
+    def __init__(self, config: AgentConfig, address: str = "127.0.0.1") -> None:
+        self._config = config
+        self._address = address
+        self._attempts: dict[str, Attempt] = {}
+        self._deadlines: dict[str, float] = {}
+        self._version = 0
+        self._change = asyncio.Event()
+        self._ready = asyncio.Lock()
+        self._tools: NodeTools | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def describe(self) -> EnrolNode:
+        tools = await self._open()
+        inventory = Inventory(self._config.site_folder / "devices.json")
+        return await inventory.describe(self._address, list(tools.devices.values()))
+
+    async def free_port(self) -> int:
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            port: int = listener.getsockname()[1]
+        return port
+
+    async def start(self, order: GangOrder, lease_left_s: float) -> None:
+        tools = await self._open()
+        assignment = order.assignment
+        known = self._attempts.get(assignment.attempt)
+        if known is not None and known.status.fence >= assignment.fence:
+            return
+        if known is not None:
+            known.stop("gone", 0.0)
+            await known.ended()
+        record = AttemptRecord(
+            status=AttemptStatus(
+                attempt=assignment.attempt,
+                fence=assignment.fence,
+                stage=Stage.PREPARING,
+                phase="preparing",
+            ),
+            output_path=assignment.spec.output,
+        )
+        attempt = Attempt(record, tools, self._changed)
+        self._attempts[assignment.attempt] = attempt
+        self._deadlines[assignment.attempt] = time.monotonic() + lease_left_s
+        attempt.begin(order)
+
+    async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
+        await self._open()
+        if attempt in self._attempts:
+            self._attempts[attempt].stop(why, grace_s)
+
+    async def renew(self, leases: dict[str, float]) -> None:
+        now = time.monotonic()
+        for attempt, left_s in leases.items():
+            if attempt in self._deadlines:
+                self._deadlines[attempt] = now + left_s
+
+    async def status(self, after: int, wait_s: float) -> AgentReport:
+        await self._open()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._version == after:
+                    await self._change.wait()
+        return AgentReport(
+            version=self._version,
+            attempts=tuple(attempt.status for attempt in self._attempts.values()),
+        )
+
+    async def forget(self, attempt: str) -> None:
+        known = self._attempts.get(attempt)
+        if known is None or known.status.stage is not Stage.ENDED:
+            return
+        del self._attempts[attempt]
+        self._deadlines.pop(attempt, None)
+        if known.record.kept_until is None:
+            await self._remove(known.record)
+
+    async def _open(self) -> NodeTools:
+        """Make the tools and take over what is on disk, once."""
+        async with self._ready:
+            if self._tools is None:
+                self._tools = await self._make_tools()
+                self._watch = asyncio.create_task(self._watch_leases())
+                for record in load_records(self._tools.attempts):
+                    await self._take_over(record, self._tools)
+                self._changed()
+            return self._tools
+
+    async def _make_tools(self) -> NodeTools:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        config = self._config
+        found = await asyncio.to_thread(find_devices, config.devices)
+        attempts = config.site_folder / "attempts"
+        attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        projects = ProjectCache(config.site_folder / "snapshots")
+        await asyncio.to_thread(projects.clean)
+        return NodeTools(
+            attempts=attempts,
+            client=SiteClient(config.server_url, config.site_token),
+            environments=EnvironmentBuilder(
+                config.cache, gpu=any(device.kind == "gpu" for device in found)
+            ),
+            projects=projects,
+            sandbox=Sandbox(enabled=config.sandbox, hidden=config.hidden),
+            devices={device.index: device for device in found},
+            runtime=config.runtime,
+        )
+
+    async def _take_over(self, record: AttemptRecord, tools: NodeTools) -> None:
+        if record.kept_until is not None and record.status.stage is Stage.ENDED:
+            if time.time() > record.kept_until:
+                await self._remove(record)
+            return
+        attempt = Attempt(record, tools, self._changed)
+        self._attempts[record.status.attempt] = attempt
+        self._deadlines[record.status.attempt] = time.monotonic() + _FIRST_LEASE_S
+        if record.status.stage is not Stage.ENDED:
+            attempt.resume()
+
+    async def _watch_leases(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            now = time.monotonic()
+            for name, deadline in list(self._deadlines.items()):
+                attempt = self._attempts[name]
+                if now > deadline and attempt.status.stage is not Stage.ENDED:
+                    _log.warning("attempt %s: its lease ran out here", name)
+                    self._deadlines[name] = now + _FIRST_LEASE_S
+                    attempt.stop("gone", 0.0)
+
+    async def _remove(self, record: AttemptRecord) -> None:
+        assert self._tools is not None
+        await asyncio.to_thread(remove, folders_of(self._tools.attempts, record))
+
+    def _changed(self) -> None:
+        self._version += 1
+        self._change.set()
+        self._change = asyncio.Event()

@@ -1,0 +1,216 @@
+"""One Ray cluster per site: membership, one agent actor per node, reservations of gangs.
+
+Ray is started once with the site, never for a run. It reserves devices as a resource of each node
+(``tesra-<node id>``); which index a rank gets is the server's choice. Agents are detached actors:
+they and their gangs outlive the controller.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Awaitable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
+from tesra.kit.errors import Conflict
+from tesra.node.agent import NodeAgent
+from tesra.node.orders import Agent, AgentConfig, AgentLost, AgentReport, GangOrder, StopReason
+from tesra.node.ray_processes import (
+    RayCore,
+    auth_environ,
+    load_core,
+    refresh_core,
+    start_head,
+    stop_core,
+)
+from tesra.wire.site import EnrolNode
+
+NAMESPACE = "tesra"
+_CALL_S = 15.0
+_DESCRIBE_S = 180.0  # measures each GPU at the first time
+_CONNECT_S = 30.0
+_RESERVE_S = 10.0
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+class DevicesTaken(Conflict):
+    """Ray has not got these devices free."""
+
+
+class RayCluster:
+    """Implements ``orders.Cluster``. ``configs`` describes the nodes, the head's first."""
+
+    def __init__(self, folder: Path, config: AgentConfig, device_count: int) -> None:
+        self._folder = folder
+        self._config = config
+        self._device_count = device_count
+        self._core: RayCore | None = None
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect to the site's cluster; start it when there is none that lives."""
+        async with self._lock:
+            await self._start()
+
+    async def stop(self) -> None:
+        """End the cluster and everything that belongs to it, and nothing else."""
+        async with self._lock:
+            await asyncio.to_thread(_disconnect)
+            await asyncio.to_thread(stop_core, self._folder)
+            self._core = None
+
+    async def agents(self) -> dict[str, Agent]:
+        handle = await asyncio.to_thread(_get_or_create, self._agent_config())
+        return {self._config.node: RayAgent(handle)}
+
+    async def revive(self, node: str) -> Agent:
+        async with self._lock:
+            try:
+                if self._core is None or not self._core.lives():
+                    await self._start()
+                await asyncio.to_thread(_end_actor, node)
+                handle = await asyncio.to_thread(_get_or_create, self._agent_config())
+                agent = RayAgent(handle)
+                await agent.status(-1, 0.0)
+            except (RayError, ConnectionError, ValueError) as error:
+                raise AgentLost(f"Node {node} has no agent: {error}") from error
+            if self._core is not None:
+                self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
+            return agent
+
+    async def reserve(self, attempt: str, devices: dict[str, int]) -> None:
+        await asyncio.to_thread(_reserve, attempt, devices)
+
+    async def release(self, attempt: str) -> None:
+        await asyncio.to_thread(_release, attempt)
+
+    async def reserved(self) -> list[str]:
+        return await asyncio.to_thread(_reserved)
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(_disconnect)
+        core = await asyncio.to_thread(load_core, self._folder)
+        if core is None or not core.lives():
+            await asyncio.to_thread(stop_core, self._folder)
+            resources = {resource_of(self._config.node): float(self._device_count)}
+            core = await asyncio.to_thread(start_head, self._folder, resources)
+        await asyncio.to_thread(_connect, core, self._folder)
+        self._core = core
+        await asyncio.to_thread(_get_or_create, self._agent_config())
+        self._core = await asyncio.to_thread(refresh_core, self._folder, core)
+
+    def _agent_config(self) -> AgentConfig:
+        temp = Path(self._core.temp) if self._core else self._folder
+        return replace(self._config, hidden=(*self._config.hidden, temp))
+
+
+class RayAgent:
+    """Implements ``orders.Agent`` for one node; whatever Ray raises becomes ``AgentLost``."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def describe(self) -> EnrolNode:
+        return await _answer(self._handle.describe.remote(), _DESCRIBE_S)
+
+    async def free_port(self) -> int:
+        return await _answer(self._handle.free_port.remote())
+
+    async def start(self, order: GangOrder, lease_left_s: float) -> None:
+        await _answer(self._handle.start.remote(order, lease_left_s))
+
+    async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
+        await _answer(self._handle.stop.remote(attempt, why, grace_s))
+
+    async def renew(self, leases: dict[str, float]) -> None:
+        await _answer(self._handle.renew.remote(leases))
+
+    async def status(self, after: int, wait_s: float) -> AgentReport:
+        return await _answer(self._handle.status.remote(after, wait_s), wait_s + _CALL_S)
+
+    async def forget(self, attempt: str) -> None:
+        await _answer(self._handle.forget.remote(attempt), 120.0)
+
+
+def resource_of(node: str) -> str:
+    """The name of a node's devices among Ray's resources: it pins a bundle to that node."""
+    return f"tesra-{node}"
+
+
+async def _answer(reference: Awaitable[Result], wait_s: float = _CALL_S) -> Result:
+    try:
+        return await asyncio.wait_for(reference, wait_s)
+    except (RayError, TimeoutError) as error:
+        raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
+
+
+def _connect(core: RayCore, folder: Path) -> None:
+    os.environ.update(auth_environ(folder))
+    ray.init(
+        address=core.address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
+    )
+
+
+def _disconnect() -> None:
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def _get_or_create(config: AgentConfig) -> Any:
+    name = f"agent-{config.node}"
+    actor = ray.remote(NodeAgent).options(
+        name=name,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        resources={resource_of(config.node): 0.0001},
+        max_concurrency=1000,
+        max_restarts=0,
+    )
+    return actor.remote(config)
+
+
+def _end_actor(node: str) -> None:
+    """Kill a node's actor, if there is one, and wait until its name is free."""
+    try:
+        ray.kill(ray.get_actor(f"agent-{node}"))
+    except ValueError:
+        return
+
+
+def _reserve(attempt: str, devices: dict[str, int]) -> None:
+    if attempt in _reserved():
+        return
+    bundles = [{resource_of(node): float(count)} for node, count in devices.items()]
+    group = placement_group(bundles, strategy="PACK", name=attempt, lifetime="detached")
+    if not group.wait(_RESERVE_S):
+        remove_placement_group(group)
+        raise DevicesTaken(f"The devices of {attempt} are not free in Ray.")
+
+
+def _release(attempt: str) -> None:
+    for identity, group in placement_group_table().items():
+        if group["name"] == attempt and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identity))))
+
+
+def _reserved() -> list[str]:
+    return [
+        str(group["name"])
+        for group in placement_group_table().values()
+        if group["state"] in ("CREATED", "PENDING", "RESCHEDULING")
+    ]

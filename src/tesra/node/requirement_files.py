@@ -1,0 +1,108 @@
+"""What a project asks to be installed: requirement lines of its files, and nothing that is more than that.
+
+A project is a stranger's: its options could send the installer to any index or file, and a
+source build would run its code on the node, outside the sandbox. So only names, versions and
+wheels by https are let through.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from tesra.kit.errors import Invalid
+
+REQUIREMENTS = "requirements.txt"
+PYPROJECT = "pyproject.toml"
+_SIZE_LIMIT_BYTES = 1 << 20
+_LINE_LIMIT = 2000
+_DEPTH_LIMIT = 5
+_INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s*=?\s*)(\S+)$")
+_HASH = re.compile(r"\s--hash[=\s]\S+")
+_COMMENT = re.compile(r"(^|\s)#.*$")
+
+
+class EnvironmentRefused(Invalid):
+    """The requirements of this run cannot be installed."""
+
+
+def project_requirements(project: Path) -> list[str]:
+    """Lines of requirements.txt, else of pyproject's dependencies, else none; checked and cleaned."""
+    if (project / REQUIREMENTS).is_file():
+        return list(_of_file(project, REQUIREMENTS, _DEPTH_LIMIT))
+    if (project / PYPROJECT).is_file():
+        return [checked(line, PYPROJECT) for line in _of_pyproject(project)]
+    return []
+
+
+def checked_packages(packages: Sequence[str]) -> list[str]:
+    """The packages named beside the project, held to the same rules."""
+    return [checked(package, "the packages of this run") for package in packages]
+
+
+def checked(line: str, source: str) -> str:
+    """The requirement in its normal form; raises ``EnvironmentRefused`` for anything else."""
+    if line.startswith("-"):
+        raise EnvironmentRefused(
+            f"'{line}' in {source}: options are not taken from a project.",
+            way_out="Keep to lines such as 'name==1.2'; which index is used is the node's own choice.",
+        )
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement as error:
+        raise EnvironmentRefused(
+            f"'{line}' in {source} is not a requirement: folders and files cannot be installed.",
+            way_out="Name packages, such as 'name==1.2'; the project's own modules need no installing.",
+        ) from error
+    if requirement.url is not None and not requirement.url.startswith("https://"):
+        raise EnvironmentRefused(
+            f"'{line}' in {source}: only packages by name, or wheels by https, can be installed.",
+            way_out="Name a released version of the package, such as 'name==1.2'.",
+        )
+    return str(requirement)
+
+
+def _of_file(project: Path, name: str, depth: int) -> Iterator[str]:
+    text = _text_of(project, name)
+    for line in _joined_lines(text):
+        include = _INCLUDE.fullmatch(line)
+        if include is None:
+            yield checked(_HASH.sub("", line).strip(), name)
+        elif depth == 0:
+            raise EnvironmentRefused(f"{name}: requirement files include each other too deeply.")
+        else:
+            nested = Path(name).parent / include[1]
+            yield from _of_file(project, str(nested), depth - 1)
+
+
+def _joined_lines(text: str) -> Iterator[str]:
+    """As pip reads them: a backslash joins lines, a hash after a space begins a comment."""
+    lines = text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines()
+    if len(lines) > _LINE_LIMIT:
+        raise EnvironmentRefused(f"More than {_LINE_LIMIT} lines of requirements are too many.")
+    for line in lines:
+        cleaned = _COMMENT.sub("", line).strip()
+        if cleaned:
+            yield cleaned
+
+
+def _of_pyproject(project: Path) -> list[str]:
+    try:
+        found = tomllib.loads(_text_of(project, PYPROJECT)).get("project", {}).get("dependencies", [])
+    except tomllib.TOMLDecodeError as error:
+        raise EnvironmentRefused(f"{PYPROJECT} cannot be read: {error}.") from error
+    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
+        raise EnvironmentRefused(f"{PYPROJECT}: [project].dependencies is not a list of requirements.")
+    return found
+
+
+def _text_of(project: Path, name: str) -> str:
+    """A file of the project itself: links that lead out of it are not followed."""
+    path = (project / name).resolve()
+    if not path.is_relative_to(project.resolve()) or not path.is_file():
+        raise EnvironmentRefused(f"The requirements file '{name}' is not in the project.")
+    if path.stat().st_size > _SIZE_LIMIT_BYTES:
+        raise EnvironmentRefused(f"The requirements file '{name}' is too large.")
+    return path.read_text(encoding="utf-8-sig", errors="replace")
