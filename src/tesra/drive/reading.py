@@ -107,10 +107,12 @@ class EpochReader:
                     yield entry
             return
         folders = [entry.tree for entry in node.entries if isinstance(entry, Folder)]
+        position = 0
         for entry in node.entries:
             if isinstance(entry, Folder):
-                await self._node_bytes(entry.tree, folders, keep=True)
-                folders = folders[1:]
+                ahead = folders[position : position + _NODES_AT_ONCE]
+                await self._node_bytes(entry.tree, ahead, keep=True)
+                position += 1
             yield entry
 
     async def walk(self, tree: bytes, above: Parts = ()) -> AsyncIterator[tuple[Parts, Entry]]:
@@ -227,7 +229,7 @@ class EpochReader:
         """A node's bytes; those ``ahead`` are read along, as they are wanted next."""
         plain = self._cache.get(node_id) if keep else self._cache.pop(node_id, None)
         if plain is None:
-            wanted = dict.fromkeys((node_id, *ahead[:_NODES_AT_ONCE]))
+            wanted = dict.fromkeys((node_id, *ahead))
             content = await self.read(wanted)
             plain = content[node_id]
             if keep or len(content) > 1:

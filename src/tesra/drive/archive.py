@@ -1,0 +1,64 @@
+"""A snapshot as a zip, made while it is sent: nothing of it is ever whole on the server."""
+
+import stat
+import zipfile
+from collections.abc import AsyncIterator
+from typing import IO, cast
+
+from tesra.drive.reading import EpochReader
+from tesra.storage.tree import File, Folder, Link
+
+_TIME = (1980, 1, 1, 0, 0, 0)  # snapshots keep no times; zip's first day
+_SEND_BYTES = 256 * 2**10
+
+
+class _Outlet:
+    """What ``zipfile`` writes into; emptied as it goes."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._pending += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def take(self) -> bytes:
+        taken, self._pending = bytes(self._pending), bytearray()
+        return taken
+
+
+async def zip_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
+    """The bytes of a zip with all files, links and folders of the tree ``root``; not compressed."""
+    outlet = _Outlet()
+    with zipfile.ZipFile(cast(IO[bytes], outlet), "w", zipfile.ZIP_STORED) as packed:
+        async for parts, entry in reader.walk(root):
+            path = "/".join(parts)
+            match entry:
+                case Folder():
+                    packed.writestr(_info(f"{path}/", stat.S_IFDIR | 0o755), b"")
+                case Link():
+                    packed.writestr(_info(path, stat.S_IFLNK | 0o777), entry.target)
+                case File():
+                    info = _info(path, stat.S_IFREG | (0o755 if entry.executable else 0o644))
+                    info.file_size = entry.size
+                    with packed.open(info, "w", force_zip64=entry.size >= 2**31) as target:
+                        async for piece in reader.content(entry, 0, entry.size):
+                            target.write(piece)
+                            if len(outlet) >= _SEND_BYTES:
+                                yield outlet.take()
+            if len(outlet) >= _SEND_BYTES:
+                yield outlet.take()
+    yield outlet.take()
+
+
+def _info(path: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(path, _TIME)
+    info.create_system = 3  # Unix: the mode counts
+    info.external_attr = mode << 16
+    return info
