@@ -24,7 +24,7 @@ from tesra.kit.settings import default_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 TESRA = (sys.executable, "-m", "tesra.app.main")
-MARK = "TESRA_BENCH"
+MARK = "NETWORK_UNDER_BENCH"  # a name that the site does not take from Ray's environment
 ENDED = {"succeeded", "failed", "stopped"}
 RUN_TIMEOUT_S = 900.0
 MIB = 2**20
@@ -174,13 +174,14 @@ def seconds_between(earlier: str, later: str) -> float:
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
-def marked_processes(mark: str) -> list[psutil.Process]:
-    """Every process that was started, however indirectly, by ``tesra up`` of this bench."""
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every process of the network: by the mark that it has inherited, or by its command line."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark:
-                found.append(process)
+            command = " ".join(process.cmdline())
+            if str(home) in command or process.environ().get(MARK) == home.name:
+                found.extend([process, *process.children(recursive=True)])
         except psutil.Error:
             continue
     return found

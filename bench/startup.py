@@ -4,13 +4,12 @@ import subprocess
 import sys
 import time
 
-import psutil
 from bench._harness import (
     MIB,
     ROOT,
     BenchFailed,
-    marked_processes,
     network,
+    processes_of,
     pss_bytes,
     report,
     run_bench,
@@ -29,9 +28,9 @@ def measure_up() -> None:
     with network() as net:
         report(UP, round(net.up_s, 2), target=UP_TARGET_S, versus={"home": "new"})
         time.sleep(SETTLE_S)
-        postgres = psutil.Process(net.pid("postgres"))
-        rows = [*marked_processes(net.home.name), postgres, *postgres.children(recursive=True)]
-        sizes = {process.pid: (process.name(), pss_bytes(process)) for process in rows}
+        sizes = {
+            process.pid: (process.name(), pss_bytes(process)) for process in processes_of(net.home)
+        }
     total = sum(size for _, size in sizes.values())
     largest = sorted(sizes.values(), key=lambda row: row[1], reverse=True)[:8]
     report(

@@ -337,7 +337,7 @@ _ROUTES: dict[str, Callable[..., None]] = {
     "PUT wallet/autopay": _fixed({}),
     "POST vouchers/redeem": _fixed({}),
     "GET prices": _listed(lambda network: [_PRICE]),
-    "POST operator/topups": _fixed({}),
+    "POST operator/topups": _fixed({"user": "ann", "amount_cny": "100.00"}),
     "POST operator/vouchers": _fixed(
         {"code": "ABCD-EFGH", "amount_cny": "10.00", "for_user": "ann", "expires_at": NOW}
     ),

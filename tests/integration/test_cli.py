@@ -214,6 +214,13 @@ def test_a_hundred_thousand_lines_come_whole(tesra: Terminal, network: Network) 
     assert tesra("logs", RUN, "--follow").out == block * 100
 
 
+def test_a_log_as_json_is_a_chunk_a_line(tesra: Terminal, network: Network) -> None:
+    network.chunks = [chunk(1, text="a\nb\n"), chunk(2, rank=-1, state="failed")]
+    first, last = tesra("logs", "last", "--json", "--follow", exit_code=1).out.splitlines()
+    assert json.loads(first)["text"] == "a\nb\n"
+    assert json.loads(last)["state"] == "failed"
+
+
 def test_logs_without_follow_end_where_they_end(tesra: Terminal, network: Network) -> None:
     network.chunks = [chunk(1, text="so far\n"), chunk(2, rank=-1, text="building\n")]
     shown = tesra("logs", "last")
@@ -290,7 +297,7 @@ def test_money_commands_show_what_they_did(tesra: Terminal) -> None:
     assert "CNY 5.00" in tesra("wallet").out
     assert tesra("autopay", "on").out == "Autopay is on.\n"
     assert "CNY 5.00 in vouchers" in tesra("redeem", "ABCD").out
-    assert tesra.json("topup", "ann", "100") == {"user": "ann", "amount_cny": "100"}
+    assert tesra.json("topup", "ann", "100") == {"user": "ann", "amount_cny": "100.00"}
     assert tesra.json("voucher", "issue", "--amount", "10", "--for", "ann")["code"] == "ABCD-EFGH"
     assert tesra.json("prices", "--set", "0.6", "--from", "2027-01-01")[0]["current"] is True
     tesra("prices", "--from", "2027-01-01", exit_code=1)

@@ -139,9 +139,7 @@ def node_start(
     ],
     home: Home = None,
     devices: Devices = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The machine's name.", show_default=False)
-    ] = None,
+    name: Annotated[str, typer.Option("--name", help="The site's name.")] = "local",
     no_sandbox: NoSandbox = False,
 ) -> None:
     """Run the site controller in this terminal; 'tesra up' starts it with all the rest."""

@@ -26,10 +26,13 @@ from tesra.app.choices import (
 )
 from tesra.app.progress import Progress
 from tesra.app.readiness import is_ready, wait_ready
-from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, spawn, stop
+from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, is_held, spawn, stop
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.private_files import read_or_make_secret, write_private
 from tesra.kit.settings import Settings
+from tesra.node.attempt_record import load_records
+from tesra.node.processes import kill_tree
+from tesra.node.ray_processes import stop_core
 
 SERVER = "server"
 SITE = "site"
@@ -119,34 +122,46 @@ class Network:
             return False
         return is_ready(choices.url, token, choices.devices)
 
+    def is_changing(self) -> bool:
+        """Whether another command starts or stops this network right now."""
+        return is_held(self._lock)
+
     def log_of(self, name: str) -> Path:
         """Where a process writes what it has to say."""
         return self.home.logs / f"{name}.log"
+
+    @property
+    def _lock(self) -> Path:
+        return self.home.root / "up.lock"
 
     @property
     def _operator_file(self) -> Path:
         return self.home.keys / "operator.json"
 
     def _alone(self, wait_s: float = 0.0) -> AbstractContextManager[None]:
-        return exclusive(self.home.root / "up.lock", wait_s)
+        return exclusive(self._lock, wait_s)
 
     # -- starting ---------------------------------------------------------------------------
 
     def _start_missing(self, choices: Choices, begun: list[str], progress: Progress) -> None:
-        """The site's Ray takes longest, so the site starts first and dials until it is answered."""
+        """The site's Ray takes longest: where no server could answer yet, the site starts first."""
         running = self._table.running()
-        settings = replace(self._settings, host=choices.host, port=choices.port)
+        site_first = SITE not in running and SERVER not in running
         with ThreadPoolExecutor(max_workers=1) as thread:
             progress.say("Starting the database")
             url = thread.submit(self._start_database, begun)
-            if SITE not in running:
+            if site_first:
                 self._spawn(SITE, self._site_command(choices), begun)
-            settings = replace(settings, database_url=url.result())
+            settings = replace(
+                self._settings, host=choices.host, port=choices.port, database_url=url.result()
+            )
         progress.say("Preparing the database")
-        token = self._prepare(settings)
+        token = self._prepare(settings, site_runs=SITE in running)
         if SERVER not in running:
             progress.say("Starting the server")
             self._spawn(SERVER, self._server_command(choices), begun)
+        if SITE not in running and not site_first:
+            self._spawn(SITE, self._site_command(choices), begun)
         wait_ready(choices, token, self._table.read(), self.log_of, progress)
 
     def _start_database(self, begun: list[str]) -> str:
@@ -156,13 +171,15 @@ class Network:
             begun.append(POSTGRES)
         return self._postgres.start()
 
-    def _prepare(self, settings: Settings) -> str:
+    def _prepare(self, settings: Settings, *, site_runs: bool) -> str:
         """Tables, the first operator and its token, which is kept and used again."""
         # The whole server is imported here, a second's work, while the site starts already.
-        from tesra.app.first_operator import prepare_operator
+        from tesra.app.preparation import prepare
 
-        name, token = asyncio.run(prepare_operator(settings, self.operator_token()))
-        write_private(self._operator_file, json.dumps({"name": name, "token": token}) + "\n")
+        known = self.operator_token()
+        name, token = asyncio.run(prepare(settings, known, site_runs=site_runs))
+        if token != known:
+            write_private(self._operator_file, json.dumps({"name": name, "token": token}) + "\n")
         return token
 
     def _spawn(self, name: str, command: Sequence[str], begun: list[str]) -> None:
@@ -193,6 +210,7 @@ class Network:
             self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if SITE in names:
             self._stop_recorded(records.get(SITE), SITE_GRACE_S)
+            self._end_what_a_killed_site_left()
         if POSTGRES in names:
             self._postgres.stop()
 
@@ -200,6 +218,13 @@ class Network:
         if record is not None:
             stop(record, grace_s)
             self._table.remove(record.name)
+
+    def _end_what_a_killed_site_left(self) -> None:
+        """A site that was killed outright leaves its gangs and its Ray for its next start."""
+        for record in load_records(self.home.site / "attempts"):
+            if record.pid is not None:
+                kill_tree(record.pid, record.pid_started)
+        stop_core(self.home.site)
 
 
 _TESRA = (sys.executable, "-m", "tesra.app.main")

@@ -20,7 +20,7 @@ class Contribution:
     token_file: Path
     devices: int | None = None
     sandbox: bool = True
-    name: str | None = None
+    name: str = "local"
 
 
 def start_node(settings: Settings, contribution: Contribution) -> None:

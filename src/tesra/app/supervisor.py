@@ -111,6 +111,15 @@ def exclusive(path: Path, wait_s: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether some command is starting or stopping processes right now."""
+    try:
+        with exclusive(path):
+            return False
+    except HomeBusy:
+        return True
+
+
 def _lock(descriptor: int, deadline: float) -> None:
     while True:
         try:

@@ -105,6 +105,8 @@ def _stay(network: Network, end_asked: threading.Event) -> bool:
         gone = {row.name for row in rows if row.pid is None}
         if len(gone) == len(rows):
             return False
+        if network.is_changing():
+            continue
         for name in sorted(gone - told):
             sys.stderr.write(
                 f"The {name} has ended; its log: {network.log_of(name)}\n"

@@ -54,9 +54,8 @@ def voice() -> Voice:
 class LogPrinter:
     """Shows the chunks of one run in the order they come; ``state`` is the last one heard of."""
 
-    def __init__(self, run: "Run", voice: Voice, out: TextIO) -> None:
-        several = run.launch == "gang" and run.devices > 1
-        self._several = several
+    def __init__(self, run: "Run", voice: Voice, out: TextIO, *, rank: int | None = None) -> None:
+        self._several = rank is None and run.launch == "gang" and run.devices > 1
         self._voice = voice
         self._out = out
         self._open_rank: int | None = None  # whose last line has no end yet

@@ -1,6 +1,7 @@
 """Tables and facts on a terminal. Text is shown as it is: what a user named can't be markup."""
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,9 +23,10 @@ _STATES = {
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
     """A light table as wide as it needs to be."""
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in headers:
-        number = header in right
-        drawn.add_column(header, justify="right" if number else "left", overflow="fold")
+    for index, header in enumerate(headers):
+        side: Literal["left", "right"] = "right" if header in right else "left"
+        whole = index == 0  # an id or a name: to be copied
+        drawn.add_column(header, justify=side, overflow="fold", no_wrap=whole)
     for row in rows:
         drawn.add_row(*(_cell(cell) for cell in row))
     Console(highlight=False).print(drawn)

@@ -44,6 +44,10 @@ class SiteRegister:
         await self._repository.replace_machines(tx, site, machines, rated)
         return await self._repository.upsert_boot(tx, site, boot)
 
+    async def leave(self, tx: Tx, site: SiteId) -> None:
+        """Nothing of the site runs: its devices are not on offer until it enrols again."""
+        await self._repository.replace_machines(tx, site, [], [])
+
     async def is_new(self, tx: Tx, site: SiteId, boot: str, *, seq: int) -> bool:
         """Claim message ``seq``: true exactly once. The boot's row stays locked until the commit."""
         high_water = await self._repository.high_water(tx, site, boot)

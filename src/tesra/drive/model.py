@@ -40,6 +40,10 @@ class PackRefused(Invalid):
     """The pack's bytes do not have the hash that names it."""
 
 
+class PackTooLarge(PackRefused):
+    """The pack is larger than a pack may be."""
+
+
 class ProjectUnknown(NotFound):
     """There is no such project."""
 

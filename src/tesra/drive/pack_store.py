@@ -18,7 +18,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from tesra.crypto.keys import sync_folder
-from tesra.drive.model import DiskFull, PackRefused, PackUnknown
+from tesra.drive.model import DiskFull, PackRefused, PackTooLarge, PackUnknown
 from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
 
 _BUFFER_BYTES = 2**20
@@ -48,8 +48,8 @@ class PackStore:
     ) -> AsyncIterator[IncomingPack]:
         """Take a stream to disk and verify it against its id and its index, in bounded memory.
 
-        What ``keep`` was not called for is gone after the block. Raises ``PackRefused``,
-        ``PackBroken``, ``DiskFull``.
+        What ``keep`` was not called for is gone after the block. Raises ``PackTooLarge``,
+        ``PackRefused``, ``PackBroken``, ``DiskFull``.
         """
         part = self._folder / _INCOMING / secrets.token_hex(16)
         try:
@@ -98,7 +98,7 @@ class PackStore:
                 pending += piece
                 size += len(piece)
                 if size > limit_bytes:
-                    raise PackRefused(f"A pack has at most {limit_bytes} bytes.")
+                    raise PackTooLarge(f"A pack has at most {limit_bytes} bytes.")
                 if len(pending) >= _BUFFER_BYTES:
                     await asyncio.to_thread(_append, file, digest, bytes(pending))
                     pending.clear()

@@ -22,7 +22,6 @@ from sqlalchemy import (
     insert,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -118,6 +117,26 @@ project_snapshots = Table(
 )
 
 
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("project_id", Text, ForeignKey("projects.id")),
+    Column("error", Text),
+    Column("created_at", _TIME, nullable=False, server_default=func.now()),
+    Column("updated_at", _TIME, nullable=False, server_default=func.now()),
+    Index(
+        "ix_imports_open",
+        "updated_at",
+        postgresql_where=text("state IN ('waiting', 'running')"),
+    ),
+)
+
+
 class DriveRepository:
     """Every statement of the drive; rows come out as the model's own classes."""
 
@@ -133,9 +152,7 @@ class DriveRepository:
 
     async def lock_drive(self, tx: Tx, drive: DriveId) -> Drive:
         """The drive, its row locked until the transaction ends."""
-        row = (
-            await tx.execute(select(drives).where(drives.c.id == drive).with_for_update())
-        ).one()
+        row = (await tx.execute(select(drives).where(drives.c.id == drive).with_for_update())).one()
         return Drive(DriveId(row.id), UserId(row.owner), row.used_bytes)
 
     async def add_used(self, tx: Tx, drive: DriveId, more_bytes: int) -> None:
@@ -224,7 +241,13 @@ class DriveRepository:
         return (await tx.execute(statement)).first() is not None
 
     async def add_pack(
-        self, tx: Tx, epoch: EpochId, pack_id: str, *, size_bytes: int, stored: Sequence[StoredChunk]
+        self,
+        tx: Tx,
+        epoch: EpochId,
+        pack_id: str,
+        *,
+        size_bytes: int,
+        stored: Sequence[StoredChunk],
     ) -> None:
         """Index a pack; chunks that are stored elsewhere already stay where they are."""
         pack = bytes.fromhex(pack_id)
@@ -254,9 +277,7 @@ class DriveRepository:
         row = (await tx.execute(joined.where(snapshots.c.id == snapshot))).one_or_none()
         return (_snapshot(row), UserId(row.owner)) if row else None
 
-    async def snapshot_of_root(
-        self, tx: Tx, epoch: EpochId, root: bytes
-    ) -> StoredSnapshot | None:
+    async def snapshot_of_root(self, tx: Tx, epoch: EpochId, root: bytes) -> StoredSnapshot | None:
         found = select(snapshots).where(snapshots.c.epoch_id == epoch, snapshots.c.root == root)
         row = (await tx.execute(found)).one_or_none()
         return _snapshot(row) if row else None

@@ -10,13 +10,13 @@ from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
 from tesra.drive.model import (
     MAIN_PURPOSE,
-    DriveFull,
     Epoch,
     EpochNotWritable,
     EpochUnknown,
-    PackRefused,
+    PackTooLarge,
     ProjectUnknown,
     SnapshotIncomplete,
+    SnapshotUnknown,
     SnapshotUntrue,
     StoredChunk,
     StoredProject,
@@ -29,7 +29,7 @@ from tesra.drive.snapshots import SnapshotReads
 from tesra.kit.errors import Unavailable
 from tesra.kit.ids import DriveId, EpochId, SnapshotId, UserId, new_id
 from tesra.storage.format import new_keys
-from tesra.storage.packing import MAX_PACK_BYTES, PackBroken
+from tesra.storage.packing import MAX_PACK_BYTES
 from tesra.wire.drive import (
     PackReceipt,
     Project,
@@ -94,20 +94,216 @@ class DriveService(SnapshotReads):
         purpose: str | None = None,
     ) -> PackReceipt:
         """Store a pack: verified, on disk, then indexed; the same one again changes nothing."""
+        async with self._database.begin() as tx:
+            await self._own_epoch(tx, owner, epoch, purpose)
+            drive = await self._repository.drive(tx, owner)
+            known = await self._repository.has_pack(tx, epoch, pack_id)
+        pieces = _Counted(stream)
         try:
-            async with self._database.begin() as tx:
-                writable = await self._own_epoch(tx, owner, epoch, purpose)
-                drive = await self._repository.drive(tx, owner)
-                known = await self._repository.has_pack(tx, epoch, pack_id)
             if known:
                 return self._receipt(pack_id, 0, drive.used_bytes)
-            left = self._quota_bytes - drive.used_bytes
-            limit = max(0, min(left, MAX_PACK_BYTES))
-            async with self._store.receive(pack_id, stream, limit_bytes=limit) as incoming:
-                return await self._take(writable, incoming)
-        except PackRefused:
-            # Over the quota or over the limit of all packs? The owner is told which.
+            limit = max(0, min(self._quota_bytes - drive.used_bytes, MAX_PACK_BYTES))
+            async with self._store.receive(pack_id, pieces, limit_bytes=limit) as incoming:
+                return await self._take(drive.id, epoch, incoming)
+        except PackTooLarge:
+            await pieces.drain()
+            if pieces.size_bytes <= MAX_PACK_BYTES:
+                check_room(drive.used_bytes, self._quota_bytes, pieces.size_bytes)
             raise
         finally:
-            async for _ in stream:
-                pass  # the client hears an answer only after it has sent all
+            await pieces.drain()  # a client listens for the answer only after it has sent all
+
+    async def check_complete(
+        self, owner: UserId, commit: SnapshotCommit, *, purpose: str | None = None
+    ) -> None:
+        """Refuse a commit whose chunks are not all stored, or whose numbers are not its tree's.
+
+        Reads the tree, so it is called outside of the domain's transaction, before it.
+        """
+        root, epoch = bytes.fromhex(commit.root), EpochId(commit.epoch)
+        async with self._database.begin() as tx:
+            await self._own_epoch(tx, owner, epoch, purpose)
+            known = await self._repository.snapshot_of_root(tx, epoch, root)
+        if known is not None:
+            counts = (known.file_count, known.size_bytes)
+        else:
+            totals = await (await self._reader(epoch)).totals(root)
+            counts = (totals.file_count, totals.size_bytes)
+        if counts != (commit.file_count, commit.size_bytes):
+            raise SnapshotUntrue(
+                f"The tree has {counts[0]} files with {counts[1]} bytes, not {commit.file_count} "
+                f"with {commit.size_bytes}."
+            )
+
+    async def commit_snapshot(
+        self, tx: Tx, owner: UserId, commit: SnapshotCommit, *, kind: str
+    ) -> Snapshot:
+        """The snapshot of a commit that ``check_complete`` has passed; the same root, the same one."""
+        epoch = await self._own_epoch(tx, owner, EpochId(commit.epoch), None)
+        root = bytes.fromhex(commit.root)
+        if not await self._repository.chunks(tx, epoch.id, [root]):
+            raise SnapshotIncomplete
+        stored = await self._repository.add_snapshot(
+            tx,
+            {
+                "id": new_id("snp"),
+                "drive_id": epoch.drive_id,
+                "epoch_id": epoch.id,
+                "root": root,
+                "file_count": commit.file_count,
+                "size_bytes": commit.size_bytes,
+                "kind": kind,
+            },
+        )
+        return _snapshot(stored)
+
+    async def create_or_update_project(
+        self, tx: Tx, owner: UserId, name: str, snapshot: Snapshot
+    ) -> Project:
+        """The project of that name with this snapshot as its head; ``unchanged`` when it was."""
+        checked, head = check_project_name(name), SnapshotId(snapshot.id)
+        found = await self._repository.snapshot(tx, head)
+        if found is None or found[1] != owner:
+            raise SnapshotUnknown
+        made = await self._repository.add_project(tx, owner, checked, head)
+        project = await self._project(tx, owner, checked, lock=True)
+        unchanged = not made and project.head.root == found[0].root
+        if not made and not unchanged:
+            await self._repository.move_head(tx, project.id, head)
+            project = await self._project(tx, owner, checked)
+        return _project(project, unchanged=unchanged)
+
+    async def project(self, tx: Tx, owner: UserId, name_or_id: str) -> Project:
+        """One of the owner's projects."""
+        return _project(await self._project(tx, owner, name_or_id))
+
+    async def projects(
+        self, tx: Tx, owner: UserId, *, cursor: str | None = None, limit: int = 50
+    ) -> list[Project]:
+        """The owner's projects, the newest first; ``cursor`` is the last id seen."""
+        found = await self._repository.projects(tx, owner, after=cursor, limit=limit)
+        return [_project(project) for project in found]
+
+    async def quota(self, tx: Tx, owner: UserId) -> Quota:
+        """How much of the quota the owner's packs take."""
+        drive = await self._repository.drive(tx, owner)
+        return Quota(used_bytes=drive.used_bytes, quota_bytes=self._quota_bytes)
+
+    async def sweep_orphans(self, *, age_s: float = SWEEP_AGE_S) -> int:
+        """Clear away what a crash between disk and index left; gives the number of packs."""
+        swept = 0
+        for pack_id in await self._store.older_than(age_s):
+            async with self._database.begin() as tx:
+                await self._repository.lock_pack(tx, pack_id)
+                if not await self._repository.pack_is_indexed(tx, pack_id):
+                    await self._store.discard(pack_id)
+                    swept += 1
+        return swept
+
+    async def _take(self, drive_id: DriveId, epoch: EpochId, incoming: IncomingPack) -> PackReceipt:
+        """Keep a verified pack and index it; one that brings nothing new is not kept."""
+        ids = [entry.chunk_id for entry in incoming.entries]
+        async with self._database.begin() as tx:
+            stored = await self._repository.chunks(tx, epoch, ids)
+        if len(stored) < len(ids):
+            await self._store.keep(incoming)
+        async with self._database.begin() as tx:
+            drive = await self._repository.lock_drive(tx, drive_id)
+            await self._repository.lock_pack(tx, incoming.pack_id)
+            again = await self._repository.has_pack(tx, epoch, incoming.pack_id)
+            if again or len(stored) == len(ids):
+                return self._receipt(incoming.pack_id, 0, drive.used_bytes)
+            check_room(drive.used_bytes, self._quota_bytes, incoming.size_bytes)
+            if not await self._store.holds(incoming.pack_id):
+                raise PackSwept
+            await self._repository.add_pack(
+                tx,
+                epoch,
+                incoming.pack_id,
+                size_bytes=incoming.size_bytes,
+                stored=[
+                    StoredChunk(e.chunk_id, incoming.pack_id, e.offset, e.length, e.plain_size)
+                    for e in incoming.entries
+                ],
+            )
+            await self._repository.add_used(tx, drive_id, incoming.size_bytes)
+        used = drive.used_bytes + incoming.size_bytes
+        return self._receipt(incoming.pack_id, incoming.size_bytes, used)
+
+    async def _epoch_for(self, tx: Tx, drive: DriveId, purpose: str) -> Epoch:
+        found = await self._repository.epoch_for(tx, drive, purpose)
+        if found is None:
+            keys = new_keys(new_id("epo"))
+            fresh = Epoch(EpochId(keys.id), drive, purpose, self._wrap(keys))
+            await self._repository.add_epoch(tx, fresh)
+            found = await self._repository.epoch_for(tx, drive, purpose)
+        assert found is not None  # either ours or the one that was first
+        return found
+
+    async def _own_epoch(self, tx: Tx, owner: UserId, epoch: EpochId, purpose: str | None) -> Epoch:
+        found = await self._repository.epoch(tx, epoch)
+        if found is None or found[1] != owner:
+            raise EpochUnknown
+        if purpose is not None and found[0].purpose != purpose:
+            raise EpochNotWritable
+        return found[0]
+
+    async def _project(
+        self, tx: Tx, owner: UserId, name_or_id: str, *, lock: bool = False
+    ) -> StoredProject:
+        found = await self._repository.project(tx, owner, name_or_id, lock=lock)
+        if found is None:
+            raise ProjectUnknown(
+                f"There is no project '{name_or_id[:128]}'.",
+                way_out="`tesra projects` lists yours; `tesra import` makes one.",
+            )
+        return found
+
+    def _receipt(self, pack_id: str, new_bytes: int, used_bytes: int) -> PackReceipt:
+        left = max(0, self._quota_bytes - used_bytes)
+        return PackReceipt(pack=pack_id, new_bytes=new_bytes, quota_left_bytes=left)
+
+
+class _Counted:
+    """A stream that knows how much of it has come, and can be read to its end unheeded."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self.size_bytes = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await anext(self._stream)
+        self.size_bytes += len(piece)
+        return piece
+
+    async def drain(self) -> None:
+        async for _ in self:
+            if self.size_bytes > MAX_PACK_BYTES:
+                return
+
+
+def _snapshot(stored: StoredSnapshot) -> Snapshot:
+    return Snapshot(
+        id=stored.id,
+        root=stored.root.hex(),
+        file_count=stored.file_count,
+        size_bytes=stored.size_bytes,
+        created_at=stored.created_at,
+    )
+
+
+def _project(stored: StoredProject, *, unchanged: bool = False) -> Project:
+    return Project(
+        id=stored.id,
+        name=stored.name,
+        snapshot=stored.head.id,
+        snapshots=stored.snapshots,
+        file_count=stored.head.file_count,
+        size_bytes=stored.head.size_bytes,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+        unchanged=unchanged,
+    )

@@ -37,11 +37,11 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
-class _Stopped(Exception):  # noqa: N818 - it is an order, not an error
+class _Stopped(Exception):
     """The attempt was told to stop."""
 
 
-class _Gone(Exception):  # noqa: N818 - likewise
+class _Gone(Exception):
     """The attempt is no longer this site's: nothing about it may be sent."""
 
 
@@ -61,7 +61,9 @@ class NodeTools:
 class Attempt:
     """One attempt; ``changed`` is called whenever its stage or phase has changed."""
 
-    def __init__(self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]
+    ) -> None:
         self._record = record
         self._tools = tools
         self._changed = changed
@@ -146,9 +148,7 @@ class Attempt:
         self._logs.follow([(TESRA_RANK, folders.log_of(TESRA_RANK))])
         self._note(phase="fetching the project")
         door = tools.client.drive(assignment.attempt, assignment.fence)
-        await tools.projects.bring(
-            door, spec.snapshot, spec.snapshot_root, folders.work, self._say
-        )
+        await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)
         self._note(phase="preparing the environment")
         environment = await tools.environments.ensure(
             spec.engine, spec.packages, folders.work, self._say
@@ -292,4 +292,3 @@ def _span_ms(since: float, exits: list[RankExit]) -> int:
 
 def _words(error: TesraError) -> str:
     return f"{error.detail} {error.way_out}" if error.way_out else error.detail
-

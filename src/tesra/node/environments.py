@@ -21,8 +21,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tesra.node.byte_code import adopt_byte_code, compile_rest
 from tesra.node.requirement_files import EnvironmentRefused, checked_packages, project_requirements
-from tesra.node.uv import Uv, UvFailed, run_reported, without_machine
+from tesra.node.uv import Uv, UvFailed, without_machine
 from tesra.wire.site import EngineSpec
 
 _LAYOUT = 1  # part of the key: raised when what is built from the same requirements changes
@@ -126,7 +127,11 @@ class EnvironmentBuilder:
             installing = ["pip", "install", "--requirements", "lock.txt", "--no-deps", "--no-build"]
             installing += ["--python", "venv/bin/python", "--link-mode", "hardlink"]
             await self._uv.run([*installing, *torch], cwd=folder, report=report)
-        await _compile(python, folder, report)
+        await asyncio.to_thread(adopt_byte_code, folder, self._sealed())
+        await compile_rest(folder, report)
+
+    def _sealed(self) -> list[Path]:
+        return [ready.parent for ready in self._environments.glob("*/ready")]
 
     async def _interpreter(self, engine: EngineSpec, folder: Path) -> str:
         """This node's own interpreter if the engine takes it, else one that uv finds."""
@@ -203,16 +208,6 @@ def _seal(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-async def _compile(python: str, folder: Path, report: Callable[[str], None]) -> None:
-    """Byte code for all, since ranks cannot write it. ``-S``: no package's .pth may run here."""
-    if not Path(python).is_absolute():
-        python = str((folder / "venv" / "bin" / "python").resolve())
-    argv = [python, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", "venv/lib"]
-    environ = {"PATH": os.environ.get("PATH", os.defpath)}
-    with contextlib.suppress(UvFailed):  # files that are no Python of this version stay as they are
-        await run_reported(argv, cwd=folder, environ=environ, report=report)
 
 
 def _pinned_torch(wanted: Sequence[str]) -> str | None:

@@ -66,7 +66,9 @@ class ProjectCache:
                 raise _Abandoned
 
         try:
-            while not await asyncio.to_thread(_try_fetch, door, snapshot, draft, watch):
+            while True:
+                if await asyncio.to_thread(_try_fetch, door, snapshot, draft, watch):
+                    break
                 await asyncio.sleep(_RETRY_S)
         except asyncio.CancelledError:
             abandoned.set()

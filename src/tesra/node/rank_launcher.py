@@ -31,6 +31,8 @@ def main() -> None:
         signal.signal(number, _ignore)  # a handler, not SIG_IGN, which the ranks would inherit
     ranks: dict[int, int] = {}
     for rank in plan["ranks"]:
+        os.set_inheritable(rank["log"], False)  # a rank gets its own log only
+    for rank in plan["ranks"]:
         if not _start(rank, ranks, link):
             break
     _serve(link, woken, ranks)
@@ -58,7 +60,7 @@ def _start(rank: dict, ranks: dict[int, int], link: int) -> bool:
     finally:
         os.close(rank["log"])
     ranks[pid] = rank["rank"]
-    _tell(link, event="started", rank=rank["rank"])
+    _tell(link, event="started", rank=rank["rank"], pid=pid)
     return True
 
 

@@ -38,7 +38,7 @@ class RankCommand:
     environ: dict[str, str]
 
 
-def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from seven sources
+def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight sources
     run: str,
     spec: RunSpec,
     *,
@@ -46,13 +46,14 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from seven so
     devices: Sequence[FoundDevice],
     environment: Environment,
     folders: AttemptFolders,
+    tmp: Path,
     runtime: Path | None = None,
 ) -> list[RankCommand]:
     """One command for each device of this node, or one for all with launch ``single``."""
     argv = command_of(
         spec.entry, spec.args, spec.params, python=environment.python, workspace=folders.work
     )
-    shared = _defaults(environment, folders) | spec.engine.env | spec.env | spec.secrets
+    shared = _defaults(environment, folders, tmp) | spec.engine.env | spec.env | spec.secrets
     shared |= _fixed(run, spec, folders) | _paths(shared, environment, runtime) | _visible(devices)
     if spec.launch == "single":
         threads = thread_variables(sum(device.threads for device in devices))
@@ -69,14 +70,14 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from seven so
     ]
 
 
-def _defaults(environment: Environment, folders: AttemptFolders) -> dict[str, str]:
+def _defaults(environment: Environment, folders: AttemptFolders, tmp: Path) -> dict[str, str]:
     """What the user's own variables may replace."""
     return {
         "HOME": str(folders.home),
         "USER": "tesra",
         "LOGNAME": "tesra",
         "LANG": "C.UTF-8",
-        "TMPDIR": str(folders.tmp),
+        "TMPDIR": str(tmp),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "VIRTUAL_ENV": str(environment.root),

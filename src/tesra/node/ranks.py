@@ -25,10 +25,12 @@ from tesra.node import processes
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
-from tesra.node.rank_plan import Place, RankCommand, plan_ranks
+from tesra.node.rank_plan import Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.site import RunSpec
+
+__all__ = ["Gang", "GangFailed", "Place", "RankExit"]
 
 LAUNCHER = Path(__file__).with_name("rank_launcher.py")
 _START_TIMEOUT_S = 30
@@ -81,7 +83,14 @@ class Gang:
         ``runtime``: a folder that holds ``tesra/``, the runtime, to put on the script's path.
         """
         self._commands = plan_ranks(
-            run, spec, place=place, devices=devices, environment=environment, folders=folders, runtime=runtime
+            run,
+            spec,
+            place=place,
+            devices=devices,
+            environment=environment,
+            folders=folders,
+            tmp=Path("/tmp") if sandbox.enabled else folders.tmp,  # noqa: S108 - the sandbox's own
+            runtime=runtime,
         )
         self._params = spec.params
         self._devices = tuple(devices)
@@ -92,6 +101,7 @@ class Gang:
         self._reader: asyncio.Task[None] | None = None
         self._link: socket.socket | None = None
         self._first: tuple[int, int] | None = None  # the namespace's first process: pid, pidfd
+        self._groups: list[int] = []  # without a namespace: the ranks' process groups
         self._running: set[int] = set()
         self._refused: str | None = None
         self._exits: list[RankExit] = []
@@ -240,15 +250,17 @@ class Gang:
         match event["event"]:
             case "started":
                 self._running.add(rank)
-                self._note_first()
+                self._note_start(event["pid"])
             case "refused":
                 self._refused = str(event["why"])
             case "ended" if rank in self._running:
                 self._running.discard(rank)
                 self._exits.append(_exit_of(rank, event["code"]))
 
-    def _note_first(self) -> None:
-        if self._first is None and self._sandbox.enabled:
+    def _note_start(self, pid: int) -> None:
+        if not self._sandbox.enabled:
+            self._groups.append(pid)
+        elif self._first is None:
             with contextlib.suppress(psutil.Error, OSError):
                 first = psutil.Process(self.pid).children()[0].pid
                 self._first = (first, os.pidfd_open(first))
@@ -265,11 +277,8 @@ class Gang:
             await self._changed.wait()
 
     def _script_processes(self) -> list[psutil.Process]:
-        """All but the sandbox's own: bubblewrap's two and the launcher."""
-        if not self._sandbox.enabled:
-            return processes.descendants(self.pid)
-        below = processes.descendants(self._first[0]) if self._first else []
-        return [process for process in below if process.pid != below[0].pid]
+        """All below the first process; the launcher among them takes no notice of SIGTERM."""
+        return processes.descendants(self._first[0] if self._first else self.pid)
 
     async def _clear(self) -> None:
         """Kill whatever is left of the gang, wait until the kernel has ended it all."""
@@ -281,6 +290,7 @@ class Gang:
             os.close(self._first[1])
             self._first = None
         await _reaped(self._process, _GONE_TIMEOUT_S)
+        self._groups.clear()
         if self._reader is not None:
             await self._reader
         if self._link is not None:
@@ -288,7 +298,11 @@ class Gang:
             self._link = None
 
     def _kill(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
+            return
+        if self._process.poll() is not None:  # a launcher that died could not end its ranks
+            for group in self._groups:
+                processes.kill_group(group)
             return
         if self._first is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -355,4 +369,3 @@ async def _reaped(process: subprocess.Popen[bytes], timeout_s: float) -> None:
     process.poll()
 
 
-__all__ = ["Gang", "GangFailed", "Place", "RankCommand", "RankExit"]

@@ -8,14 +8,13 @@ they and their gangs outlive the controller.
 import asyncio
 import logging
 import os
-import threading
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
@@ -52,7 +51,7 @@ class DevicesTaken(Conflict):
 
 
 class RayCluster:
-    """Implements ``orders.Cluster``. ``configs`` describes the nodes, the head's first."""
+    """Implements ``orders.Cluster`` for a site of one machine with ``device_count`` devices."""
 
     def __init__(self, folder: Path, config: AgentConfig, device_count: int) -> None:
         self._folder = folder
@@ -106,7 +105,8 @@ class RayCluster:
         core = await asyncio.to_thread(load_core, self._folder)
         if core is None or not core.lives():
             await asyncio.to_thread(stop_core, self._folder)
-            resources = {resource_of(self._config.node): float(self._device_count)}
+            node = self._config.node
+            resources = {resource_of(node): float(self._device_count), agent_slot_of(node): 1.0}
             core = await asyncio.to_thread(start_head, self._folder, resources)
         await asyncio.to_thread(_connect, core, self._folder)
         self._core = core
@@ -151,6 +151,11 @@ def resource_of(node: str) -> str:
     return f"tesra-{node}"
 
 
+def agent_slot_of(node: str) -> str:
+    """The resource that holds a node's agent on that node, one at a time."""
+    return f"tesra-agent-{node}"
+
+
 async def _answer(reference: Awaitable[Result], wait_s: float = _CALL_S) -> Result:
     try:
         return await asyncio.wait_for(reference, wait_s)
@@ -177,7 +182,7 @@ def _get_or_create(config: AgentConfig) -> Any:
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
-        resources={resource_of(config.node): 0.0001},
+        resources={agent_slot_of(config.node): 1.0},
         max_concurrency=1000,
         max_restarts=0,
     )

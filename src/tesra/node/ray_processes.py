@@ -121,7 +121,9 @@ def start_head(folder: Path, resources: dict[str, float]) -> RayCore:
 
 def refresh_core(folder: Path, core: RayCore) -> RayCore:
     """Record the cluster's processes as they are now, beside those that were known."""
-    known = {process.pid: process for process in core.processes if alive(process.pid, process.started)}
+    known = {
+        process.pid: process for process in core.processes if alive(process.pid, process.started)
+    }
     for process in _find(core):
         known.setdefault(process.pid, process)
     core = RayCore(core.address, core.temp, core.session, tuple(known.values()))
@@ -165,7 +167,7 @@ def _temp_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if len(os.fsencode(folder)) + len("/ray-12345678") + _SOCKET_SUFFIX <= _SOCKET_LIMIT:
         return Path(tempfile.mkdtemp(prefix="ray-", dir=folder))
-    return Path(tempfile.mkdtemp(prefix="tesra-ray-", dir="/tmp"))  # noqa: S108 - 0700, and short
+    return Path(tempfile.mkdtemp(prefix="tesra-ray-", dir="/tmp"))
 
 
 def _find(core: RayCore) -> list[RayProcess]:

@@ -13,7 +13,7 @@ from tesra.wire.site import Assignment
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Reserve the devices and start the gang."""
+    """Reserve the devices and start the gang; harmless where that was done already."""
 
     assignment: Assignment
 
@@ -26,10 +26,17 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class NeverBegan:
-    """Stopped before it was begun here: say so."""
+class NeverRan:
+    """It was stopped before any node held it: say so."""
 
     assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """It ran, and no node knows of it any more: say so."""
+
+    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +53,35 @@ class Forget:
     attempt: str
 
 
-Action = Begin | Stop | NeverBegan | Kill | Forget
+Action = Begin | Stop | NeverRan | Lose | Kill | Forget
 
 
 def decide(
-    assignments: Iterable[Assignment], notes: Mapping[str, Note], strangers: Iterable[str]
+    assignments: Iterable[Assignment],
+    notes: Mapping[str, Note],
+    held: Mapping[str, frozenset[str]],
 ) -> list[Action]:
-    """``notes``: what was begun here; ``strangers``: what nodes hold and no note tells of."""
+    """``notes``: what was begun here, by attempt; ``held``: the nodes that report each attempt."""
     listed = {assignment.attempt: assignment for assignment in assignments}
-    actions: list[Action] = [Kill(attempt) for attempt in strangers if attempt not in notes]
+    actions: list[Action] = [Kill(attempt) for attempt in held if attempt not in notes]
     for attempt, note in notes.items():
         assignment = listed.get(attempt)
         if assignment is None:
             actions.append(Forget(attempt) if note.ended else Kill(attempt))
         elif assignment.fence != note.fence:
-            actions.append(Kill(attempt))  # and begun anew by the next list, which follows at once
-        elif assignment.stop is not None and not note.ended:
-            actions.append(Stop(assignment))
+            actions.append(Kill(attempt))  # and begun anew when this list is applied again
+        elif not note.ended:
+            actions += _keep_going(assignment, note, held.get(attempt, frozenset()))
     for attempt, assignment in listed.items():
         if attempt not in notes:
-            actions.append(NeverBegan(assignment) if assignment.stop else Begin(assignment))
+            actions.append(NeverRan(assignment) if assignment.stop else Begin(assignment))
     return actions
+
+
+def _keep_going(assignment: Assignment, note: Note, holders: frozenset[str]) -> list[Action]:
+    everywhere = holders >= set(note.nodes)
+    if assignment.stop is not None:
+        return [Stop(assignment)] if holders else [NeverRan(assignment)]
+    if everywhere:
+        return []
+    return [Lose(assignment.attempt)] if note.started else [Begin(assignment)]

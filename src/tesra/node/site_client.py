@@ -91,7 +91,9 @@ class SiteClient:
         )
         return Assignments.model_validate_json(answer.content)
 
-    async def put_log(self, attempt: str, fence: int, rank: int, *, offset: int, data: bytes) -> int:
+    async def put_log(
+        self, attempt: str, fence: int, rank: int, *, offset: int, data: bytes
+    ) -> int:
         """Offer bytes of a rank's log at an offset; the server's offset afterwards is the truth."""
         answer = await self._request(
             "PUT",
@@ -110,9 +112,7 @@ class SiteClient:
         prefix = f"/site/v1/attempts/{quote(attempt)}/drive"
         return HttpDoor(self._sync, prefix, {"Tesra-Fence": str(fence)})
 
-    async def _post(
-        self, path: str, body: Wire, answer: type[AnswerModel]
-    ) -> AnswerModel:
+    async def _post(self, path: str, body: Wire, answer: type[AnswerModel]) -> AnswerModel:
         response = await self._request(
             "POST", path, content=body.model_dump_json().encode(), content_type="application/json"
         )

@@ -169,7 +169,11 @@ class Spool:
         first = self._pending[0].seq if self._pending else self._next
         lines: list[dict[str, Any]] = [{"boot": self._boot, "next": first}]
         lines += [
-            {"attempt": message.attempt, "note": None, "messages": [message.model_dump(mode="json")]}
+            {
+                "attempt": message.attempt,
+                "note": None,
+                "messages": [message.model_dump(mode="json")],
+            }
             for message in self._pending
         ]
         lines += [
@@ -221,7 +225,9 @@ def _sound_lines(data: bytes) -> Iterable[tuple[dict[str, Any], int]]:
         yield json.loads(text), end + 1
         start = end + 1
     if start < len(data):
-        _log.warning("the journal ends in %d bytes of an unfinished line: cut off", len(data) - start)
+        _log.warning(
+            "the journal ends in %d bytes of an unfinished line: cut off", len(data) - start
+        )
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -13,6 +13,7 @@ from tesra.wire.billing import (
     Price,
     PriceRequest,
     RedeemRequest,
+    TopUp,
     TopUpRequest,
     VoucherRequest,
     Wallet,
@@ -55,10 +56,10 @@ class BillingVerbs:
 
     # Operator
 
-    def top_up(self, user: str, amount_cny: str) -> None:
+    def top_up(self, user: str, amount_cny: str) -> TopUp:
         """Put money into a user's wallet (operator)."""
         request = TopUpRequest(user=user, amount_cny=amount_cny)
-        self.connection.send("POST", "/operator/topups", request, once=True)
+        return self.connection.post("/operator/topups", TopUp, request, once=True)
 
     def issue_voucher(
         self, amount_cny: str, *, for_user: str | None = None, days: int = 365

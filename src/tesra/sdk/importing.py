@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tesra.sdk.collect import collect
+from tesra.sdk.collect import collected
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.transfer import HttpDoor, upload_tree
 from tesra.storage.progress import Progress, Report, silent
@@ -32,7 +32,7 @@ def import_project(
         report(progress)
 
     connection.get("/me", User)  # refused or away: told before anything is cloned or unpacked
-    with collect(source) as found:
+    with collected(source) as found:
         door = HttpDoor(connection.http, f"{PREFIX}/drive")
         snapshot = upload_tree(door, found.root, found.files, count)
         commit = ProjectCommit(name=name or found.name, snapshot=snapshot)

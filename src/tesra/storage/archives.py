@@ -276,7 +276,7 @@ def _unpack_tar(archive: Path, unpacking: _Unpacking) -> None:
         with _open_tar(cast(IO[bytes], counted)) as opened:
             for member in opened:
                 _unpack_member(opened, member, unpacking)
-                opened.members = []  # tarfile keeps them all otherwise
+                opened.members = []  # type: ignore[attr-defined]  # tarfile keeps them all otherwise
 
 
 def _open_tar(stream: IO[bytes]) -> tarfile.TarFile:

@@ -137,7 +137,14 @@ def _check_size(dest: Path, limits: CloneLimits) -> None:
 
 def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     """Nobody's configuration and credentials; the way to the network stays."""
-    kept: tuple[str, ...] = ("PATH", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY")
+    kept: tuple[str, ...] = (
+        "PATH",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+    )
     kept += ("NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO")
     return {
         **{name: environ[name] for name in kept if name in environ},

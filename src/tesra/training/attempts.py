@@ -225,7 +225,7 @@ class AttemptService:
         if row is None:
             return None, warnings
         try:
-            await self._drive.check_complete(UserId(row.owner), commit)
+            await self._drive.check_complete(UserId(row.owner), commit, purpose=f"run:{row.run_id}")
         except TesraError as error:
             log.warning("output of %s is not complete: %s", message.attempt, error.detail)
             return None, [*warnings, f"The output could not be stored: {error.detail}"]

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
-from tesra.web.routes import billing, compute, identity, training
+from tesra.web.routes import billing, compute, drive, identity, site, training
 from tesra.wire.common import Answer, Problem
 
 OPENAPI_URL = "/api/openapi.json"
@@ -24,9 +24,11 @@ DESCRIPTION = (
 
 ROUTERS: Sequence[APIRouter] = (
     identity.router,
+    drive.router,
+    training.router,
     billing.router,
     compute.router,
-    training.router,
+    site.router,
 )
 
 _PROBLEM_CONTENT = {

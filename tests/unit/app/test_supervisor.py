@@ -15,6 +15,7 @@ from tesra.app.supervisor import (
     ProcessTable,
     alive,
     exclusive,
+    is_held,
     spawn,
     start_mark,
     stop,
@@ -124,8 +125,9 @@ def test_second_command_on_a_home_is_refused_while_the_first_works(tmp_path: Pat
         exclusive(tmp_path / "lock"),
     ):
         pass
+    assert not is_held(tmp_path / "lock")
     with exclusive(tmp_path / "lock"):
-        pass
+        assert is_held(tmp_path / "lock")
 
 
 def test_lock_of_a_killed_command_is_free_again(tmp_path: Path) -> None:

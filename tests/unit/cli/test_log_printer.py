@@ -45,6 +45,13 @@ def test_one_process_with_several_devices_needs_no_prefix() -> None:
     assert shown([chunk(1, text="a\n")], devices=2, launch="single")[0] == "a\n"
 
 
+def test_a_rank_that_was_asked_for_alone_needs_no_prefix() -> None:
+    out = io.StringIO()
+    printer = LogPrinter(Run(**run_record(devices=2)), Notes(), out, rank=1)
+    printer.show_all([LogChunk(**chunk(1, rank=1, text="a\n"))])
+    assert out.getvalue() == "a\n"
+
+
 def test_a_long_line_in_pieces_stays_one_line() -> None:
     chunks = [chunk(1, text="aaa"), chunk(2, text="bbb\nc\n")]
     assert shown(chunks)[0] == "aaabbb\nc\n"

@@ -33,10 +33,9 @@ def topup(
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="Yuan, e.g. 100 or 0.50.")],
 ) -> None:
     """Put money into a user's wallet."""
-    session.client.top_up(user, amount)
+    made = session.client.top_up(user, amount)
     session.out.answer(
-        {"user": user, "amount_cny": amount},
-        lambda: session.out.say(f"{user}'s wallet has CNY {amount} more."),
+        made, lambda: session.out.say(f"{made.user}'s wallet has CNY {made.amount_cny} more.")
     )
 
 

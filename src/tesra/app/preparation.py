@@ -1,6 +1,6 @@
-"""The first operator: made when a network starts for the first time, its token used ever after."""
+"""What ``tesra up`` does in the database before a server serves from it."""
 
-from tesra.app.bootstrap import open_services, prepare_database
+from tesra.app.bootstrap import LOCAL_SITE, open_services, prepare_database
 from tesra.db.engine import Tx
 from tesra.identity.model import Role
 from tesra.identity.service import IdentityService
@@ -8,12 +8,17 @@ from tesra.kit.errors import Unauthenticated
 from tesra.kit.settings import Settings
 
 
-async def prepare_operator(settings: Settings, token: str | None) -> tuple[str, str]:
-    """Bring the tables up to date; answers the operator's name and a token that is valid."""
+async def prepare(settings: Settings, token: str | None, *, site_runs: bool) -> tuple[str, str]:
+    """Bring the tables up to date, and what they say of this machine's site.
+
+    Answers the first operator's name and a token that is valid: ``token`` as long as it is.
+    """
     await prepare_database(settings)
     services = await open_services(settings)
     try:
         async with services.database.begin() as tx:
+            if not site_runs:
+                await services.compute.sites.leave(tx, LOCAL_SITE)
             name = await _operator_of(services.identity, tx, token) if token else None
             if name is not None and token is not None:
                 return name, token

@@ -1,0 +1,101 @@
+"""Projects that come to the server whole (an uploaded archive, a cloned repository).
+
+The server is then its own client: the same selection, chunking and packing as on a user's
+machine, in a worker thread, handed to the same service.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tesra.db.engine import Database
+from tesra.drive.model import check_project_name
+from tesra.drive.service import DriveService
+from tesra.kit.ids import EpochId, UserId
+from tesra.storage.archives import Limits, unpack
+from tesra.storage.format import EpochKeys
+from tesra.storage.selection import select_files
+from tesra.storage.uploading import UploadedTree, upload_folder
+from tesra.wire.drive import Project, SnapshotCommit, UploadGrant
+
+Result = TypeVar("Result")
+
+
+class Intake:
+    """Brings folders of the server's own disk into their owner's drive."""
+
+    def __init__(self, database: Database, drive: DriveService) -> None:
+        self._database = database
+        self._drive = drive
+
+    async def archive(self, owner: UserId, archive: Path, *, name: str) -> Project:
+        """Unpack (within the owner's quota, checked) and store; raises ``ArchiveRefused``."""
+        checked = check_project_name(name)
+        async with self._database.begin() as tx:
+            quota = await self._drive.quota(tx, owner)
+        limits = Limits(total_bytes=min(Limits().total_bytes, 2 * quota.quota_bytes))
+        with tempfile.TemporaryDirectory(prefix="tesra-intake-") as place:
+            root = await asyncio.to_thread(unpack, archive, Path(place) / "content", limits)
+            return await self.folder(owner, root, name=checked)
+
+    async def folder(self, owner: UserId, root: Path, *, name: str) -> Project:
+        """Store what belongs to the project and make it the project's head."""
+        checked = check_project_name(name)
+        async with self._database.begin() as tx:
+            grant = await self._drive.open_upload(tx, owner)
+        tree = await asyncio.to_thread(self._upload, owner, grant, root, asyncio.get_running_loop())
+        commit = SnapshotCommit(
+            epoch=grant.epoch,
+            root=tree.root.hex(),
+            file_count=tree.file_count,
+            size_bytes=tree.size_bytes,
+        )
+        await self._drive.check_complete(owner, commit)
+        async with self._database.begin() as tx:
+            snapshot = await self._drive.commit_snapshot(tx, owner, commit, kind="project")
+            return await self._drive.create_or_update_project(tx, owner, checked, snapshot)
+
+    def _upload(
+        self, owner: UserId, grant: UploadGrant, root: Path, loop: asyncio.AbstractEventLoop
+    ) -> UploadedTree:
+        keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
+        sink = _ServiceSink(self._database, self._drive, owner, EpochId(grant.epoch), loop)
+        return upload_folder(sink, keys, root, files=select_files(root).files)
+
+
+class _ServiceSink:
+    """The service as upload threads see it."""
+
+    def __init__(
+        self,
+        database: Database,
+        drive: DriveService,
+        owner: UserId,
+        epoch: EpochId,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._database = database
+        self._drive = drive
+        self._owner = owner
+        self._epoch = epoch
+        self._loop = loop
+
+    def missing(self, ids: list[bytes]) -> set[bytes]:
+        return self._wait(self._missing([chunk.hex() for chunk in ids]))
+
+    def put_pack(self, pack_id: str, pack: bytes) -> None:
+        self._wait(self._drive.receive_pack(self._owner, self._epoch, pack_id, _whole(pack)))
+
+    async def _missing(self, ids: list[str]) -> set[bytes]:
+        async with self._database.begin() as tx:
+            missing = await self._drive.missing(tx, self._owner, self._epoch, ids)
+        return {bytes.fromhex(chunk) for chunk in missing}
+
+    def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _whole(pack: bytes) -> AsyncIterator[bytes]:
+    yield pack

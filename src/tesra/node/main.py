@@ -1,0 +1,98 @@
+"""A site in the foreground: Ray, the agent, and the controller until it is told to end."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tesra.kit.errors import Conflict
+from tesra.kit.settings import Home
+from tesra.node.controller import Controller
+from tesra.node.devices import find_devices
+from tesra.node.inventory import Inventory
+from tesra.node.orders import AgentConfig
+from tesra.node.ray_cluster import RayCluster
+from tesra.node.sandbox import Sandbox
+from tesra.node.server_link import ServerLink
+from tesra.node.site_client import SiteClient
+from tesra.node.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+
+class SiteRuns(Conflict):
+    """A site is already running in this home."""
+
+
+def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
+    *,
+    home: Home,
+    cache: Path,
+    server_url: str,
+    site_token: str,
+    devices: int | None,
+    sandbox: bool,
+    name: str = "local",
+) -> None:
+    """Run the site until SIGTERM or SIGINT, then end its gangs and its Ray cluster.
+
+    Killed outright, it leaves both running, and its next start takes them over. Raises
+    ``SiteRuns``, ``SandboxUnavailable``, ``RayUnavailable`` or ``DevicesInvalid``.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    home.create()
+    Sandbox(enabled=sandbox, hidden=(home.root,)).check()
+    with _only_one(home.site):
+        config = AgentConfig(
+            node=Inventory(home.site / "devices.json").node_id(),
+            site_folder=home.site,
+            cache=cache,
+            server_url=server_url,
+            site_token=site_token,
+            devices=devices,
+            sandbox=sandbox,
+            hidden=(home.root,),
+        )
+        asyncio.run(_run(config, name))
+
+
+async def _run(config: AgentConfig, name: str) -> None:
+    cluster = RayCluster(config.site_folder, config, len(find_devices(config.devices)))
+    spool = Spool(config.site_folder / "spool" / "journal")
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    async with SiteClient(config.server_url, config.site_token) as client:
+        spool.open()
+        starting = asyncio.create_task(cluster.start())
+        told_to_end = asyncio.create_task(ending.wait())
+        try:
+            await asyncio.wait({starting, told_to_end}, return_when=asyncio.FIRST_COMPLETED)
+            await starting
+            await _control(Controller(cluster, spool, ServerLink(client, spool, name)), told_to_end)
+        finally:
+            told_to_end.cancel()
+            await cluster.stop()
+            spool.close()
+
+
+async def _control(controller: Controller, told_to_end: "asyncio.Task[bool]") -> None:
+    told_to_end.add_done_callback(lambda _: controller.shut_down())
+    await controller.run()
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the home's site for this process; the lock ends with the process."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SiteRuns(way_out="`tesra status` shows it; `tesra down` ends it.") from error
+        yield

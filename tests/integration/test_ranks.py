@@ -1,0 +1,318 @@
+"""Gangs of real processes in real sandboxes: how they start, end, and are ended."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tesra.node.devices import cpu_slots
+from tesra.node.entry import EntryMissing
+from tesra.node.environments import Environment, EnvironmentBuilder
+from tesra.node.ranks import Gang, Place
+from tesra.node.sandbox import RANK_UID, Sandbox
+from tesra.node.workspace import AttemptFolders, hand_over, output_files, prepare
+from tesra.wire.site import EngineSpec, RunSpec
+
+ENGINE = EngineSpec(
+    name="bare", version="1", requirements=[], python=">=3.11", announce="torch", env={"ENGINE": "yes"}
+)
+BOTH = pytest.mark.parametrize("sandboxed", [True, False], ids=["sandboxed", "bare"])
+Start = Callable[..., Awaitable[Gang]]
+
+
+@pytest.fixture(scope="module")
+async def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    folder = tmp_path_factory.mktemp("environment")
+    (folder / "project").mkdir()
+    return await EnvironmentBuilder(folder / "cache", gpu=False).ensure(ENGINE, [], folder / "project", print)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> AttemptFolders:
+    return prepare(tmp_path / "attempts", "att_1", "out")
+
+
+@pytest.fixture
+async def start(environment: Environment, folders: AttemptFolders) -> AsyncIterator[Start]:
+    gangs: list[Gang] = []
+
+    async def begin(script: str, *, devices: int = 2, sandboxed: bool = True, **changes: Any) -> Gang:
+        (folders.work / "train.py").write_text(script)
+        hand_over(folders)
+        gang = Gang(
+            "run_1",
+            spec(**changes),
+            place=Place(0, devices, 0, 1, "127.0.0.1", 29500),
+            devices=cpu_slots(devices),
+            environment=environment,
+            folders=folders,
+            sandbox=Sandbox(enabled=sandboxed),
+        )
+        gangs.append(gang)
+        await gang.start()
+        return gang
+
+    yield begin
+    for gang in gangs:
+        await gang.stop(0)
+
+
+def spec(**changes: Any) -> RunSpec:
+    fields: dict[str, Any] = {
+        **{"owner": "user", "project": "prj", "snapshot": "snp", "snapshot_root": "", "packages": []},
+        **{"engine": ENGINE, "entry": "train.py", "args": [], "output": "out", "launch": "gang"},
+        **{"params": {}, "env": {}, "secrets": {}},
+    }
+    return RunSpec(**(fields | changes))
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def sleepers(mark: str) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if process.info["cmdline"] == ["sleep", mark]]
+
+
+@BOTH
+async def test_every_rank_learns_its_place_and_nothing_of_ours(
+    start: Start, folders: AttemptFolders, sandboxed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESRA_TOKEN", "secret of the node")
+    script = "import os, json, sys; print(json.dumps([dict(os.environ), sys.argv, sys.path[0]]))"
+    gang = await start(
+        script,
+        sandboxed=sandboxed,
+        params={"lr": 0.1, "nesterov": True},
+        args=["--deep", "a b"],
+        env={"OWN": "1", "RANK": "7", "OMP_NUM_THREADS": "1"},
+        secrets={"KEY": "k"},
+    )
+    exits = await gang.wait()
+    assert sorted((ended.rank, ended.exit_code) for ended in exits) == [(0, 0), (1, 0)]
+    for rank in gang.ranks:
+        environ, argv, first = json.loads(folders.log_of(rank).read_text())
+        assert argv == ["train.py", "--lr", "0.1", "--nesterov", "true", "--deep", "a b"]
+        assert first == str(folders.work)
+        assert environ["RANK"] == environ["LOCAL_RANK"] == str(rank)
+        assert environ["WORLD_SIZE"] == environ["LOCAL_WORLD_SIZE"] == "2"
+        assert (environ["OWN"], environ["KEY"], environ["ENGINE"]) == ("1", "k", "yes")
+        assert (environ["OMP_NUM_THREADS"], environ["TESRA_PARAM_LR"]) == ("1", "0.1")
+        assert "TESRA_TOKEN" not in environ
+        assert environ["TESRA_OUTPUT_DIR"] == str(folders.output_path)
+
+
+async def test_launch_single_is_one_process_without_a_gangs_variables(start: Start, folders: AttemptFolders) -> None:
+    gang = await start("import os; print('RANK' in os.environ, os.environ['TESRA_RUN'])", launch="single")
+    assert gang.ranks == [0]
+    assert [ended.exit_code for ended in await gang.wait()] == [0]
+    assert folders.log_of(0).read_text() == "False run_1\n"
+
+
+async def test_ranks_share_workspace_output_and_temporary_folder(start: Start, folders: AttemptFolders) -> None:
+    script = (
+        "import os, pathlib, time\n"
+        "rank = os.environ['RANK']\n"
+        "pathlib.Path('/tmp/here-' + rank).touch()\n"
+        "while not pathlib.Path(f'/tmp/here-{1 - int(rank)}').exists(): time.sleep(0.01)\n"
+        "pathlib.Path('out/model-' + rank).write_text('weights')\n"
+        "pathlib.Path(os.environ['TESRA_CHECKPOINT_DIR'], rank).touch()\n"
+    )
+    gang = await start(script)
+    assert all(ended.exit_code == 0 for ended in await gang.wait())
+    await gang.stop(0)
+    assert [file.path for file in output_files(folders).files] == ["model-0", "model-1"]
+    assert len(list(folders.checkpoints.iterdir())) == 2
+
+
+async def test_script_reads_its_parameters_from_the_file(start: Start, folders: AttemptFolders) -> None:
+    gang = await start("import os; print(open(os.environ['TESRA_PARAMS_FILE']).read())", devices=1, params={"a": 1})
+    await gang.wait()
+    assert json.loads(folders.log_of(0).read_text()) == {"a": 1}
+
+
+async def test_logs_of_others_and_the_nodes_files_are_out_of_reach(start: Start, folders: AttemptFolders) -> None:
+    script = f"import os; print(os.path.exists({str(folders.logs)!r}), os.getuid()); open('/dev/stdout', 'a').write('x')"
+    gang = await start(script, devices=1)
+    await gang.wait()
+    assert folders.log_of(0).read_text() == f"False {RANK_UID}\nx"
+
+
+@BOTH
+async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(start: Start, sandboxed: bool) -> None:
+    script = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(3)\ntime.sleep(600)"
+    gang = await start(script, sandboxed=sandboxed)
+    exits = await gang.wait()
+    assert [(ended.rank, ended.exit_code) for ended in exits] == [(1, 3)]
+    assert exits[0].words == "rank 1 ended with exit code 3"
+    began = time.monotonic()
+    all_exits = await gang.stop(5)
+    assert time.monotonic() - began < 5
+    assert (all_exits[1].rank, all_exits[1].exit_code) == (0, 128 + signal.SIGTERM)
+
+
+@BOTH
+async def test_rank_killed_by_the_kernel_says_so(start: Start, sandboxed: bool) -> None:
+    gang = await start("import os; os.kill(os.getpid(), 9)", devices=1, sandboxed=sandboxed)
+    ended = (await gang.wait())[0]
+    assert (ended.exit_code, ended.signal) == (137, 9)
+    assert ended.words == "rank 0 was killed by signal 9 SIGKILL (out of memory?)"
+
+
+@BOTH
+async def test_script_that_ignores_sigterm_is_killed_after_the_grace(
+    start: Start, folders: AttemptFolders, sandboxed: bool
+) -> None:
+    gang = await start(
+        "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(600)",
+        devices=1,
+        sandboxed=sandboxed,
+    )
+    await until(lambda: "deaf" in folders.log_of(0).read_text())
+    began = time.monotonic()
+    exits = await gang.stop(0.5)
+    assert 0.5 <= time.monotonic() - began < 5
+    assert exits[0].signal == signal.SIGKILL
+
+
+@BOTH
+async def test_script_may_save_its_work_within_the_grace(start: Start, folders: AttemptFolders, sandboxed: bool) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "def leave(*_):\n    open('out/saved', 'w').write('x'); sys.exit(0)\n"
+        "signal.signal(15, leave)\nprint('ready')\ntime.sleep(600)"
+    )
+    gang = await start(script, devices=1, sandboxed=sandboxed)
+    await until(lambda: "ready" in folders.log_of(0).read_text())
+    assert [ended.exit_code for ended in await gang.stop(10)] == [0]
+    assert (folders.output_path / "saved").exists()
+
+
+@BOTH
+async def test_children_that_outlive_the_script_are_killed(start: Start, sandboxed: bool) -> None:
+    """A daemon: forked twice, in a session of its own, deaf to SIGTERM and SIGHUP."""
+    mark = f"7{os.getpid()}{int(sandboxed)}"
+    script = (
+        "import os, signal\n"
+        "for number in (1, 15): signal.signal(number, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0: os.execvp('sleep', ['sleep', MARK])\n"
+        "    os._exit(0)\n"
+    ).replace("MARK", repr(mark))
+    gang = await start(script, devices=1, sandboxed=sandboxed)
+    assert [ended.exit_code for ended in await gang.wait()] == [0]
+    await until(lambda: len(sleepers(mark)) == 1)
+    await gang.stop(0)
+    assert sleepers(mark) == []
+
+
+async def test_binary_and_a_line_of_ten_megabytes_are_kept_as_they_are(start: Start, folders: AttemptFolders) -> None:
+    script = "import sys; sys.stdout.buffer.write(bytes(range(256)) + b'x' * 10_000_000 + b'\\n'); sys.stderr.write('end')"
+    gang = await start(script, devices=1)
+    assert [ended.exit_code for ended in await gang.wait()] == [0]
+    content = folders.log_of(0).read_bytes()
+    assert sorted(content[:256]) == list(range(256))
+    assert len(content) == 256 + 10_000_000 + 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("pkg.module", "module a"),
+        ("pkg.module:call", "call a"),
+        ("pkg.module:Trainer.train", "train a"),
+        ("pkg.module:Trainer.of_class", "of Trainer a"),
+        (["python", "-c", "import sys; print('list', *sys.argv[1:])"], "list a"),
+    ],
+)
+async def test_every_kind_of_entry_runs(
+    start: Start, folders: AttemptFolders, entry: str | list[str], said: str
+) -> None:
+    (folders.work / "pkg").mkdir()
+    (folders.work / "pkg" / "module.py").write_text(
+        "import sys\n"
+        "def call(): print('call', *sys.argv[1:])\n"
+        "class Trainer:\n"
+        "    def train(self): print('train', *sys.argv[1:])\n"
+        "    @classmethod\n"
+        "    def of_class(cls): print('of', cls.__name__, *sys.argv[1:])\n"
+        "if __name__ == '__main__': print('module', *sys.argv[1:])\n"
+    )
+    gang = await start("", devices=1, entry=entry, args=["a"])
+    assert [ended.exit_code for ended in await gang.wait()] == [0], folders.log_of(0).read_text()
+    assert folders.log_of(0).read_text() == f"{said}\n"
+
+
+async def test_program_that_does_not_exist_is_refused_before_anything_runs(start: Start) -> None:
+    with pytest.raises(EntryMissing, match="'trian' cannot be started: No such file"):
+        await start("", entry=["trian", "--fast"])
+
+
+async def test_users_preload_never_reaches_the_nodes_own_processes(start: Start, folders: AttemptFolders) -> None:
+    """Were it passed to bubblewrap, the loader would complain there, and could run code as root."""
+    gang = await start("print('ran')", devices=1, env={"LD_PRELOAD": "/nowhere/evil.so"})
+    await gang.wait()
+    assert "evil.so" in folders.log_of(0).read_text()
+    assert (folders.logs / "sandbox.log").read_text() == ""
+
+
+async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) -> None:
+    gang = await start("import time; time.sleep(600)")
+    launcher = next(
+        process for process in psutil.Process(gang.pid).children(recursive=True)
+        if any("rank_launcher.py" in part for part in process.cmdline()) and "bwrap" not in process.name()
+    )
+    launcher.kill()
+    exits = await asyncio.wait_for(gang.wait(), 10)
+    assert [ended.exit_code for ended in exits] == [137, 137]
+
+
+@BOTH
+async def test_ranks_die_with_the_node_that_is_killed(tmp_path: Path, environment: Environment, sandboxed: bool) -> None:
+    """An agent of its own is killed with SIGKILL while its rank has a daemon of its own."""
+    mark = f"8{os.getpid()}{int(sandboxed)}"
+    agent = subprocess.Popen(
+        [sys.executable, __file__, str(tmp_path), mark, str(int(sandboxed)), str(environment.root)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        await until(lambda: len(sleepers(mark)) == 2, 20)
+    finally:
+        agent.kill()
+        agent.wait()
+    await until(lambda: not sleepers(mark))
+
+
+async def _agent(folder: Path, mark: str, sandboxed: bool, root: Path) -> None:
+    folders = prepare(folder, "att_2", "out")
+    hand_over(folders)
+    script = "setsid sleep MARK & exec sleep MARK".replace("MARK", mark)
+    base = Path(sys.base_prefix)
+    bases = () if base.is_relative_to("/usr") else (base,)
+    gang = Gang(
+        "run_2",
+        spec(entry=["/bin/sh", "-c", script]),
+        place=Place(0, 1, 0, 1, "127.0.0.1", 29500),
+        devices=cpu_slots(1),
+        environment=Environment(root, root / "bin" / "python", "", "", bases),
+        folders=folders,
+        sandbox=Sandbox(enabled=sandboxed),
+    )
+    await gang.start()
+    await gang.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_agent(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "1", Path(sys.argv[4])))
