@@ -315,9 +315,7 @@ _ROUTES: dict[str, Callable[..., None]] = {
     "GET me": _Handler._me,
     "GET projects": _listed(lambda network: [_PROJECT]),
     "GET projects/*": _fixed(_PROJECT),
-    "GET drive/snapshots/*/files": _listed(
-        lambda network: [{"path": "main.py", "kind": "file", "size_bytes": 10}]
-    ),
+    "GET drive/snapshots/*/files/main.py": _fixed("content"),
     "GET devices": _listed(lambda network: [_DEVICES]),
     "GET engines": _listed(
         lambda network: [{"name": "pytorch", "versions": ["2.13.0"], "default": "2.13.0"}]

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from tesra.node.devices import cpu_slots
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import Environment, EnvironmentBuilder
@@ -22,7 +23,12 @@ from tesra.node.workspace import AttemptFolders, hand_over, output_files, prepar
 from tesra.wire.site import EngineSpec, RunSpec
 
 ENGINE = EngineSpec(
-    name="bare", version="1", requirements=[], python=">=3.11", announce="torch", env={"ENGINE": "yes"}
+    name="bare",
+    version="1",
+    requirements=[],
+    python=">=3.11",
+    announce="torch",
+    env={"ENGINE": "yes"},
 )
 BOTH = pytest.mark.parametrize("sandboxed", [True, False], ids=["sandboxed", "bare"])
 Start = Callable[..., Awaitable[Gang]]
@@ -32,7 +38,9 @@ Start = Callable[..., Awaitable[Gang]]
 async def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("environment")
     (folder / "project").mkdir()
-    return await EnvironmentBuilder(folder / "cache", gpu=False).ensure(ENGINE, [], folder / "project", print)
+    return await EnvironmentBuilder(folder / "cache", gpu=False).ensure(
+        ENGINE, [], folder / "project", print
+    )
 
 
 @pytest.fixture
@@ -44,7 +52,9 @@ def folders(tmp_path: Path) -> AttemptFolders:
 async def start(environment: Environment, folders: AttemptFolders) -> AsyncIterator[Start]:
     gangs: list[Gang] = []
 
-    async def begin(script: str, *, devices: int = 2, sandboxed: bool = True, **changes: Any) -> Gang:
+    async def begin(
+        script: str, *, devices: int = 2, sandboxed: bool = True, **changes: Any
+    ) -> Gang:
         (folders.work / "train.py").write_text(script)
         hand_over(folders)
         gang = Gang(
@@ -67,9 +77,15 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
 
 def spec(**changes: Any) -> RunSpec:
     fields: dict[str, Any] = {
-        **{"owner": "user", "project": "prj", "snapshot": "snp", "snapshot_root": "", "packages": []},
-        **{"engine": ENGINE, "entry": "train.py", "args": [], "output": "out", "launch": "gang"},
-        **{"params": {}, "env": {}, "secrets": {}},
+
+            "owner": "user",
+            "project": "prj",
+            "snapshot": "snp",
+            "snapshot_root": "",
+            "packages": []
+        ,
+        "engine": ENGINE, "entry": "train.py", "args": [], "output": "out", "launch": "gang",
+        "params": {}, "env": {}, "secrets": {},
     }
     return RunSpec(**(fields | changes))
 
@@ -113,14 +129,20 @@ async def test_every_rank_learns_its_place_and_nothing_of_ours(
         assert environ["TESRA_OUTPUT_DIR"] == str(folders.output_path)
 
 
-async def test_launch_single_is_one_process_without_a_gangs_variables(start: Start, folders: AttemptFolders) -> None:
-    gang = await start("import os; print('RANK' in os.environ, os.environ['TESRA_RUN'])", launch="single")
+async def test_launch_single_is_one_process_without_a_gangs_variables(
+    start: Start, folders: AttemptFolders
+) -> None:
+    gang = await start(
+        "import os; print('RANK' in os.environ, os.environ['TESRA_RUN'])", launch="single"
+    )
     assert gang.ranks == [0]
     assert [ended.exit_code for ended in await gang.wait()] == [0]
     assert folders.log_of(0).read_text() == "False run_1\n"
 
 
-async def test_ranks_share_workspace_output_and_temporary_folder(start: Start, folders: AttemptFolders) -> None:
+async def test_ranks_share_workspace_output_and_temporary_folder(
+    start: Start, folders: AttemptFolders
+) -> None:
     script = (
         "import os, pathlib, time\n"
         "rank = os.environ['RANK']\n"
@@ -136,13 +158,19 @@ async def test_ranks_share_workspace_output_and_temporary_folder(start: Start, f
     assert len(list(folders.checkpoints.iterdir())) == 2
 
 
-async def test_script_reads_its_parameters_from_the_file(start: Start, folders: AttemptFolders) -> None:
-    gang = await start("import os; print(open(os.environ['TESRA_PARAMS_FILE']).read())", devices=1, params={"a": 1})
+async def test_script_reads_its_parameters_from_the_file(
+    start: Start, folders: AttemptFolders
+) -> None:
+    gang = await start(
+        "import os; print(open(os.environ['TESRA_PARAMS_FILE']).read())", devices=1, params={"a": 1}
+    )
     await gang.wait()
     assert json.loads(folders.log_of(0).read_text()) == {"a": 1}
 
 
-async def test_logs_of_others_and_the_nodes_files_are_out_of_reach(start: Start, folders: AttemptFolders) -> None:
+async def test_logs_of_others_and_the_nodes_files_are_out_of_reach(
+    start: Start, folders: AttemptFolders
+) -> None:
     script = f"import os; print(os.path.exists({str(folders.logs)!r}), os.getuid()); open('/dev/stdout', 'a').write('x')"
     gang = await start(script, devices=1)
     await gang.wait()
@@ -150,7 +178,9 @@ async def test_logs_of_others_and_the_nodes_files_are_out_of_reach(start: Start,
 
 
 @BOTH
-async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(start: Start, sandboxed: bool) -> None:
+async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(
+    start: Start, sandboxed: bool
+) -> None:
     script = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(3)\ntime.sleep(600)"
     gang = await start(script, sandboxed=sandboxed)
     exits = await gang.wait()
@@ -187,7 +217,9 @@ async def test_script_that_ignores_sigterm_is_killed_after_the_grace(
 
 
 @BOTH
-async def test_script_may_save_its_work_within_the_grace(start: Start, folders: AttemptFolders, sandboxed: bool) -> None:
+async def test_script_may_save_its_work_within_the_grace(
+    start: Start, folders: AttemptFolders, sandboxed: bool
+) -> None:
     script = (
         "import signal, sys, time\n"
         "def leave(*_):\n    open('out/saved', 'w').write('x'); sys.exit(0)\n"
@@ -218,7 +250,9 @@ async def test_children_that_outlive_the_script_are_killed(start: Start, sandbox
     assert sleepers(mark) == []
 
 
-async def test_binary_and_a_line_of_ten_megabytes_are_kept_as_they_are(start: Start, folders: AttemptFolders) -> None:
+async def test_binary_and_a_line_of_ten_megabytes_are_kept_as_they_are(
+    start: Start, folders: AttemptFolders
+) -> None:
     script = "import sys; sys.stdout.buffer.write(bytes(range(256)) + b'x' * 10_000_000 + b'\\n'); sys.stderr.write('end')"
     gang = await start(script, devices=1)
     assert [ended.exit_code for ended in await gang.wait()] == [0]
@@ -260,7 +294,9 @@ async def test_program_that_does_not_exist_is_refused_before_anything_runs(start
         await start("", entry=["trian", "--fast"])
 
 
-async def test_users_preload_never_reaches_the_nodes_own_processes(start: Start, folders: AttemptFolders) -> None:
+async def test_users_preload_never_reaches_the_nodes_own_processes(
+    start: Start, folders: AttemptFolders
+) -> None:
     """Were it passed to bubblewrap, the loader would complain there, and could run code as root."""
     gang = await start("print('ran')", devices=1, env={"LD_PRELOAD": "/nowhere/evil.so"})
     await gang.wait()
@@ -271,8 +307,10 @@ async def test_users_preload_never_reaches_the_nodes_own_processes(start: Start,
 async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) -> None:
     gang = await start("import time; time.sleep(600)")
     launcher = next(
-        process for process in psutil.Process(gang.pid).children(recursive=True)
-        if any("rank_launcher.py" in part for part in process.cmdline()) and "bwrap" not in process.name()
+        process
+        for process in psutil.Process(gang.pid).children(recursive=True)
+        if any("rank_launcher.py" in part for part in process.cmdline())
+        and "bwrap" not in process.name()
     )
     launcher.kill()
     exits = await asyncio.wait_for(gang.wait(), 10)
@@ -280,7 +318,9 @@ async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) 
 
 
 @BOTH
-async def test_ranks_die_with_the_node_that_is_killed(tmp_path: Path, environment: Environment, sandboxed: bool) -> None:
+async def test_ranks_die_with_the_node_that_is_killed(
+    tmp_path: Path, environment: Environment, sandboxed: bool
+) -> None:
     """An agent of its own is killed with SIGKILL while its rank has a daemon of its own."""
     mark = f"8{os.getpid()}{int(sandboxed)}"
     agent = subprocess.Popen(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox, SandboxUnavailable, bubblewrap, give
 
 ROOT = os.geteuid() == 0
@@ -25,12 +26,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(
-    script: str, folder: Path, *, sandbox: Sandbox | None = None, readable: tuple[Path, ...] = (), tmp: Path | None = None
+    script: str,
+    folder: Path,
+    *,
+    sandbox: Sandbox | None = None,
+    readable: tuple[Path, ...] = (),
+    tmp: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     argv = (sandbox or Sandbox()).command(
         ["/bin/sh", "-c", script], cwd=folder, writable=[folder], readable=readable, tmp=tmp
     )
-    return subprocess.run(argv, env=SAFE_ENVIRON, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        argv, env=SAFE_ENVIRON, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
@@ -86,7 +94,11 @@ def test_system_and_readable_folders_cannot_be_written(folder: Path, tmp_path: P
     shown = tmp_path / "shown"
     shown.mkdir(mode=0o777)
     shown.chmod(0o777)
-    done = run(f"touch /etc/x /usr/x {shown}/x {sys.base_prefix}/x /sys/x; ls {shown} && echo seen", folder, readable=(shown,))
+    done = run(
+        f"touch /etc/x /usr/x {shown}/x {sys.base_prefix}/x /sys/x; ls {shown} && echo seen",
+        folder,
+        readable=(shown,),
+    )
     assert done.stdout.strip() == "seen"
     assert not list(shown.iterdir())
 
@@ -130,7 +142,10 @@ def test_script_dies_when_its_starter_is_killed(folder: Path) -> None:
     """The starter is killed with SIGKILL; a child in a session of its own must die too."""
     mark = f"6{os.getpid()}"
     argv = Sandbox().command(
-        ["/bin/sh", "-c", f"setsid sleep {mark} & sleep {mark}"], cwd=folder, writable=[folder], readable=()
+        ["/bin/sh", "-c", f"setsid sleep {mark} & sleep {mark}"],
+        cwd=folder,
+        writable=[folder],
+        readable=(),
     )
     code = "import subprocess,sys; subprocess.Popen(sys.argv[1:]).wait()"
     starter = subprocess.Popen([sys.executable, "-c", code, *argv], env=SAFE_ENVIRON)
@@ -145,9 +160,13 @@ def test_script_dies_when_its_starter_is_killed(folder: Path) -> None:
     until(lambda: not sleepers())
 
 
-def test_machine_that_forbids_it_is_told_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_machine_that_forbids_it_is_told_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n")
+    broken.write_text(
+        "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n"
+    )
     broken.chmod(0o755)
     monkeypatch.setattr("tesra.node.sandbox.bubblewrap", lambda: broken)
     with pytest.raises(SandboxUnavailable) as caught:
@@ -165,7 +184,9 @@ def test_without_the_sandbox_the_command_still_runs(folder: Path) -> None:
 
 @pytest.mark.skipif(not ROOT, reason="only root has rights to drop")
 def test_without_the_sandbox_root_drops_its_rights_where_it_can() -> None:
-    argv = Sandbox(enabled=False).command(["/bin/sh", "-c", "id -u"], cwd=Path("/usr"), writable=(), readable=())
+    argv = Sandbox(enabled=False).command(
+        ["/bin/sh", "-c", "id -u"], cwd=Path("/usr"), writable=(), readable=()
+    )
     done = subprocess.run(argv, env=SAFE_ENVIRON, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(RANK_UID)
 
@@ -185,13 +206,29 @@ def test_giving_never_follows_a_link_nor_takes_a_shared_file(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not ROOT, reason="root can become another user to try it")
 @pytest.mark.skipif(not Path("/usr/bin/setpriv").exists(), reason="needs setpriv")
-def test_another_user_than_root_gets_the_same_sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_another_user_than_root_gets_the_same_sandbox(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """The very profile of an ordinary user, built as one: uid 65534 by a user namespace."""
-    argv = [*("--unshare-user", "--uid", "65534", "--gid", "65534", "--unshare-pid", "--unshare-ipc")]
-    argv += ["--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
+    argv = [
+        *("--unshare-user", "--uid", "65534", "--gid", "65534", "--unshare-pid", "--unshare-ipc")
+    ]
+    argv += [
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--symlink",
+        "usr/lib",
+        "/lib",
+        "--symlink",
+        "usr/lib64",
+        "/lib64",
+    ]
     argv += ["--proc", "/proc", "--dev", "/dev", "/usr/bin/id", "-u"]
     become = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
-    done = subprocess.run([*become, str(bubblewrap()), *argv], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*become, str(bubblewrap()), *argv], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         pytest.skip(f"this machine gives users no namespaces: {done.stderr.strip()}")
     assert done.stdout.strip() == "65534"

@@ -21,7 +21,7 @@ from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
 from tesra.drive.pack_store import PackStore
 from tesra.drive.service import DriveService
-from tesra.identity.service import IdentityService
+from tesra.identity.service import IdentityService, OnRegistered
 from tesra.kit.clock import SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
@@ -103,11 +103,9 @@ def make_services(settings: Settings) -> Services:
     )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The server as an ASGI application; its workers live and end with it."""
-    settings.home.create()
-    services = make_services(settings)
-    dispatcher = Dispatcher(
+def make_dispatcher(services: Services) -> Dispatcher:
+    """The dispatcher of this process; idle until it gets the lease."""
+    return Dispatcher(
         services.database,
         services.listener,
         compute=services.compute,
@@ -115,6 +113,13 @@ def create_app(settings: Settings) -> FastAPI:
         attempts=services.attempts,
         holder=f"{socket.gethostname()}:{os.getpid()}",
     )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server as an ASGI application; its workers live and end with it."""
+    settings.home.create()
+    services = make_services(settings)
+    dispatcher = make_dispatcher(services)
     workers = Workers(services, dispatcher)
 
     @asynccontextmanager
@@ -126,7 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     return create_api(services, lifespan=lifespan)
 
 
-def _open_account(billing: BillingService):  # type: ignore[no-untyped-def]
+def _open_account(billing: BillingService) -> OnRegistered:
     async def on_registered(tx: Tx, user: UserId) -> None:
         await billing.open_account(tx, user)
         await billing.grant_welcome(tx, user)

@@ -8,7 +8,7 @@ import httpx
 
 from tesra.app.choices import Choices
 from tesra.app.progress import Progress
-from tesra.app.supervisor import ProcessRecord, alive
+from tesra.app.supervisor import START_LINE, ProcessRecord, alive
 from tesra.kit.errors import Unavailable
 
 READY_TIMEOUT_S = 120.0
@@ -72,8 +72,9 @@ def is_ready(url: str, token: str, devices: int | None) -> bool:
 
 
 def tail(log: Path) -> list[str]:
-    """The last lines of a log, to be shown above an error."""
+    """The last lines that the present process has written, to be shown above an error."""
     try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+        text = log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
+    return text.rpartition(START_LINE)[2].splitlines()[1:][-TAIL_LINES:]

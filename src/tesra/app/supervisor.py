@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ POLL_S = 0.05
 KILL_WAIT_S = 5.0
 FAMILY_GRACE_S = 2.0
 LOG_LIMIT_BYTES = 50 * 2**20  # a log this long is set aside at the next start
+START_LINE = "--- started"  # begins what one process has to say in a log
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -141,6 +143,9 @@ def spawn(
         log.replace(log.with_suffix(".log.1"))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
+        os.write(
+            descriptor, f"{START_LINE} {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode()
+        )
         process = subprocess.Popen(
             command,
             env=dict(environ),

@@ -100,11 +100,10 @@ def entry(text: str) -> str | list[str]:
     return words
 
 
-def default_entry(names: Iterable[str], project: str) -> str:
+def default_entry(has: Callable[[str], bool], project: str) -> str:
     """``train.py``, else ``main.py``, if the project has it at its top."""
-    there = set(names)
     for candidate in ENTRIES:
-        if candidate in there:
+        if has(candidate):
             return candidate
     raise EntryUnknown(
         f"{project} has no {' or '.join(ENTRIES)} at its top.",

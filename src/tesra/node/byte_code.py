@@ -5,10 +5,11 @@ would run there; and taken over from another environment where that has the very
 installed by hard link, the same source is the same inode.
 """
 
+import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tesra.node.uv import UvFailed, run_reported
@@ -29,17 +30,50 @@ def adopt_byte_code(folder: Path, donors: Sequence[Path]) -> int:
             folders.remove(_CACHE)
         there = donor / "venv" / "lib" / Path(root).relative_to(library)
         if there.is_dir():
-            adopted += _adopt_folder(Path(root), there, [name for name in files if name.endswith(".py")])
+            adopted += _adopt_folder(
+                Path(root), there, [name for name in files if name.endswith(".py")]
+            )
     return adopted
 
 
 async def compile_rest(folder: Path, report: Callable[[str], None]) -> None:
     """Compile what has no byte code yet, on all cores."""
+    rest = await asyncio.to_thread(lambda: list(_uncompiled(folder / "venv" / "lib")))
+    if not rest:
+        return
+    (folder / "uncompiled.txt").write_text("\n".join(rest) + "\n")
     interpreter = str((folder / "venv" / "bin" / "python").resolve())
-    argv = [interpreter, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0", "venv/lib"]
+    argv = [
+        interpreter,
+        "-I",
+        "-S",
+        "-m",
+        "compileall",
+        "-q",
+        "-q",
+        "-j",
+        "0",
+        "-i",
+        "uncompiled.txt",
+    ]
     environ = {"PATH": os.environ.get("PATH", os.defpath)}
     with contextlib.suppress(UvFailed):  # files that are no Python of this version stay as they are
         await run_reported(argv, cwd=folder, environ=environ, report=report)
+
+
+def _uncompiled(library: Path) -> Iterator[str]:
+    for root, folders, files in os.walk(library):
+        if _CACHE in folders:
+            folders.remove(_CACHE)
+        compiled = Path(root) / _CACHE
+        known = (
+            {name.partition(".")[0] for name in os.listdir(compiled)}
+            if compiled.is_dir()
+            else set()
+        )
+        for name in files:
+            if name.endswith(".py") and name[:-3] not in known and "\n" not in root + name:
+                yield f"{root}/{name}"
 
 
 def _adopt_folder(here: Path, there: Path, names: Sequence[str]) -> int:

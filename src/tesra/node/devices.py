@@ -17,7 +17,12 @@ from tesra.kit.errors import Invalid, Unavailable
 MICROS = 1_000_000
 _MEASURE_TIMEOUT_S = 120
 _MEASURE = Path(__file__).with_name("measure_device.py")
-_SHARED_GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
+_SHARED_GPU_FILES = (
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+    "/dev/nvidia-modeset",
+)
 
 
 class DevicesInvalid(Invalid):
@@ -65,7 +70,8 @@ def cpu_slots(declared: int | None) -> list[FoundDevice]:
     memory = psutil.virtual_memory().total // slots
     threads = max(1, cores // slots)
     return [
-        FoundDevice(index, "cpu", "cpu", f"CPU slot {index}", memory, threads) for index in range(slots)
+        FoundDevice(index, "cpu", "cpu", f"CPU slot {index}", memory, threads)
+        for index in range(slots)
     ]
 
 

@@ -33,7 +33,9 @@ def command_of(
     tail = [*parameter_arguments(params), *args]
     if not isinstance(entry, str):
         if not entry or not entry[0]:
-            raise EntryMissing("The entry is an empty list.", way_out="Give a program and its arguments.")
+            raise EntryMissing(
+                "The entry is an empty list.", way_out="Give a program and its arguments."
+            )
         return [*entry, *tail]
     return [str(python), *_python_arguments(entry.strip(), workspace), *tail]
 

@@ -86,7 +86,14 @@ class EnvironmentBuilder:
 
     def _key(self, engine: EngineSpec, wanted: Sequence[str]) -> str:
         python = [engine.python, platform.python_version(), sys.base_prefix]
-        parts = [_LAYOUT, platform.machine(), platform.libc_ver(), python, self._gpu, sorted(set(wanted))]
+        parts = [
+            _LAYOUT,
+            platform.machine(),
+            platform.libc_ver(),
+            python,
+            self._gpu,
+            sorted(set(wanted)),
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     async def _build(
@@ -112,17 +119,21 @@ class EnvironmentBuilder:
     async def _install(
         self, engine: EngineSpec, wanted: Sequence[str], folder: Path, report: Callable[[str], None]
     ) -> None:
-        """Interpreter, lock, packages, byte code; the last by an interpreter that loads none of them."""
-        python = await self._interpreter(engine, folder)
-        await self._uv.run(["venv", "--quiet", "--no-project", "--python", python, "venv"], cwd=folder, report=report)
-        torch = await self._torch_arguments(wanted)
-        pins = [line for line in torch if "==" in line]
-        torch = [argument for argument in torch if argument not in pins]
+        """Interpreter, lock, packages, byte code. Nothing of a package is run on the way."""
+        creating = ["venv", "--quiet", "--no-project", "--python", _interpreter(engine), "venv"]
+        await self._uv.run(creating, cwd=folder, report=report)
+        pins, torch = await self._torch_build(wanted)
         (folder / "wanted.txt").write_text("\n".join([*wanted, *pins]) + "\n")
         (folder / "lock.txt").touch()
         if wanted:
             compiling = ["pip", "compile", "wanted.txt", "--output-file", "lock.txt", "--quiet"]
-            compiling += ["--no-header", "--no-annotate", "--no-build", "--python", "venv/bin/python"]
+            compiling += [
+                "--no-header",
+                "--no-annotate",
+                "--no-build",
+                "--python",
+                "venv/bin/python",
+            ]
             await self._uv.run([*compiling, *torch], cwd=folder, report=report)
             installing = ["pip", "install", "--requirements", "lock.txt", "--no-deps", "--no-build"]
             installing += ["--python", "venv/bin/python", "--link-mode", "hardlink"]
@@ -133,29 +144,17 @@ class EnvironmentBuilder:
     def _sealed(self) -> list[Path]:
         return [ready.parent for ready in self._environments.glob("*/ready")]
 
-    async def _interpreter(self, engine: EngineSpec, folder: Path) -> str:
-        """This node's own interpreter if the engine takes it, else one that uv finds."""
-        if SpecifierSet(engine.python).contains(platform.python_version(), prereleases=True):
-            return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
-        lines: list[str] = []
-        # The path is wanted here, so the cleaned lines will not do: uv makes the venv by itself.
-        try:
-            await self._uv.run(["python", "find", "--no-project", engine.python], cwd=folder, report=lines.append)
-        except UvFailed as error:
-            raise UvFailed(f"this node has no Python {engine.python}: {error.words}") from error
-        return engine.python
-
-    async def _torch_arguments(self, wanted: Sequence[str]) -> list[str]:
-        """Which build of torch: this machine's own CPU wheel, or what the backend's index has."""
+    async def _torch_build(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Pins and arguments for the build of torch that fits: this machine's own wheel comes first."""
         pinned = _pinned_torch(wanted)
         if pinned is None:
-            return []
+            return [], []
         if self._gpu:
-            return ["--torch-backend", "auto"]
+            return [], ["--torch-backend", "auto"]
         for folder in (await self._uv.pip()).folders():
             if any(folder.glob(f"torch-{pinned}+cpu-*.whl")):
-                return ["--find-links", str(folder), f"torch=={pinned}+cpu"]
-        return ["--torch-backend", "cpu"]
+                return [f"torch=={pinned}+cpu"], ["--find-links", str(folder)]
+        return [], ["--torch-backend", "cpu"]
 
 
 @contextlib.asynccontextmanager
@@ -208,6 +207,13 @@ def _seal(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _interpreter(engine: EngineSpec) -> str:
+    """This node's own if the engine takes it, else what uv can find or fetch."""
+    if SpecifierSet(engine.python).contains(platform.python_version(), prereleases=True):
+        return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+    return engine.python
 
 
 def _pinned_torch(wanted: Sequence[str]) -> str | None:

@@ -100,7 +100,9 @@ def parameter_variable(name: str) -> str:
     return "TESRA_PARAM_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper()
 
 
-def _paths(shared: dict[str, str], environment: Environment, runtime: Path | None) -> dict[str, str]:
+def _paths(
+    shared: dict[str, str], environment: Environment, runtime: Path | None
+) -> dict[str, str]:
     """The environment's programs come first; the runtime's folder comes after the user's own."""
     paths = {"PATH": f"{environment.root}/bin:{shared.get('PATH', SAFE_ENVIRON['PATH'])}"}
     if runtime is not None:

@@ -57,7 +57,9 @@ class RankExit:
         if self.signal is None:
             return f"rank {self.rank} ended with exit code {self.exit_code}"
         hint = " (out of memory?)" if self.signal == signal.SIGKILL else ""
-        return f"rank {self.rank} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
+        return (
+            f"rank {self.rank} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
+        )
 
 
 class Gang:
@@ -241,7 +243,9 @@ class Gang:
                 self._apply(json.loads(line))
             self._changed.set()
         for rank in sorted(self._running):
-            self._exits.append(RankExit(rank, _SIGNALLED + signal.SIGKILL, time.monotonic(), signal.SIGKILL))
+            self._exits.append(
+                RankExit(rank, _SIGNALLED + signal.SIGKILL, time.monotonic(), signal.SIGKILL)
+            )
         self._running.clear()
         self._changed.set()
 
@@ -266,7 +270,12 @@ class Gang:
                 self._first = (first, os.pidfd_open(first))
 
     def _over(self) -> bool:
-        return self._reader is None or self._reader.done() or self._refused is not None or self._all_told()
+        return (
+            self._reader is None
+            or self._reader.done()
+            or self._refused is not None
+            or self._all_told()
+        )
 
     def _all_told(self) -> bool:
         return len(self._exits) == len(self._commands)
@@ -332,14 +341,18 @@ def _base_python() -> str:
     return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
 
 
-def _readable(environment: Environment, folders: AttemptFolders, runtime: Path | None) -> list[Path]:
+def _readable(
+    environment: Environment, folders: AttemptFolders, runtime: Path | None
+) -> list[Path]:
     paths = [LAUNCHER, CALL_ENTRY, folders.params, environment.root, *environment.bases]
     return [*paths, runtime] if runtime else paths
 
 
 def _open_log(path: Path) -> int:
     """Ours to make and to read; the ranks can only append, and open it again as /dev/stdout."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     if os.geteuid() == 0:
         os.fchown(descriptor, RANK_UID, RANK_UID)
     return descriptor
@@ -367,5 +380,3 @@ async def _reaped(process: subprocess.Popen[bytes], timeout_s: float) -> None:
         finally:
             os.close(descriptor)
     process.poll()
-
-

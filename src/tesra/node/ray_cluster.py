@@ -7,7 +7,6 @@ they and their gangs outlive the controller.
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from tesra.node.agent import NodeAgent
 from tesra.node.orders import Agent, AgentConfig, AgentLost, AgentReport, GangOrder, StopReason
 from tesra.node.ray_processes import (
     RayCore,
-    auth_environ,
+    RayUnavailable,
     load_core,
     refresh_core,
     start_head,
@@ -38,7 +37,6 @@ from tesra.wire.site import EnrolNode
 NAMESPACE = "tesra"
 _CALL_S = 15.0
 _DESCRIBE_S = 180.0  # measures each GPU at the first time
-_CONNECT_S = 30.0
 _RESERVE_S = 10.0
 
 Result = TypeVar("Result")
@@ -85,7 +83,7 @@ class RayCluster:
                 handle = await asyncio.to_thread(_get_or_create, self._agent_config())
                 agent = RayAgent(handle)
                 await agent.status(-1, 0.0)
-            except (RayError, ConnectionError, ValueError) as error:
+            except (RayError, RayUnavailable, ValueError) as error:
                 raise AgentLost(f"Node {node} has no agent: {error}") from error
             if self._core is not None:
                 self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
@@ -108,7 +106,7 @@ class RayCluster:
             node = self._config.node
             resources = {resource_of(node): float(self._device_count), agent_slot_of(node): 1.0}
             core = await asyncio.to_thread(start_head, self._folder, resources)
-        await asyncio.to_thread(_connect, core, self._folder)
+        await asyncio.to_thread(_connect, core)
         self._core = core
         await asyncio.to_thread(_get_or_create, self._agent_config())
         self._core = await asyncio.to_thread(refresh_core, self._folder, core)
@@ -163,11 +161,14 @@ async def _answer(reference: Awaitable[Result], wait_s: float = _CALL_S) -> Resu
         raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
 
 
-def _connect(core: RayCore, folder: Path) -> None:
-    os.environ.update(auth_environ(folder))
-    ray.init(
-        address=core.address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
-    )
+def _connect(core: RayCore) -> None:
+    """The variables of ``auth_environ`` must have been set before Ray was imported."""
+    try:
+        ray.init(
+            address=core.address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False
+        )
+    except ConnectionError as error:
+        raise RayUnavailable(f"No connection to the site's Ray: {error}") from error
 
 
 def _disconnect() -> None:

@@ -72,6 +72,7 @@ def auth_environ(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it would take SIGTERM from the controller
     }
 
 
@@ -158,7 +159,7 @@ def _environ(folder: Path) -> dict[str, str]:
         **kept,
         **auth_environ(folder),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the agent must see the GPUs it hands out
-        "RAY_DISABLE_IMPORT_WARNING": "1",
+        "RAY_USE_UVLOOP": "0",  # it cannot start processes with every option that asyncio can
     }
 
 

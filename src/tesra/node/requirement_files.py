@@ -90,11 +90,15 @@ def _joined_lines(text: str) -> Iterator[str]:
 
 def _of_pyproject(project: Path) -> list[str]:
     try:
-        found = tomllib.loads(_text_of(project, PYPROJECT)).get("project", {}).get("dependencies", [])
+        found = (
+            tomllib.loads(_text_of(project, PYPROJECT)).get("project", {}).get("dependencies", [])
+        )
     except tomllib.TOMLDecodeError as error:
         raise EnvironmentRefused(f"{PYPROJECT} cannot be read: {error}.") from error
     if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
-        raise EnvironmentRefused(f"{PYPROJECT}: [project].dependencies is not a list of requirements.")
+        raise EnvironmentRefused(
+            f"{PYPROJECT}: [project].dependencies is not a list of requirements."
+        )
     return found
 
 

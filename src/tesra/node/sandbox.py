@@ -65,9 +65,13 @@ class Sandbox:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SandboxUnavailable(f"The sandbox cannot be started: {error}", way_out=_WAY_OUT) from error
+            raise SandboxUnavailable(
+                f"The sandbox cannot be started: {error}", way_out=_WAY_OUT
+            ) from error
         if tried.returncode != 0:
-            words = tried.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+            words = tried.stderr.decode(errors="replace").strip().splitlines()[-1:] or [
+                "no reason given"
+            ]
             raise SandboxUnavailable(
                 f"This machine does not let Tesra build a sandbox: {words[0]}", way_out=_WAY_OUT
             )
@@ -102,7 +106,9 @@ class Sandbox:
         ]
 
     def _folder_mounts(self, writable: Sequence[Path], readable: Sequence[Path]) -> Iterator[str]:
-        yield from (a for path in self._hidden if _inside_system(path) for a in ("--tmpfs", str(path)))
+        yield from (
+            a for path in self._hidden if _inside_system(path) for a in ("--tmpfs", str(path))
+        )
         made: set[Path] = set()
         for option, paths in (("--ro-bind", readable), ("--bind", writable)):
             for path in sorted(paths):
@@ -168,7 +174,11 @@ def _system_mounts(tmp: Path | None) -> Iterator[str]:
         elif path.is_file():
             yield from ("--ro-bind", "/dev/null", name)
     resolver = Path("/etc/resolv.conf")
-    if resolver.is_symlink() and resolver.exists() and not resolver.resolve().is_relative_to("/etc"):
+    if (
+        resolver.is_symlink()
+        and resolver.exists()
+        and not resolver.resolve().is_relative_to("/etc")
+    ):
         target = resolver.resolve()
         yield from _parents(target, set())
         yield from ("--ro-bind", str(target), str(target))

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-_PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT")
+_PASSED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "NETRC",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSL_CLIENT_CERT",
+)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _NOT_PASSED = {  # they would send an environment elsewhere than we say
     *("UV_CACHE_DIR", "UV_NO_CACHE", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES"),
@@ -19,6 +28,7 @@ _NOT_PASSED = {  # they would send an environment elsewhere than we say
     *("UV_NO_BUILD", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_TORCH_BACKEND", "UV_COMPILE_BYTECODE"),
     *("UV_LINK_MODE", "UV_REQUIRE_HASHES", "UV_VENV_SEED", "UV_VENV_CLEAR"),
 }
+_INDEX_VARIABLES = ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ADDRESS = re.compile(r"\b(?:https?|file)://[^\s'\"`)>]*")
 _MACHINE_PATH = re.compile(r"(?<![\w./])/(?:[\w.@+\-]+/)+[\w.@+\-]*")
@@ -44,9 +54,8 @@ class PipSettings:
 
     def folders(self) -> list[Path]:
         """The find-links folders that exist: a missing one is a hard error for uv."""
-        paths = [Path(link.removeprefix("file://")) for link in self.find_links if "//" not in link[:7]
-                 or link.startswith("file://")]
-        return [path for path in paths if path.is_dir()]
+        paths = [Path(link.removeprefix("file://")) for link in self.find_links]
+        return [path for path in paths if path.is_absolute() and path.is_dir()]
 
 
 @dataclass(slots=True)
@@ -57,7 +66,9 @@ class Uv:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     _pip: PipSettings | None = None
 
-    async def run(self, arguments: Sequence[str], *, cwd: Path, report: Callable[[str], None]) -> None:
+    async def run(
+        self, arguments: Sequence[str], *, cwd: Path, report: Callable[[str], None]
+    ) -> None:
         """Run it in ``cwd`` (never a project's folder, whose uv.toml would count); raises ``UvFailed``."""
         environ = uv_environ(self.environ, await self.pip(), self.cache)
         await run_reported([find_uv_bin(), *arguments], cwd=cwd, environ=environ, report=report)
@@ -95,11 +106,13 @@ def uv_environ(environ: Mapping[str, str], pip: PipSettings, cache: Path) -> dic
     passed = {
         name: value
         for name, value in environ.items()
-        if name in _PASSED or name in proxies or (name.startswith("UV_") and name not in _NOT_PASSED)
+        if name in _PASSED
+        or name in proxies
+        or (name.startswith("UV_") and name not in _NOT_PASSED)
     }
     if pip.cert:
         passed.setdefault("SSL_CERT_FILE", pip.cert)
-    if not any(name in passed for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_EXTRA_INDEX_URL")):
+    if not any(name in passed for name in _INDEX_VARIABLES):
         if pip.index_url:
             passed["UV_DEFAULT_INDEX"] = pip.index_url
         if pip.extra_index_urls:

@@ -127,7 +127,9 @@ def output_files(folders: AttemptFolders) -> Output:
     """List the output without ever following a link. Call it when the gang is gone."""
     path = folders.output_path
     if not _has_no_link(folders.work, path):
-        return Output(path, [], [f"The output path '{folders.output}' is a symbolic link: it was not kept."])
+        return Output(
+            path, [], [f"The output path '{folders.output}' is a symbolic link: it was not kept."]
+        )
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -135,7 +137,11 @@ def output_files(folders: AttemptFolders) -> Output:
     if stat.S_ISREG(mode):
         return Output(path.parent, [_plain(path, path.name)], [])
     if not stat.S_ISDIR(mode):
-        return Output(path, [], [f"The output '{folders.output}' is neither a folder nor a file: it was not kept."])
+        return Output(
+            path,
+            [],
+            [f"The output '{folders.output}' is neither a folder nor a file: it was not kept."],
+        )
     files: list[OutputFile] = []
     skipped: list[str] = []
     for entry in _walk(path):
@@ -152,7 +158,9 @@ def output_files(folders: AttemptFolders) -> Output:
 
 def size_bytes(path: Path) -> int:
     """Bytes of all plain files below, links not followed."""
-    return sum(entry.lstat().st_size for entry in _walk(path) if stat.S_ISREG(entry.lstat().st_mode))
+    return sum(
+        entry.lstat().st_size for entry in _walk(path) if stat.S_ISREG(entry.lstat().st_mode)
+    )
 
 
 def remove(folders: AttemptFolders) -> None:

@@ -147,9 +147,18 @@ class Client(BillingVerbs):
     def project(self, name_or_id: str) -> Project:
         return self.connection.get(f"/projects/{_step(name_or_id)}", Project)
 
-    def files(self, snapshot: str) -> list[FileEntry]:
-        """What lies at the top of a snapshot."""
-        return list(self.connection.pages(f"/drive/snapshots/{_step(snapshot)}/files", FileEntry))
+    def files(self, snapshot: str) -> Iterator[FileEntry]:
+        """All that a snapshot holds, each folder before its content; read as it is asked for."""
+        return self.connection.pages(f"/drive/snapshots/{_step(snapshot)}/files", FileEntry)
+
+    def has_file(self, snapshot: str, path: str) -> bool:
+        """Whether a snapshot holds this file; nothing of it is read."""
+        at = f"/drive/snapshots/{_step(snapshot)}/files/{quote(path)}"
+        try:
+            with self.connection.stream(at, {}):
+                return True
+        except NotFound:
+            return False
 
     # What is on offer
 

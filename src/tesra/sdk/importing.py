@@ -12,12 +12,11 @@ from tesra.wire.identity import User
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The project, what it took to bring it, and the names of the files at its top."""
+    """The project, and what it took to bring it."""
 
     project: Project
     warnings: list[str]
     moved_bytes: int
-    top_names: list[str]
 
 
 def import_project(
@@ -34,8 +33,8 @@ def import_project(
     connection.get("/me", User)  # refused or away: told before anything is cloned or unpacked
     with collected(source) as found:
         door = HttpDoor(connection.http, f"{PREFIX}/drive")
-        snapshot = upload_tree(door, found.root, found.files, count)
+        files = [path.absolute() for path in found.files]
+        snapshot = upload_tree(door, found.root.absolute(), files, count)
         commit = ProjectCommit(name=name or found.name, snapshot=snapshot)
         project = connection.post("/projects", Project, commit, once=True)
-        top = [path.name for path in found.files if len(path.parts) == 1]
-        return Imported(project, list(found.warnings), moved_bytes, top)
+        return Imported(project, list(found.warnings), moved_bytes)

@@ -4,18 +4,12 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import quote
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
-
-from tesra.kit.errors import Invalid
 
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
-
-
-class RangeUnsatisfiable(Invalid):
-    """The range lies behind the end."""
 
 
 def ranged(
@@ -70,5 +64,6 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
     else:
         start, end = int(first), min(size, int(last) + 1) if last else size
     if start >= size or end <= start:
-        raise RangeUnsatisfiable(f"There are {size} bytes.")
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise HTTPException(416, f"There are {size} bytes.", headers=headers)
     return start, end

@@ -65,9 +65,12 @@ def test_wait_ends_when_somebody_asks_for_it(tmp_path: Path) -> None:
         wait_ready(CHOICES, "secret", mine("server"), lambda _: tmp_path, Progress(lambda: True))
 
 
-def test_tail_is_the_end_of_the_log(tmp_path: Path) -> None:
+def test_tail_is_the_end_of_what_the_present_process_has_said(tmp_path: Path) -> None:
     log = tmp_path / "site.log"
     assert tail(log) == []
-    log.write_text("".join(f"{number}\n" for number in range(100)))
+    before = "--- started yesterday\nold trouble\n"
+    log.write_text(before + "--- started now\nfirst\nsecond\n")
+    assert tail(log) == ["first", "second"]
+    log.write_text(before + "--- started now\n" + "".join(f"{n}\n" for n in range(100)))
     assert tail(log)[-1] == "99"
     assert len(tail(log)) < 20

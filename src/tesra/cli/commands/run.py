@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -14,8 +15,7 @@ from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
 
 if TYPE_CHECKING:
-    from tesra.sdk.client import Client, LiveRun
-    from tesra.wire.drive import Project
+    from tesra.sdk.client import LiveRun
 
 PANEL = "Training"
 
@@ -118,19 +118,13 @@ def _start(
     """Import if a place is meant, find the entry if none is given, and submit."""
     client = session.client
     if arguments.is_source(project):
-        imported = bring(session, project, None)
-        stored, names = imported.project, imported.top_names
-        if not stored.unchanged and not session.out.as_json:
+        stored = bring(session, project, None).project
+        if not stored.unchanged:
             session.out.aside(f"tesra: imported {stored.name}")
     elif entry is None:
         stored = client.project(project)
-        names = _top_names(client, stored)
     else:
         return client.run(project, entry, **wishes)
     if entry is None:
-        entry = arguments.default_entry(names, stored.name)
+        entry = arguments.default_entry(partial(client.has_file, stored.snapshot), stored.name)
     return client.run(stored.id, entry, snapshot=stored.snapshot, **wishes)
-
-
-def _top_names(client: "Client", project: "Project") -> list[str]:
-    return [file.path for file in client.files(project.snapshot) if file.kind != "dir"]

@@ -90,7 +90,7 @@ async def renew(request: Renewal, services: ServicesDep, site: SiteCaller) -> Re
 async def assignments(
     services: ServicesDep,
     site: SiteCaller,
-    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    after: Annotated[int, Query(ge=-1, le=2**62)] = -1,
     wait_s: Annotated[float, Query(ge=0, le=60)] = 25.0,
 ) -> Assignments:
     """The whole truth for this site, as soon as its version differs from ``after``."""

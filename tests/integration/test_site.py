@@ -1,0 +1,324 @@
+"""One real site (Ray, agent, controller, sandbox) against a server that speaks the protocol."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fakes.server import TOKEN, FakeServer
+from tesra.node.processes import alive
+from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunSpec
+
+pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
+
+PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
+_numbers = count(1)
+
+
+class Site:
+    """A site in a process of its own, which a test may kill and start again."""
+
+    def __init__(self, home: Path, cache: Path, server: FakeServer) -> None:
+        self.home = home
+        self.cache = cache
+        self.server = server
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.home.parent / "site.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fakes.site_process"],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "SITE_HOME": str(self.home),
+                    "SITE_CACHE": str(self.cache),
+                    "SITE_URL": self.server.url,
+                    "SITE_TOKEN": TOKEN,
+                },
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(60)
+
+    def ray(self) -> list[dict[str, Any]]:
+        try:
+            return json.loads((self.home / "site" / "ray.json").read_text())["processes"]
+        except FileNotFoundError:
+            return []
+
+    def assign(self, script: str, *, devices: int = 1, **spec: Any) -> str:
+        """Let the server want a run of this script; its attempt."""
+        number = next(_numbers)
+        attempt, snapshot = f"att_{number}", f"snap_{number}"
+        folder = Path(tempfile.mkdtemp(dir=self.home.parent))
+        (folder / "train.py").write_text(script)
+        root = self.server.drive.import_folder(folder, snapshot)
+        node = self.server.enrolments[-1].nodes[0]
+        chosen = [
+            AssignedDevice(
+                node=node.id,
+                device=device.id,
+                index=device.index,
+                device_class=device.device_class,
+                rating_micro_t=device.measured_micro_t,
+            )
+            for device in node.devices[:devices]
+        ]
+        fields = {
+            "owner": "usr_1",
+            "project": "prj_1",
+            "snapshot": snapshot,
+            "snapshot_root": root,
+            "engine": PYTHON,
+            "packages": [],
+            "entry": "train.py",
+            "args": [],
+            "output": "out",
+            "launch": "gang",
+            "params": {},
+            "env": {},
+            "secrets": {},
+            **spec,
+        }
+        self.server.want(
+            Assignment(
+                run=f"run_{number}",
+                attempt=attempt,
+                number=1,
+                fence=number,
+                devices=chosen,
+                spec=RunSpec(**fields),
+                grace_s=2.0,
+            )
+        )
+        return attempt
+
+    def stop_run(self, attempt: str) -> None:
+        listed = self.server.listed[attempt]
+        self.server.want(listed.model_copy(update={"stop": "user"}))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    server = FakeServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def site(server: FakeServer) -> Iterator[Site]:
+    folder = Path(tempfile.mkdtemp(prefix="tesra-site-"))
+    site = Site(folder / "home", folder / "cache", server)
+    site.start()
+    try:
+        server.until(lambda: server.enrolments, 90)
+        yield site
+    finally:
+        left = site.ray()
+        site.end()
+        survivors = [p for p in left if alive(p["pid"], p["started"])]
+        print((folder / "site.log").read_text()[-8000:])
+        shutil.copy(folder / "site.log", "/tmp/site.log"); shutil.rmtree(folder, ignore_errors=True)
+        assert not survivors, "a clean end leaves nothing of Ray"
+
+
+def test_run_trains_reports_its_use_and_stores_its_output(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(
+        "import os, time, pathlib\n"
+        "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])\n"
+        "time.sleep(0.5)\n"
+        "pathlib.Path('out', 'model-' + os.environ['RANK']).write_text('weights')\n",
+        devices=2,
+    )
+    ended = server.until(lambda: server.ended(attempt), 90)
+    assert (ended.outcome, ended.reason, ended.warnings) == ("succeeded", None, [])
+    assert ended.output is not None
+    assert ended.output.file_count == 2
+    assert [server.log(attempt, rank) for rank in (0, 1)] == ["rank 0 of 2\n", "rank 1 of 2\n"]
+    kinds = server.kinds(attempt)
+    assert kinds[0] == "preparing"
+    assert kinds[-1] == "ended"
+    assert kinds.count("started") == 1
+    (used,) = server.usage(attempt)
+    assert (used.number, 450 <= used.duration_ms <= 2000) == (1, True)
+
+
+def test_warm_run_prints_its_first_line_at_once(site: Site, server: FakeServer) -> None:
+    began = time.monotonic()
+    attempt = site.assign("print('here')")
+    server.until(lambda: server.log(attempt))
+    took_s = time.monotonic() - began
+    print(f"assignment to first line at the server: {took_s * 1000:.0f} ms")
+    assert took_s < 5
+    server.until(lambda: server.ended(attempt))
+
+
+def test_failure_names_the_rank_and_its_last_words(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1': sys.exit('the data is bad')\n"
+        "time.sleep(60)\n",
+        devices=2,
+    )
+    ended = server.until(lambda: server.ended(attempt), 40)
+    assert (ended.outcome, ended.exit_code, ended.rank) == ("failed", 1, 1)
+    assert ended.reason is not None
+    assert "the data is bad" in ended.reason
+
+
+def test_missing_output_is_a_warning_and_no_failure(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("print('nothing kept')")
+    ended = server.until(lambda: server.ended(attempt))
+    assert (ended.outcome, ended.output) == ("succeeded", None)
+    assert "wrote no output" in ended.warnings[0]
+
+
+def test_missing_entry_is_refused_in_words(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("", entry="nowhere.py")
+    ended = server.until(lambda: server.ended(attempt))
+    assert ended.outcome == "refused"
+    assert "nowhere.py" in (ended.reason or "")
+    assert server.usage(attempt) == []
+
+
+def test_stopped_run_keeps_its_output(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(
+        "import pathlib, time\npathlib.Path('out/half').write_text('x')\nprint('up')\ntime.sleep(99)\n"
+    )
+    server.until(lambda: server.log(attempt))
+    site.stop_run(attempt)
+    ended = server.until(lambda: server.ended(attempt))
+    assert ended.outcome == "stopped"
+    assert ended.output is not None
+    assert ended.output.file_count == 1
+
+
+def test_full_quota_is_a_warning_that_says_so(site: Site, server: FakeServer) -> None:
+    server.drive.full = True
+    try:
+        attempt = site.assign(
+            "import os, pathlib\npathlib.Path('out/big').write_bytes(os.urandom(100_000))"
+        )
+        ended = server.until(lambda: server.ended(attempt))
+    finally:
+        server.drive.full = False
+    assert (ended.outcome, ended.output) == ("succeeded", None)
+    assert "quota" in ended.warnings[0]
+    assert (site.home / "site" / "attempts" / attempt / "work" / "out" / "big").exists()
+
+
+def test_gang_whose_fence_is_gone_is_killed_without_a_word(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("import time\nprint('up', flush=True)\nwhile True: print('on'); time.sleep(0.1)")
+    server.until(lambda: server.log(attempt))
+    server.stale.add(attempt)
+    folder = site.home / "site" / "attempts" / attempt
+    server.until(lambda: not folder.exists())
+    server.unlist(attempt)
+    assert server.ended(attempt) is None
+
+
+def test_million_lines_arrive_whole_and_in_order(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("for n in range(1_000_000): print('line', n)")
+    began = time.monotonic()
+    server.until(lambda: server.ended(attempt), 90)
+    print(f"1,000,000 lines in {time.monotonic() - began:.1f} s, {server.log_puts} requests")
+    expected = "".join(f"line {n}\n" for n in range(1_000_000))
+    assert server.log(attempt) == expected
+
+
+def test_overlong_line_arrives_whole(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("print('x' * 10_000_000); print('end', end='')")
+    server.until(lambda: server.ended(attempt), 60)
+    assert server.log(attempt) == "x" * 10_000_000 + "\nend"
+
+
+def test_outage_of_the_server_loses_and_doubles_nothing(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("import time\nfor n in range(50): print(n, flush=True); time.sleep(0.1)")
+    server.until(lambda: server.log(attempt))
+    server.stop()
+    time.sleep(6)  # the run ends meanwhile
+    server.start()
+    ended = server.until(lambda: server.ended(attempt), 40)
+    assert ended.outcome == "succeeded"
+    assert server.log(attempt) == "".join(f"{n}\n" for n in range(50))
+    assert sum(used.duration_ms for used in server.usage(attempt)) < 8_000
+
+
+def test_killed_controller_finds_its_gang_again(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("import time\nfor n in range(80): print(n, flush=True); time.sleep(0.1)")
+    server.until(lambda: "5\n" in server.log(attempt))
+    before = site.ray()
+    site.kill()
+    site.start()
+    ended = server.until(lambda: server.ended(attempt), 60)
+    assert ended.outcome == "succeeded"
+    assert {p["pid"] for p in before} <= {p["pid"] for p in site.ray()}
+    assert server.log(attempt) == "".join(f"{n}\n" for n in range(80))
+    assert server.kinds(attempt).count("started") == 1
+    used = server.usage(attempt)
+    assert [record.number for record in used] == list(range(1, len(used) + 1))
+    assert 7_500 <= sum(record.duration_ms for record in used) <= 12_000
+
+
+def test_killed_agent_makes_the_attempt_lost(site: Site, server: FakeServer) -> None:
+    attempt = site.assign("import time\nprint('up', flush=True)\ntime.sleep(300)")
+    server.until(lambda: "started" in server.kinds(attempt))
+    agents = [p for p in psutil.process_iter(["cmdline"]) if "ray::NodeAgent" in str(p.info["cmdline"])]
+    ours = [p for p in agents if p.pid in {record["pid"] for record in site.ray()}]
+    assert ours
+    began = time.monotonic()
+    ours[0].send_signal(signal.SIGKILL)
+    ended = server.until(lambda: server.ended(attempt), 40)
+    print(f"lost after {time.monotonic() - began:.1f} s")
+    assert ended.outcome == "lost"
+    assert time.monotonic() - began < 30
+
+
+def test_killed_raylet_makes_the_attempt_lost_and_ray_comes_back(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign("import time\nprint('up', flush=True)\ntime.sleep(300)")
+    server.until(lambda: "started" in server.kinds(attempt))
+    raylet = next(p for p in site.ray() if p["name"] == "raylet")
+    began = time.monotonic()
+    os.kill(raylet["pid"], signal.SIGKILL)
+    ended = server.until(lambda: server.ended(attempt), 60)
+    print(f"lost after {time.monotonic() - began:.1f} s")
+    assert ended.outcome == "lost"
+    again = site.assign("print('again')")
+    assert server.until(lambda: server.ended(again), 40).outcome == "succeeded"
+
+
+def test_ray_refuses_without_the_token(site: Site) -> None:
+    address = json.loads((site.home / "site" / "ray.json").read_text())["address"]
+    tried = subprocess.run(
+        [sys.executable, "-c", f"import ray; ray.init(address={address!r})"],
+        env={"PATH": os.environ["PATH"], "HOME": str(site.home)},
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert tried.returncode != 0
+    assert b"ConnectionError" in tried.stderr
