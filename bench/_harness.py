@@ -161,7 +161,7 @@ def project(script: str, requirements: Sequence[str] = ()) -> Iterator[Path]:
 
 def engine_python() -> str:
     """The interpreter of the newest environment with torch: what the runs use, for bare runs."""
-    pythons = default_cache().glob("environments/*/bin/python")
+    pythons = default_cache().glob("environments/*/venv/bin/python")
     for python in sorted(pythons, key=lambda path: path.lstat().st_mtime, reverse=True):
         tried = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
         if tried.returncode == 0:

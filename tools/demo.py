@@ -56,7 +56,11 @@ class CommandLine:
         """Run a command, pass its lines on to stderr as they come, and answer them all."""
         say(f"$ tesra {' '.join(arguments)}")
         with subprocess.Popen(
-            [TESRA, *arguments], env=self._environ, stdout=subprocess.PIPE, text=True
+            [TESRA, *arguments],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdout is not None
             lines = []
@@ -75,7 +79,12 @@ class CommandLine:
     def _run(self, arguments: tuple[str, ...], **streams: Any) -> subprocess.CompletedProcess[str]:
         say(f"$ tesra {' '.join(arguments)}")
         done = subprocess.run(
-            [TESRA, *arguments], env=self._environ, text=True, check=False, **streams
+            [TESRA, *arguments],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+            **streams,
         )
         if done.returncode:
             raise DemoFailed(f"tesra {arguments[0]} ended with exit code {done.returncode}")
@@ -106,9 +115,7 @@ def main_job(tesra: CommandLine) -> dict[str, Any]:
     """Register, import, train on two devices, look at the bill, pay it, download, predict."""
     network = tesra.ask("up", "--port", "0", "--devices", str(DEVICES), "--detach")
     name = f"demo-{secrets.token_hex(3)}"
-    account = tesra.ask(
-        "register", "--url", network["url"], "--name", name, "--password", secrets.token_urlsafe()
-    )
+    account = tesra.ask("register", "--url", network["url"], "--name", name)
     tesra.sign_in(network["url"], account["token"])
     tesra.show("devices")
     tesra.show("import", str(PROJECT), "--name", "digits")
@@ -178,7 +185,7 @@ def training_python() -> str:
     """The newest environment of the cache that has what ``predict.py`` imports."""
     from tesra.kit.settings import default_cache
 
-    pythons = default_cache().glob("environments/*/bin/python")
+    pythons = default_cache().glob("environments/*/venv/bin/python")
     for python in sorted(pythons, key=lambda path: path.lstat().st_mtime, reverse=True):
         tried = subprocess.run(
             [python, "-c", "import torch, sklearn"], capture_output=True, check=False

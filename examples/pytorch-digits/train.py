@@ -91,6 +91,7 @@ def train(epochs: int, lr: float, batch_size: int) -> None:
         print(f"accuracy {accuracy(model.module, test):.4f}", flush=True)
         OUTPUT.mkdir(exist_ok=True)
         torch.save(model.module.state_dict(), OUTPUT / "model.pt")
+    dist.barrier()  # leave together: the others wait until the model is saved
 
 
 def main() -> None:

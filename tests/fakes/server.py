@@ -188,6 +188,11 @@ class FakeServer:
                 await asyncio.sleep(0.005)
             return Assignments(version=self.version, assignments=list(self.listed.values()))
 
+        self._add_logs(app)
+        self._add_drive(app)
+        return app
+
+    def _add_logs(self, app: FastAPI) -> None:
         @app.put("/site/v1/attempts/{attempt}/logs/{rank}")
         async def log(attempt: str, rank: int, offset: int, request: Request) -> Response:
             data = await request.body()
@@ -198,9 +203,6 @@ class FakeServer:
             if offset == len(held):
                 held += data
             return Response(LogAccepted(offset=len(held)).model_dump_json())
-
-        self._add_drive(app)
-        return app
 
     def _apply(self, body: Messages) -> Response:
         if body.boot_id not in self.high_water:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).isoformat()
 RUN = "run_01kaaaaaaaaaaaaaaaaaaaaaaa"
 OLDER_RUN = "run_01kaaaaaaaaaaaaaaaaaaaaaab"
-BILL = "bill_01kaaaaaaaaaaaaaaaaaaaaaac"
+BILL = "bil_01kaaaaaaaaaaaaaaaaaaaaaac"
 ENDED = {"succeeded", "failed", "stopped"}
 
 

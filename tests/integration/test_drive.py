@@ -14,9 +14,9 @@ import httpx
 import pytest
 import uvicorn
 from blake3 import blake3
+
 from factories.identity import client_of, register, services_on
 from factories.storage import contents, pack_of, random_bytes, sample_folder
-
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
 from tesra.drive.git_import import GitImports
@@ -378,8 +378,10 @@ def test_a_project_goes_up_and_comes_down_over_http(running: Running, tmp_path: 
         assert (part.status_code, part.content) == (206, random_bytes(5_000_000)[10:20])
         assert part.headers["content-range"] == "bytes 10-19/5000000"
         assert part.headers["x-content-type-options"] == "nosniff"
-        assert client.get(f"{files}/files/big.bin").headers["content-disposition"].startswith(
-            "attachment"
+        assert (
+            client.get(f"{files}/files/big.bin")
+            .headers["content-disposition"]
+            .startswith("attachment")
         )
         behind = client.get(f"{files}/files/big.bin", headers={"Range": "bytes=5000000-"})
         assert behind.status_code == 416

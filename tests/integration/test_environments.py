@@ -157,8 +157,8 @@ async def test_everybody_may_read_an_environment(
     finally:
         os.umask(previous)
     for folder, _folders, files in os.walk(environment.root):
-        assert os.stat(folder).st_mode & 0o005 == 0o005, folder
-        assert all(os.lstat(os.path.join(folder, name)).st_mode & 0o004 for name in files)
+        assert Path(folder).stat().st_mode & 0o005 == 0o005, folder
+        assert all((Path(folder) / name).lstat().st_mode & 0o004 for name in files)
 
 
 async def test_rubble_of_a_build_that_was_cut_off_is_cleared(

@@ -77,15 +77,19 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
 
 def spec(**changes: Any) -> RunSpec:
     fields: dict[str, Any] = {
-
-            "owner": "user",
-            "project": "prj",
-            "snapshot": "snp",
-            "snapshot_root": "",
-            "packages": []
-        ,
-        "engine": ENGINE, "entry": "train.py", "args": [], "output": "out", "launch": "gang",
-        "params": {}, "env": {}, "secrets": {},
+        "owner": "user",
+        "project": "prj",
+        "snapshot": "snp",
+        "snapshot_root": "",
+        "packages": [],
+        "engine": ENGINE,
+        "entry": "train.py",
+        "args": [],
+        "output": "out",
+        "launch": "gang",
+        "params": {},
+        "env": {},
+        "secrets": {},
     }
     return RunSpec(**(fields | changes))
 

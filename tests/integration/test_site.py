@@ -139,8 +139,7 @@ def site(server: FakeServer) -> Iterator[Site]:
         left = site.ray()
         site.end()
         survivors = [p for p in left if alive(p["pid"], p["started"])]
-        print((folder / "site.log").read_text()[-8000:])
-        shutil.copy(folder / "site.log", "/tmp/site.log"); shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         assert not survivors, "a clean end leaves nothing of Ray"
 
 
@@ -170,7 +169,6 @@ def test_warm_run_prints_its_first_line_at_once(site: Site, server: FakeServer) 
     attempt = site.assign("print('here')")
     server.until(lambda: server.log(attempt))
     took_s = time.monotonic() - began
-    print(f"assignment to first line at the server: {took_s * 1000:.0f} ms")
     assert took_s < 5
     server.until(lambda: server.ended(attempt))
 
@@ -230,7 +228,9 @@ def test_full_quota_is_a_warning_that_says_so(site: Site, server: FakeServer) ->
 
 
 def test_gang_whose_fence_is_gone_is_killed_without_a_word(site: Site, server: FakeServer) -> None:
-    attempt = site.assign("import time\nprint('up', flush=True)\nwhile True: print('on'); time.sleep(0.1)")
+    attempt = site.assign(
+        "import time\nprint('up', flush=True)\nwhile True: print('on'); time.sleep(0.1)"
+    )
     server.until(lambda: server.log(attempt))
     server.stale.add(attempt)
     folder = site.home / "site" / "attempts" / attempt
@@ -241,9 +241,7 @@ def test_gang_whose_fence_is_gone_is_killed_without_a_word(site: Site, server: F
 
 def test_million_lines_arrive_whole_and_in_order(site: Site, server: FakeServer) -> None:
     attempt = site.assign("for n in range(1_000_000): print('line', n)")
-    began = time.monotonic()
     server.until(lambda: server.ended(attempt), 90)
-    print(f"1,000,000 lines in {time.monotonic() - began:.1f} s, {server.log_puts} requests")
     expected = "".join(f"line {n}\n" for n in range(1_000_000))
     assert server.log(attempt) == expected
 
@@ -285,13 +283,14 @@ def test_killed_controller_finds_its_gang_again(site: Site, server: FakeServer) 
 def test_killed_agent_makes_the_attempt_lost(site: Site, server: FakeServer) -> None:
     attempt = site.assign("import time\nprint('up', flush=True)\ntime.sleep(300)")
     server.until(lambda: "started" in server.kinds(attempt))
-    agents = [p for p in psutil.process_iter(["cmdline"]) if "ray::NodeAgent" in str(p.info["cmdline"])]
+    agents = [
+        p for p in psutil.process_iter(["cmdline"]) if "ray::NodeAgent" in str(p.info["cmdline"])
+    ]
     ours = [p for p in agents if p.pid in {record["pid"] for record in site.ray()}]
     assert ours
     began = time.monotonic()
     ours[0].send_signal(signal.SIGKILL)
     ended = server.until(lambda: server.ended(attempt), 40)
-    print(f"lost after {time.monotonic() - began:.1f} s")
     assert ended.outcome == "lost"
     assert time.monotonic() - began < 30
 
@@ -302,10 +301,8 @@ def test_killed_raylet_makes_the_attempt_lost_and_ray_comes_back(
     attempt = site.assign("import time\nprint('up', flush=True)\ntime.sleep(300)")
     server.until(lambda: "started" in server.kinds(attempt))
     raylet = next(p for p in site.ray() if p["name"] == "raylet")
-    began = time.monotonic()
     os.kill(raylet["pid"], signal.SIGKILL)
     ended = server.until(lambda: server.ended(attempt), 60)
-    print(f"lost after {time.monotonic() - began:.1f} s")
     assert ended.outcome == "lost"
     again = site.assign("print('again')")
     assert server.until(lambda: server.ended(again), 40).outcome == "succeeded"

@@ -6,8 +6,8 @@ import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from factories.storage import KEYS, pack_of, random_bytes
 
+from factories.storage import KEYS, pack_of, random_bytes
 from tesra.storage.chunking import cut_stream
 from tesra.storage.format import MAX_CHUNK_BYTES, ChunkBroken, open_chunk, seal_chunk
 from tesra.storage.packing import PackBroken, entry_bytes, read_index

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tesra.sdk.client import Client, LiveRun
 
 LAST = frozenset({"last", "@last"})
-_WHOLE = re.compile(r"(run|bill)_[0-9a-z]{26}")
+_WHOLE = re.compile(r"(run|bil)_[0-9a-z]{26}")
 
 
 class NoSuchRun(NotFound):
@@ -56,7 +56,7 @@ def find_run(client: "Client", text: str) -> "LiveRun":
 
 def find_bill(client: "Client", text: str) -> str:
     """The id of the bill that is meant; a run stands for its bill."""
-    if _WHOLE.fullmatch(text) and text.startswith("bill_"):
+    if _WHOLE.fullmatch(text) and text.startswith("bil_"):
         return text
     if text in LAST:
         newest = client.bills(limit=1)

@@ -122,8 +122,8 @@ class LogPrinter:
             self._open_rank = None
 
 
-def summary(run: "Run") -> list[str]:
-    """How a run ended, what it cost, and what to do next."""
+def summary(run: "Run", *, owed: bool) -> list[str]:
+    """How a run ended, what it cost, and what to do next; ``owed``: its bill is not paid yet."""
     code = f", exit code {run.exit_code}" if run.exit_code is not None else ""
     head = f"{run.id} {run.state}{code}, {words.between(run.started_at, run.ended_at)}"
     if run.started_at is None:
@@ -136,8 +136,7 @@ def summary(run: "Run") -> list[str]:
     if run.output:
         following.append(f"tesra download {run.id}")
     if run.bill:
-        following.append(f"tesra bill {run.bill}")
-        following.append(f"tesra pay {run.bill}")
+        following.append(f"tesra {'pay' if owed else 'bill'} {run.bill}")
     if following:
         lines.append("next: " + " | ".join(following))
     return lines

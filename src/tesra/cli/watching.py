@@ -31,11 +31,12 @@ def watch(session: Session, run: "LiveRun", *, rank: int | None) -> None:
             session.client.follow(run.id, rank=rank, again=Reconnection(on_gap=on_gap))
         )
         ended = session.client.show(run.id)
+        owed = ended.bill is not None and session.client.bill(ended.bill).state == "unpaid"
     except KeyboardInterrupt:
         for line in following.detached(run.id):
             voice.say(line)
         raise typer.Exit(INTERRUPTED) from None
-    for line in following.summary(ended):
+    for line in following.summary(ended, owed=owed):
         voice.say(line)
     if session.out.as_json:
         session.out.json(record(ended), one_line=True)

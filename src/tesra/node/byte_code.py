@@ -66,11 +66,9 @@ def _uncompiled(library: Path) -> Iterator[str]:
         if _CACHE in folders:
             folders.remove(_CACHE)
         compiled = Path(root) / _CACHE
-        known = (
-            {name.partition(".")[0] for name in os.listdir(compiled)}
-            if compiled.is_dir()
-            else set()
-        )
+        known: set[str] = set()
+        if compiled.is_dir():
+            known = {code.name.partition(".")[0] for code in compiled.iterdir()}
         for name in files:
             if name.endswith(".py") and name[:-3] not in known and "\n" not in root + name:
                 yield f"{root}/{name}"

@@ -7,13 +7,13 @@ arguments. What the function returns is not looked at; ``sys.argv`` is [module f
 
 import importlib
 import inspect
-import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Import, find, call."""
-    sys.path[0] = os.getcwd()
+    sys.path[0] = str(Path.cwd())
     target = sys.argv.pop(1)
     module_name, _, path = target.partition(":")
     module = importlib.import_module(module_name)

@@ -19,10 +19,11 @@ from tesra.node.orders import (
     AgentReport,
     AttemptStatus,
     Cluster,
+    DevicesTaken,
     Stage,
     Verdict,
 )
-from tesra.node.placing import nodes_of, orders_of
+from tesra.node.placing import device_counts, nodes_of, orders_of
 from tesra.node.reconcile import Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
@@ -154,10 +155,19 @@ class Controller:
         if missing:
             self._lose(attempt, f"This site has no node {missing[0]}.")
             return
-        counts = {node: sum(d.node == node for d in assignment.devices) for node in nodes}
-        await self._cluster.reserve(attempt, counts)
-        port = await self._agents[nodes[0]].free_port()
-        left_s = self._link.left_s(attempt)
+        try:
+            await asyncio.gather(
+                self._cluster.reserve(attempt, device_counts(assignment)), self._start(assignment)
+            )
+        except DevicesTaken as error:
+            for node in nodes:
+                await self._agents[node].stop(attempt, "gone", 0.0)
+            self._lose(attempt, error.detail)
+
+    async def _start(self, assignment: Assignment) -> None:
+        """Beside the reservation: the devices are the server's choice, so waiting gains nothing."""
+        port = await self._agents[assignment.devices[0].node].free_port()
+        left_s = self._link.left_s(assignment.attempt)
         for node, order in orders_of(assignment, self._link.addresses, port).items():
             await self._agents[node].start(order, left_s)
 

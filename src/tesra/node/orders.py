@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tesra.kit.errors import Unavailable
+from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Assignment, EnrolNode
@@ -22,6 +22,10 @@ StopReason = Literal["stopped", "lost", "gone"]
 
 class AgentLost(Unavailable):
     """The agent of a node does not answer."""
+
+
+class DevicesTaken(Conflict):
+    """These devices are still reserved for another gang."""
 
 
 class Stage(IntEnum):
@@ -136,7 +140,9 @@ class Cluster(Protocol):
         """A live agent in place of one that was lost; raises ``AgentLost`` when it can't be had."""
         ...
 
-    async def reserve(self, attempt: str, devices: dict[str, int]) -> None: ...
+    async def reserve(self, attempt: str, devices: dict[str, int]) -> None:
+        """All or nothing; raises ``DevicesTaken``. A second time does nothing."""
+        ...
 
     async def release(self, attempt: str) -> None: ...
 

@@ -1,5 +1,6 @@
 """How an assignment's devices become each node's part of the gang. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from tesra.node.orders import GangOrder
@@ -12,6 +13,11 @@ _LOOPBACK = "127.0.0.1"
 def nodes_of(assignment: Assignment) -> tuple[str, ...]:
     """The nodes in the order of the assignment's devices: node 0 is the first device's."""
     return tuple(dict.fromkeys(device.node for device in assignment.devices))
+
+
+def device_counts(assignment: Assignment) -> dict[str, int]:
+    """How many devices of each node the gang takes."""
+    return Counter(device.node for device in assignment.devices)
 
 
 def orders_of(

@@ -12,6 +12,8 @@ import resource
 import select
 import signal
 import sys
+from contextlib import suppress
+from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -39,7 +41,7 @@ def main() -> None:
     _end_children()
 
 
-def _start(rank: dict, ranks: dict[int, int], link: int) -> bool:
+def _start(rank: dict[str, Any], ranks: dict[int, int], link: int) -> bool:
     try:
         program = _find(rank["argv"][0], rank["environ"].get("PATH", os.defpath))
         pid = os.posix_spawn(
@@ -68,8 +70,8 @@ def _find(program: str, path: str) -> str:
     if "/" in program:
         return program
     for folder in path.split(os.pathsep):
-        candidate = os.path.join(folder, program)
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+        candidate = f"{folder}/{program}"
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):  # noqa: PTH112 - pathlib is slow to import
             return candidate
     raise FileNotFoundError(2, os.strerror(2), program)
 
@@ -104,7 +106,7 @@ def _end_children() -> None:
     """Each killed child leaves its own to us (or to the namespace's first process): until none is left."""
     own = f"/proc/self/task/{os.getpid()}/children"
     while True:
-        with open(own) as children:
+        with open(own) as children:  # noqa: PTH123 - pathlib is slow to import
             pids = [int(pid) for pid in children.read().split()]
         if not pids:
             return
@@ -132,10 +134,8 @@ def _read_line(link: int) -> bytes:
 
 
 def _tell(link: int, **event: object) -> None:
-    try:
+    with suppress(BrokenPipeError, ConnectionResetError):  # nobody listens: the next read tells so
         os.write(link, json.dumps(event).encode() + b"\n")
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # nobody listens any more: the next read tells so
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -68,7 +68,7 @@ class Gang:
     The sandbox dies with the *thread* that called ``start``: use a loop that lives as long.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a run, its place, and the four things it runs in
         self,
         run: str,
         spec: RunSpec,

@@ -21,9 +21,16 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from tesra.kit.errors import Conflict
 from tesra.node.agent import NodeAgent
-from tesra.node.orders import Agent, AgentConfig, AgentLost, AgentReport, GangOrder, StopReason
+from tesra.node.orders import (
+    Agent,
+    AgentConfig,
+    AgentLost,
+    AgentReport,
+    DevicesTaken,
+    GangOrder,
+    StopReason,
+)
 from tesra.node.ray_processes import (
     RayCore,
     RayUnavailable,
@@ -42,10 +49,6 @@ _RESERVE_S = 10.0
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-class DevicesTaken(Conflict):
-    """Ray has not got these devices free."""
 
 
 class RayCluster:
@@ -71,8 +74,11 @@ class RayCluster:
             self._core = None
 
     async def agents(self) -> dict[str, Agent]:
-        handle = await asyncio.to_thread(_get_or_create, self._agent_config())
-        return {self._config.node: RayAgent(handle)}
+        agent = RayAgent(await asyncio.to_thread(_get_or_create, self._agent_config()))
+        await agent.status(-1, 0.0)
+        if self._core is not None:
+            self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
+        return {self._config.node: agent}
 
     async def revive(self, node: str) -> Agent:
         async with self._lock:
@@ -108,8 +114,6 @@ class RayCluster:
             core = await asyncio.to_thread(start_head, self._folder, resources)
         await asyncio.to_thread(_connect, core)
         self._core = core
-        await asyncio.to_thread(_get_or_create, self._agent_config())
-        self._core = await asyncio.to_thread(refresh_core, self._folder, core)
 
     def _agent_config(self) -> AgentConfig:
         temp = Path(self._core.temp) if self._core else self._folder

@@ -154,7 +154,7 @@ def _is_root() -> bool:
 
 def _namespaces() -> Iterator[str]:
     yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
-    yield from ("--hostname", "tesra", "--die-with-parent", "--new-session")
+    yield from ("--die-with-parent", "--new-session")  # the host name stays: gloo resolves it
     if not _is_root():  # root needs its rights to reach below 0700 folders; it drops them inside
         yield from ("--unshare-user", "--uid", str(RANK_UID), "--gid", str(RANK_UID))
 
@@ -164,7 +164,7 @@ def _system_mounts(tmp: Path | None) -> Iterator[str]:
     for name in _SYSTEM:
         path = Path(name)
         if path.is_symlink():
-            yield from ("--symlink", os.readlink(path), name)
+            yield from ("--symlink", str(path.readlink()), name)
         elif path.is_dir():
             yield from ("--ro-bind", name, name)
     for name in _MASKED:

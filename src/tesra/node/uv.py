@@ -89,9 +89,9 @@ def pip_settings(config: str, environ: Mapping[str, str]) -> PipSettings:
         if separator and section == "global":
             known[name] = str(ast.literal_eval(value))
     for name in ("index-url", "extra-index-url", "find-links", "cert"):
-        value = environ.get("PIP_" + name.upper().replace("-", "_"))
-        if value:
-            known[name] = value
+        variable = environ.get("PIP_" + name.upper().replace("-", "_"))
+        if variable:
+            known[name] = variable
     return PipSettings(
         index_url=known.get("index-url"),
         extra_index_urls=tuple(known.get("extra-index-url", "").split()),

@@ -191,9 +191,9 @@ def _look_at(entry: Path, name: str, root: Path) -> tuple[OutputFile | None, str
         return _plain(entry, name), ""
     if not stat.S_ISLNK(mode):
         return None, "neither a file nor a folder"
-    target = os.readlink(entry)
+    target = str(entry.readlink())
     landing = os.path.normpath(entry.parent / target)
-    if os.path.isabs(target) or not Path(landing).is_relative_to(root):
+    if Path(target).is_absolute() or not Path(landing).is_relative_to(root):
         return None, "a link that leaves the output"
     return OutputFile(name, "link", 0, 0o777, target), ""
 

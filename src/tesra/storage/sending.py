@@ -16,10 +16,10 @@ from tesra.kit.errors import Conflict
 from tesra.storage.format import EpochKeys, SealedChunk, seal_chunk
 from tesra.storage.packing import PackBuilder
 
-_WINDOW_BYTES = 8 * 2**20
+_WINDOW_BYTES = 4 * 2**20
 _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 2
-_SEALING_BYTES = 8 * 2**20
+_SEALING_BYTES = 6 * 2**20
 _PACKS_IN_FLIGHT = 2
 _LEAN_BELOW = 0.05  # share of missing chunks under which the next window keeps no bytes
 

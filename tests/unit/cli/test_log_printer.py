@@ -88,10 +88,16 @@ def test_a_million_lines_are_shown_quickly() -> None:
 
 
 def test_the_summary_says_how_it_ended_and_what_comes_next() -> None:
-    lines = summary(Run(**run_record()))
+    lines = summary(Run(**run_record()), owed=True)
     assert "succeeded, exit code 0, 0.0 s, 0.0042 T·H, CNY 0.01" in lines[0]
-    assert "tesra pay bill_" in lines[-1]
+    assert "tesra pay bil_" in lines[-1]
     assert "tesra download run_" in lines[-1]
+
+
+def test_the_summary_of_a_paid_run_asks_for_no_payment() -> None:
+    lines = summary(Run(**run_record()), owed=False)
+    assert "tesra pay" not in lines[-1]
+    assert "tesra bill bil_" in lines[-1]
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
@@ -99,7 +105,7 @@ def test_the_summary_says_why_a_run_did_not_succeed(state: str) -> None:
     run = run_record(
         state=state, reason="Rank 0\nleft with 3.", output=None, bill=None, exit_code=3
     )
-    assert summary(Run(**run)) == [
+    assert summary(Run(**run), owed=False) == [
         f"{run['id']} {state}, exit code 3, 0.0 s, 0.0042 T·H, CNY 0.01",
         "Rank 0 left with 3.",
     ]
@@ -107,4 +113,4 @@ def test_the_summary_says_why_a_run_did_not_succeed(state: str) -> None:
 
 def test_the_summary_of_a_run_that_never_ran_has_no_time() -> None:
     run = run_record(state="stopped", started_at=None, exit_code=None, amount_cny=None, bill=None)
-    assert summary(Run(**run))[0].endswith("stopped, never ran, 0.0042 T·H, -")
+    assert summary(Run(**run), owed=False)[0].endswith("stopped, never ran, 0.0042 T·H, -")

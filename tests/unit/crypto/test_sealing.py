@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tesra.crypto.aead import Sealer, SealBroken
+from tesra.crypto.aead import SealBroken, Sealer
 from tesra.crypto.keys import KeyFileRefused, load_or_create_master_key
 
 

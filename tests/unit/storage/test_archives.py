@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from factories.storage import contents, random_bytes
 
+from factories.storage import contents, random_bytes
 from tesra.sdk.collect import collected
 from tesra.storage import archives
 from tesra.storage.archives import Limits, unpack
@@ -29,7 +29,9 @@ def make_tar(path: Path, *members: tarfile.TarInfo, mode: str = "w") -> Path:
     return path
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, *, size: int = 0, to: str = "") -> tarfile.TarInfo:
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, *, size: int = 0, to: str = ""
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, size, to
     return info

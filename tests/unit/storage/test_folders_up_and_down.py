@@ -3,8 +3,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from factories.storage import KEYS, MemoryPacks, contents, pack_of, random_bytes, sample_folder
 
+from factories.storage import KEYS, MemoryPacks, contents, pack_of, random_bytes, sample_folder
 from tesra.kit.errors import Conflict
 from tesra.sdk.fetch import fetch_planned
 from tesra.sdk.landing import AlreadyFetching, InTheWay, landing

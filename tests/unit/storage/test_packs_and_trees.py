@@ -3,7 +3,6 @@ import io
 import pytest
 
 from factories.storage import KEYS, pack_of, random_bytes
-
 from tesra.storage.format import ChunkBroken, open_chunk, seal_chunk
 from tesra.storage.packing import (
     MAGIC,
@@ -102,7 +101,9 @@ def test_neighbours_are_read_together_and_strangers_apart() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0b", "x" * 256, "字" * 86, "\udcff"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/", "a\0b", "x" * 256, "字" * 86, "\udcff"]
+)
 def test_name_that_no_folder_can_hold_is_refused(name: str) -> None:
     with pytest.raises(NameRefused):
         check_name(name)
@@ -178,7 +179,9 @@ def test_entries_out_of_order_are_refused() -> None:
         nodes_of([Link("a", "x"), Link("a", "x")])
 
 
-@pytest.mark.parametrize("plain", [b"", b"\xc0", b"\x92\xa5tree1\x91\x93\x03\xa1.\xc4\x01x", b"\x92"])
+@pytest.mark.parametrize(
+    "plain", [b"", b"\xc0", b"\x92\xa5tree1\x91\x93\x03\xa1.\xc4\x01x", b"\x92"]
+)
 def test_garbage_is_no_node(plain: bytes) -> None:
     with pytest.raises((TreeBroken, NameRefused)):
         read_node(plain)

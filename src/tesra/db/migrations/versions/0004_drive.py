@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.Text, nullable=False),
         sa.Column("wrapped_keys", sa.LargeBinary, nullable=False),
         _stamp("created_at"),
-        sa.UniqueConstraint("drive_id", "purpose", name="uq_epochs_drive_id"),
+        sa.UniqueConstraint("drive_id", "purpose", name="uq_epochs_drive_id_purpose"),
     )
     op.create_table(
         "packs",
@@ -67,7 +67,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
         _stamp("created_at"),
-        sa.UniqueConstraint("epoch_id", "root", name="uq_snapshots_epoch_id"),
+        sa.UniqueConstraint("epoch_id", "root", name="uq_snapshots_epoch_id_root"),
     )
     op.create_index("ix_snapshots_drive_id", "snapshots", ["drive_id"])
     op.create_table(
@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("snapshots", sa.Integer, nullable=False, server_default=sa.text("1")),
         _stamp("created_at"),
         _stamp("updated_at"),
-        sa.UniqueConstraint("owner", "name", name="uq_projects_owner"),
+        sa.UniqueConstraint("owner", "name", name="uq_projects_owner_name"),
     )
     op.create_table(
         "project_snapshots",

@@ -1,0 +1,92 @@
+"""What a project may ask to be installed."""
+
+from pathlib import Path
+
+import pytest
+
+from tesra.node.requirement_files import EnvironmentRefused, checked_packages, project_requirements
+
+
+def write(folder: Path, text: str, name: str = "requirements.txt") -> Path:
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_comments_blank_lines_hashes_and_joined_lines_are_read_as_pip_does(tmp_path: Path) -> None:
+    write(
+        tmp_path, "# top\n\nsix==1.17.0 \\\n  --hash=sha256:00 --hash=sha256:11\nidna>=3  # why\n"
+    )
+    assert project_requirements(tmp_path) == ["six==1.17.0", "idna>=3"]
+
+
+def test_nested_files_of_the_project_are_read(tmp_path: Path) -> None:
+    (tmp_path / "deps").mkdir()
+    write(tmp_path, "-r deps/base.txt\nsix\n")
+    write(tmp_path / "deps", "-r more.txt\n", "base.txt")
+    write(tmp_path / "deps", "idna\n", "more.txt")
+    assert project_requirements(tmp_path) == ["idna", "six"]
+
+
+def test_files_that_include_each_other_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentRefused, match="too deeply"):
+        project_requirements(write(tmp_path, "-r requirements.txt\n"))
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/passwd", "link.txt", "missing.txt"])
+def test_nested_file_outside_the_project_is_refused(tmp_path: Path, name: str) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    write(tmp_path, "six\n", "outside.txt")
+    (project / "link.txt").symlink_to(tmp_path / "outside.txt")
+    with pytest.raises(EnvironmentRefused, match="not in the project"):
+        project_requirements(write(project, f"-r {name}\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://example.org/simple",
+        "-i https://example.org/simple",
+        "--extra-index-url=https://example.org/simple",
+        "--find-links /tmp",
+        "-f /tmp",
+        "-e .",
+        "--editable=.",
+        "-c constraints.txt",
+        "--no-binary :all:",
+        ".",
+        "./local",
+        "/tmp/local-1.0-py3-none-any.whl",
+        "file:///tmp/x.whl",
+        "x @ file:///tmp/x.whl",
+        "x @ http://example.org/x.whl",
+        "x @ git+ssh://example.org/x",
+        "https://example.org/x.whl",
+    ],
+)
+def test_everything_but_names_and_wheels_by_https_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(EnvironmentRefused) as caught:
+        project_requirements(write(tmp_path, line + "\n"))
+    assert caught.value.way_out
+    with pytest.raises(EnvironmentRefused):
+        checked_packages([line])
+
+
+def test_dependencies_of_pyproject_count_when_there_is_no_requirements_file(tmp_path: Path) -> None:
+    write(tmp_path, "[project]\ndependencies = ['six>=1', 'idna']\n", "pyproject.toml")
+    assert project_requirements(tmp_path) == ["six>=1", "idna"]
+    write(tmp_path, "attrs\n")
+    assert project_requirements(tmp_path) == ["attrs"]
+
+
+@pytest.mark.parametrize(
+    "text", ["not toml [", "[project]\ndependencies = 'six'\n", "[project]\ndependencies = [1]\n"]
+)
+def test_broken_pyproject_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EnvironmentRefused, match=r"pyproject\.toml"):
+        project_requirements(write(tmp_path, text, "pyproject.toml"))
+
+
+def test_project_without_either_asks_for_nothing(tmp_path: Path) -> None:
+    assert project_requirements(tmp_path) == []
+    assert project_requirements(write(tmp_path, "[tool.x]\n", "pyproject.toml")) == []
