@@ -2,6 +2,7 @@
 
 import io
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 from tesra.storage.format import EpochKeys, open_chunk, seal_chunk
@@ -15,12 +16,22 @@ def random_bytes(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def pack_of(*contents: bytes, keys: EpochKeys = KEYS) -> Pack:
+@dataclass(frozen=True)
+class WholePack:
+    """A pack in one piece."""
+
+    id: str
+    data: bytes
+    entries: tuple[PackEntry, ...]
+
+
+def pack_of(*contents: bytes, keys: EpochKeys = KEYS) -> WholePack:
     builder = PackBuilder()
     for plain in contents:
         chunk_id = keys.chunk_id(plain)
         builder.add(seal_chunk(keys.chunk_key(chunk_id), chunk_id, plain))
-    return builder.finish()
+    pack = builder.finish()
+    return WholePack(pack.id, b"".join(pack.pieces), pack.entries)
 
 
 def sample_folder(root: Path) -> Path:
@@ -62,9 +73,12 @@ class MemoryPacks:
         self.asked.append(len(ids))
         return {chunk for chunk in ids if chunk not in self.chunks}
 
-    def put_pack(self, pack_id: str, pack: bytes) -> None:
-        self.packs[pack_id] = pack
-        for entry in read_index(io.BytesIO(pack), len(pack)):
+    def put_pack(self, pack: Pack) -> None:
+        self.keep(pack.id, b"".join(pack.pieces))
+
+    def keep(self, pack_id: str, data: bytes) -> None:
+        self.packs[pack_id] = data
+        for entry in read_index(io.BytesIO(data), len(data)):
             self.chunks[entry.chunk_id] = (pack_id, entry)
 
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:

@@ -88,18 +88,24 @@ class ComputeRepository:
         return await self.high_water(tx, site, boot) or 0
 
     async def high_water(self, tx: Tx, site: SiteId, boot: str) -> int | None:
-        """Locks the boot's row: messages of one boot are applied one after the other."""
+        """How far the boot's messages have been applied; None for an unknown boot."""
         statement = select(site_boots.c.high_water).where(
             site_boots.c.site_id == site, site_boots.c.boot_id == boot
         )
-        return (await tx.execute(statement.with_for_update())).scalar_one_or_none()
+        return (await tx.execute(statement)).scalar_one_or_none()
 
-    async def set_high_water(self, tx: Tx, site: SiteId, boot: str, seq: int) -> None:
-        await tx.execute(
+    async def take_next(self, tx: Tx, site: SiteId, boot: str, seq: int) -> bool:
+        """Raise the mark to ``seq`` if that is the next number; locks the boot's row when it does."""
+        statement = (
             update(site_boots)
-            .where(site_boots.c.site_id == site, site_boots.c.boot_id == boot)
+            .where(
+                site_boots.c.site_id == site,
+                site_boots.c.boot_id == boot,
+                site_boots.c.high_water == seq - 1,
+            )
             .values(high_water=seq)
         )
+        return (await tx.execute(statement)).rowcount == 1
 
     async def replace_machines(
         self,

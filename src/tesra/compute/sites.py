@@ -50,15 +50,14 @@ class SiteRegister:
 
     async def is_new(self, tx: Tx, site: SiteId, boot: str, *, seq: int) -> bool:
         """Claim message ``seq``: true exactly once. The boot's row stays locked until the commit."""
+        if await self._repository.take_next(tx, site, boot, seq):
+            return True
         high_water = await self._repository.high_water(tx, site, boot)
         if high_water is None:
             raise UnknownBoot
-        if seq <= high_water:
-            return False
-        if seq != high_water + 1:
+        if seq > high_water:
             raise Conflict(f"Message {seq} came before message {high_water + 1}.")
-        await self._repository.set_high_water(tx, site, boot, seq)
-        return True
+        return False
 
     async def seen(self, tx: Tx, site: SiteId) -> None:
         """The site has just spoken."""

@@ -16,6 +16,7 @@ from tesra.drive.service import DriveService
 from tesra.kit.ids import EpochId, UserId
 from tesra.storage.archives import Limits, unpack
 from tesra.storage.format import EpochKeys
+from tesra.storage.packing import Pack
 from tesra.storage.selection import select_files
 from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.drive import Project, SnapshotCommit, UploadGrant
@@ -85,8 +86,9 @@ class _ServiceSink:
     def missing(self, ids: list[bytes]) -> set[bytes]:
         return self._wait(self._missing([chunk.hex() for chunk in ids]))
 
-    def put_pack(self, pack_id: str, pack: bytes) -> None:
-        self._wait(self._drive.receive_pack(self._owner, self._epoch, pack_id, _whole(pack)))
+    def put_pack(self, pack: Pack) -> None:
+        stream = _pieces_of(pack)
+        self._wait(self._drive.receive_pack(self._owner, self._epoch, pack.id, stream))
 
     async def _missing(self, ids: list[str]) -> set[bytes]:
         async with self._database.begin() as tx:
@@ -97,5 +99,6 @@ class _ServiceSink:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-async def _whole(pack: bytes) -> AsyncIterator[bytes]:
-    yield pack
+async def _pieces_of(pack: Pack) -> AsyncIterator[bytes]:
+    for piece in pack.pieces:
+        yield piece

@@ -125,14 +125,16 @@ async def run_reported(
     argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str], report: Callable[[str], None]
 ) -> None:
     """Run a program, pass its lines on as they come; raises ``UvFailed``. Cancelling kills it."""
+    # The ranks' user reads what is made here; uvloop, which Ray's actors run on, has no `umask=`.
+    readable = ("/bin/sh", "-c", 'umask 022; exec "$@"', "sh")
     process = await asyncio.create_subprocess_exec(
+        *readable,
         *argv,
         cwd=cwd,
         env=environ,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        umask=0o022,  # the ranks' user reads what is made here
         limit=1 << 20,
     )
     assert process.stdout is not None

@@ -14,6 +14,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from tesra.kit import errors
 from tesra.sdk.fetch import fetch_planned
 from tesra.storage.format import EpochKeys
+from tesra.storage.packing import Pack
 from tesra.storage.progress import Progress, Report, silent
 from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.common import Problem
@@ -78,13 +79,16 @@ class HttpDoor:
         )
         return set(MissingChunks.model_validate_json(answer.content).missing)
 
-    def put_pack(self, epoch: str, pack_id: str, pack: bytes) -> PackReceipt:
+    def put_pack(self, epoch: str, pack: Pack) -> PackReceipt:
         """Hand a pack over; it is on the server's disk when this returns."""
         answer = self._send(
             "PUT",
-            f"/packs/{pack_id}?epoch={epoch}",
-            content=pack,
-            headers={"Content-Type": "application/octet-stream"},
+            f"/packs/{pack.id}?epoch={epoch}",
+            content=pack.pieces,
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(pack.size_bytes),
+            },
         )
         return PackReceipt.model_validate_json(answer.content)
 
@@ -110,7 +114,7 @@ class HttpDoor:
         method: str,
         path: str,
         *,
-        content: bytes | None = None,
+        content: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         for attempt in Retrying(
@@ -196,8 +200,8 @@ class _EpochSink:
         known = self._door.missing(self._epoch, [chunk.hex() for chunk in ids])
         return {bytes.fromhex(chunk) for chunk in known}
 
-    def put_pack(self, pack_id: str, pack: bytes) -> None:
-        self._door.put_pack(self._epoch, pack_id, pack)
+    def put_pack(self, pack: Pack) -> None:
+        self._door.put_pack(self._epoch, pack)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class SealedChunk:
     """One encrypted chunk as it lies in a pack."""
 
     id: bytes
-    sealed: bytes | bytearray
+    sealed: bytes
     plain_size: int
 
 
@@ -79,10 +79,10 @@ def seal_chunk(key: bytes, chunk_id: bytes, plain: bytes) -> SealedChunk:
     sealed[1 : 1 + _NONCE_BYTES] = nonce
     with memoryview(sealed) as view:
         AESGCM(key).encrypt_into(nonce, body, chunk_id + flag, view[1 + _NONCE_BYTES :])
-    return SealedChunk(id=chunk_id, sealed=sealed, plain_size=len(plain))
+    return SealedChunk(id=chunk_id, sealed=bytes(sealed), plain_size=len(plain))
 
 
-def open_chunk(key: bytes, chunk_id: bytes, sealed: bytes | bytearray | memoryview) -> bytes:
+def open_chunk(key: bytes, chunk_id: bytes, sealed: bytes | memoryview) -> bytes:
     """The content of a sealed chunk; ``ChunkBroken`` when it was changed or is another's."""
     if not SEALED_OVERHEAD_BYTES <= len(sealed) <= MAX_SEALED_BYTES:
         raise ChunkBroken(f"chunk {chunk_id.hex()} has an impossible length of {len(sealed)} bytes")

@@ -46,18 +46,23 @@ class PackEntry:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A finished pack in memory."""
+    """A finished pack in memory; its bytes are the pieces in order, never copied into one."""
 
     id: str
-    data: bytes
+    pieces: tuple[bytes, ...]
     entries: tuple[PackEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
 
 
 class PackBuilder:
     """Collects sealed chunks; ``finish`` makes the pack. A chunk is added once at most."""
 
     def __init__(self) -> None:
-        self._data = bytearray(MAGIC)
+        self._pieces: list[bytes] = [MAGIC]
+        self._size = len(MAGIC)
         self._entries: list[PackEntry] = []
 
     def __len__(self) -> int:
@@ -65,30 +70,26 @@ class PackBuilder:
 
     @property
     def full(self) -> bool:
-        return len(self._data) >= TARGET_PACK_BYTES or len(self._entries) >= MAX_PACK_CHUNKS
+        return self._size >= TARGET_PACK_BYTES or len(self._entries) >= MAX_PACK_CHUNKS
 
     def add(self, chunk: SealedChunk) -> None:
-        self._entries.append(
-            PackEntry(
-                chunk_id=chunk.id,
-                offset=len(self._data),
-                length=len(chunk.sealed),
-                plain_size=chunk.plain_size,
-            )
-        )
-        self._data += chunk.sealed
+        length = len(chunk.sealed)
+        self._entries.append(PackEntry(chunk.id, self._size, length, chunk.plain_size))
+        self._pieces.append(chunk.sealed)
+        self._size += length
 
     def finish(self) -> Pack:
-        """The pack, named; the builder is empty again."""
+        """The pack, named; the builder is of no use any more."""
         index = b"".join(
             _ENTRY.pack(entry.chunk_id, entry.offset, entry.length, entry.plain_size)
             for entry in self._entries
         )
-        self._data += index
-        self._data += _TRAILER.pack(len(self._entries), 0, blake3(index).digest(), MAGIC)
-        data, entries = bytes(self._data), tuple(self._entries)
-        self._data, self._entries = bytearray(MAGIC), []
-        return Pack(id=blake3(data).hexdigest(), data=data, entries=entries)
+        trailer = _TRAILER.pack(len(self._entries), 0, blake3(index).digest(), MAGIC)
+        pieces = (*self._pieces, index, trailer)
+        digest = blake3()
+        for piece in pieces:
+            digest.update(piece)
+        return Pack(id=digest.hexdigest(), pieces=pieces, entries=tuple(self._entries))
 
 
 def read_index(file: BinaryIO, size: int) -> list[PackEntry]:

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from tesra.kit.errors import Conflict
 from tesra.storage.format import EpochKeys, SealedChunk, seal_chunk
-from tesra.storage.packing import PackBuilder
+from tesra.storage.packing import Pack, PackBuilder
 
 _WINDOW_BYTES = 4 * 2**20
 _WINDOW_CHUNKS = 2000
@@ -35,7 +35,7 @@ class PackSink(Protocol):
         """Those of the ids that are not stored yet."""
         ...
 
-    def put_pack(self, pack_id: str, pack: bytes) -> None:
+    def put_pack(self, pack: Pack) -> None:
         """Store a pack; it is on disk when this returns."""
         ...
 
@@ -175,5 +175,5 @@ class ChunkSender:
 
     def _finish_and_put(self, builder: PackBuilder) -> int:
         pack = builder.finish()
-        self._sink.put_pack(pack.id, pack.data)
-        return len(pack.data)
+        self._sink.put_pack(pack)
+        return pack.size_bytes

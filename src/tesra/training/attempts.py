@@ -7,9 +7,6 @@ that gang.
 
 import json
 import logging
-from datetime import timedelta
-
-from sqlalchemy import func, select
 
 from tesra.billing.model import RatedDevice, UsageRecord
 from tesra.billing.service import BillingService
@@ -191,10 +188,7 @@ class AttemptService:
 
     async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
         """Billed time is never more than the wall time since the attempt was placed."""
-        elapsed: timedelta = (
-            await tx.execute(select(func.clock_timestamp() - row.created_at))
-        ).scalar_one()
-        most = max(0, elapsed // timedelta(milliseconds=1) - row.usage_ms)
+        most = max(0, int(row.age_ms) - row.usage_ms)
         duration_ms = min(usage.duration_ms, most)
         record = UsageRecord(
             attempt_id=AttemptId(row.id),

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LEASE_NAME = "dispatcher"
 HOLD_S = 6.0  # renewed at least every IDLE_S; a killed server is replaced after this
 IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
+ROUND_S = 0.01
 QUEUE_PER_USER = 32  # deep enough to fill what became free, small enough to load quickly
 PAYMENT_DUE = "payment due"
 
@@ -56,10 +57,10 @@ class Dispatcher:
             while True:
                 token = await self._hold(token)
                 if token is not None:
-                    while await self.dispatch(token):
-                        pass
+                    await self.dispatch(token)
                     if asyncio.get_running_loop().time() - watching_since > LEASE_S:
                         await self._attempts.expire()
+                await asyncio.sleep(ROUND_S)  # what ends together is placed together
                 await changes.wait(IDLE_S)
 
     async def dispatch(self, token: int) -> int:
@@ -68,7 +69,7 @@ class Dispatcher:
             if not await leases.holds(tx, LEASE_NAME, token):
                 return 0
             free = await self._compute.lock_free_devices(tx)
-            queue = await self._repository.queued(tx, QUEUE_PER_USER)
+            queue = await self._repository.queued(tx, max(1, min(len(free), QUEUE_PER_USER)))
             queue = await self._without_debtors(tx, queue)
             if not free or not queue:
                 return 0

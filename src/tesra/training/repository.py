@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from tesra.db.engine import Tx, metadata
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
-from tesra.training.model import LIVE, RunLife, RunState, StopCause
+from tesra.training.model import RunLife, RunState, StopCause
 
 runs = Table(
     "runs",
@@ -103,8 +103,8 @@ run_events = Table(
     Column("text", Text, nullable=False),
 )
 
-LIVE_STATES = tuple(state.value for state in LIVE)
 RunRow = Row[Any]
+_age_ms = func.extract("epoch", func.clock_timestamp() - attempts.c.created_at) * 1000
 
 
 def life_of(row: RunRow) -> RunLife:
@@ -165,12 +165,19 @@ class RunRepository:
         await tx.execute(update(runs).where(runs.c.id == run).values(**values))
 
     async def queued(self, tx: Tx, limit_per_user: int) -> list[RunRow]:
-        """Queued runs, the oldest first, at most so many of each user."""
+        """Queued runs, the oldest first, at most so many of each user; what placing needs of them."""
         place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.id)
+        columns = (runs.c.id, runs.c.owner, runs.c.devices, runs.c.device_class, runs.c.launch)
         waited = func.extract("epoch", func.clock_timestamp() - runs.c.created_at)
         inner = (
-            select(runs, place.label("place"), waited.label("waited_s"))
-            .where(runs.c.state == RunState.QUEUED.value)
+            select(
+                *columns,
+                runs.c.attempts,
+                runs.c.phase,
+                waited.label("waited_s"),
+                place.label("place"),
+            )
+            .where(text("state = 'queued'"))
             .subquery()
         )
         statement = select(inner).where(inner.c.place <= limit_per_user).order_by(inner.c.id)
@@ -180,7 +187,7 @@ class RunRepository:
         """How many devices each user's live runs hold."""
         statement = (
             select(runs.c.owner, func.sum(runs.c.devices))
-            .where(runs.c.state.in_(LIVE_STATES))
+            .where(text("state IN ('placing', 'preparing', 'running')"))  # as the index has it
             .group_by(runs.c.owner)
         )
         return {UserId(owner): int(held) for owner, held in await tx.execute(statement)}
@@ -198,11 +205,16 @@ class RunRepository:
     async def attempt(self, tx: Tx, attempt: AttemptId) -> RunRow | None:
         """The attempt with its run's owner."""
         statement = (
-            select(attempts, runs.c.owner, runs.c.snapshot_id)
+            select(attempts, runs.c.owner, runs.c.snapshot_id, _age_ms.label("age_ms"))
             .join(runs, runs.c.id == attempts.c.run_id)
             .where(attempts.c.id == attempt)
         )
         return (await tx.execute(statement)).one_or_none()
+
+    async def site_of(self, tx: Tx, attempt: AttemptId) -> SiteId:
+        """Where the attempt was placed."""
+        statement = select(attempts.c.site_id).where(attempts.c.id == attempt)
+        return SiteId((await tx.execute(statement)).scalar_one())
 
     async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> None:
         await tx.execute(update(attempts).where(attempts.c.id == attempt).values(**values))

@@ -70,6 +70,8 @@ class TrainingService:
         await self._billing.require_settled(tx, owner)
         engine = self.engines.resolve(request.engine)
         project = await self._drive.project(tx, owner, request.project)
+        if request.snapshot is not None:
+            await self._drive.snapshot(SnapshotId(request.snapshot), owner=owner)
         await self._check_devices(tx, request)
         run = RunId(new_id("run"))
         public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
@@ -98,8 +100,8 @@ class TrainingService:
     async def stop(self, tx: Tx, owner: UserId, run: RunId) -> Run:
         """Ask for the end: at once when it waits, else SIGTERM, grace, SIGKILL. Harmless when it has ended."""
         await self._row(tx, owner, run)
-        row = await self._transitions.apply(tx, run, StopRequested(StopCause.USER))
-        return await self._show(tx, row)
+        await self._transitions.apply(tx, run, StopRequested(StopCause.USER))
+        return await self.run(tx, owner, run)
 
     async def run(self, tx: Tx, owner: UserId, run: RunId) -> Run:
         """One of the owner's runs."""

@@ -8,8 +8,8 @@ from sqlalchemy import func
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
-from tesra.db.notify import notify
-from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.db.notify import notify_all
+from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
 from tesra.training.lifecycle import advance
 from tesra.training.model import Command, RunEvent, RunLife, RunState
 from tesra.training.repository import RunRepository, RunRow, life_of
@@ -36,14 +36,14 @@ class Transitions:
 
     async def apply(
         self, tx: Tx, run: RunId, event: RunEvent, *, result: Result | None = None
-    ) -> RunRow:
-        """The run's row after ``event``; terminal state, output and bill become visible together."""
+    ) -> None:
+        """Bring ``event`` about; terminal state, output and bill become visible together."""
         row = await self._repository.lock_run(tx, run)
         assert row is not None, f"run {run} has vanished"
         before = life_of(row)
         after, commands = advance(before, event)
         if after == before and not commands:
-            return row
+            return
         values = _changed(before, after)
         if Command.MARK_STARTED in commands and row.started_at is None:
             values["started_at"] = func.clock_timestamp()
@@ -52,11 +52,8 @@ class Transitions:
         await self._repository.update_run(tx, run, values)
         if after.state is not before.state:
             await self._repository.add_event(tx, run, after.state.value, after.reason or "")
-        await self._carry_out(tx, before.attempt or after.attempt, commands)
-        await notify(tx, f"run:{run}")
-        changed = await self._repository.run(tx, run)
-        assert changed is not None
-        return changed
+        topics = await self._carry_out(tx, before.attempt or after.attempt, commands)
+        await notify_all(tx, [f"run:{run}", *topics])
 
     async def _close(
         self, tx: Tx, row: RunRow, life: RunLife, commands: list[Command], result: Result
@@ -81,24 +78,27 @@ class Transitions:
             "warnings": result.warnings,
         }
 
-    async def _carry_out(self, tx: Tx, attempt: AttemptId | None, commands: list[Command]) -> None:
+    async def _carry_out(
+        self, tx: Tx, attempt: AttemptId | None, commands: list[Command]
+    ) -> list[str]:
+        """What the commands ask for; answers whom to wake."""
         if attempt is None:
-            return
-        if Command.MARK_STARTED in commands:
-            await self._repository.update_attempt(
-                tx, attempt, {"started_at": func.clock_timestamp()}
-            )
-        if Command.END_ATTEMPT in commands:
-            await self._repository.update_attempt(tx, attempt, {"ended_at": func.clock_timestamp()})
+            return []
+        topics = []
+        moment = {Command.MARK_STARTED: "started_at", Command.END_ATTEMPT: "ended_at"}
+        for command, column in moment.items():
+            if command in commands:
+                now = func.clock_timestamp()
+                await self._repository.update_attempt(tx, attempt, {column: now})
         if Command.RELEASE_DEVICES in commands:
             await self._compute.release(tx, attempt)
         if Command.WAKE_DISPATCHER in commands:
-            await notify(tx, "dispatch")
+            topics.append("dispatch")
         if Command.TELL_SITE in commands:
-            row = await self._repository.attempt(tx, attempt)
-            if row is not None:
-                await self._compute.sites.assignments_changed(tx, SiteId(row.site_id))
-                await notify(tx, f"site:{row.site_id}")
+            site = await self._repository.site_of(tx, attempt)
+            await self._compute.sites.assignments_changed(tx, site)
+            topics.append(f"site:{site}")
+        return topics
 
 
 def _changed(before: RunLife, after: RunLife) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_a_lying_tree_writes_nothing_outside(tmp_path: Path) -> None:
     (node,) = writer.finish()
     root = KEYS.chunk_id(node)
     pack = pack_of(node)
-    packs.put_pack(pack.id, pack.data)
+    packs.keep(pack.id, pack.data)
     with pytest.raises(NameRefused):
         fetch_planned(packs, packs.plan(root), tmp_path / "dest", silent)
 
