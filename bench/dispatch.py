@@ -30,8 +30,8 @@ from tesra.sdk.transfer import HttpDoor, upload_tree
 
 FIGURE = "dispatch_runs_per_s"
 TARGET = 50.0
-USERS = 20
-RUNS = 400
+USERS = 100
+RUNS = 2_000
 DEVICES = 64
 DEADLINE_S = 300.0
 

@@ -70,7 +70,7 @@ class SiteDouble:
             self.seq += 1
             seq = self.seq
         message = Message(seq=seq, attempt=assignment.attempt, fence=assignment.fence, body=body)
-        return await self.services.attempts.take(LOCAL_SITE, self.boot, message)
+        return not await self.services.attempts.take(LOCAL_SITE, self.boot, [message])
 
     async def train(
         self, assignment: Assignment, *, ms: int = 1000, outcome: Any = "succeeded"

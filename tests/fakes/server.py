@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from tesra.storage.format import EpochKeys, new_keys
-from tesra.storage.packing import PackEntry, read_index
+from tesra.storage.packing import Pack, PackEntry, read_index
 from tesra.storage.uploading import upload_folder
 from tesra.wire.drive import ChunkAt, ChunkQuery, MissingChunks, PackReceipt, ReadPlan, UploadGrant
 from tesra.wire.site import (
@@ -56,9 +56,12 @@ class FakeDrive:
     def missing(self, ids: list[bytes]) -> set[bytes]:
         return {chunk for chunk in ids if chunk not in self.chunks}
 
-    def put_pack(self, pack_id: str, pack: bytes) -> None:
-        self.packs[pack_id] = pack
-        for entry in read_index(io.BytesIO(pack), len(pack)):
+    def put_pack(self, pack: Pack) -> None:
+        self.keep(pack.id, b"".join(pack.pieces))
+
+    def keep(self, pack_id: str, data: bytes) -> None:
+        self.packs[pack_id] = data
+        for entry in read_index(io.BytesIO(data), len(data)):
             self.chunks[entry.chunk_id] = (pack_id, entry)
 
     def import_folder(self, folder: Path, snapshot: str) -> str:
@@ -248,7 +251,7 @@ class FakeServer:
             data = await request.body()
             if drive.full:
                 return _problem(413, "quota_exceeded")
-            drive.put_pack(pack, data)
+            drive.keep(pack, data)
             receipt = PackReceipt(pack=pack, new_bytes=len(data), quota_left_bytes=2**30)
             return Response(receipt.model_dump_json())
 

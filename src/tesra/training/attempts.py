@@ -7,6 +7,7 @@ that gang.
 
 import json
 import logging
+from collections.abc import Sequence
 
 from tesra.billing.model import RatedDevice, UsageRecord
 from tesra.billing.service import BillingService
@@ -46,7 +47,9 @@ from tesra.wire.site import (
 
 log = logging.getLogger(__name__)
 
+BATCH = 64  # facts in one transaction
 CheckedOutput = tuple[SnapshotCommit | None, list[str]]  # what is stored, and the warnings
+Fact = tuple[Message, CheckedOutput]
 
 LEASE_S = 600.0
 MAX_RANK = 4096
@@ -99,23 +102,50 @@ class AttemptService:
             raise StaleFence(attempt=attempt)
         return row
 
-    async def take(self, site: SiteId, boot: str, message: Message) -> bool:
-        """Apply one fact, exactly once. False: its fence is gone (the message counts as applied).
+    async def take(self, site: SiteId, boot: str, messages: Sequence[Message]) -> list[str]:
+        """Apply facts, each exactly once and in order; the attempts whose fence is gone.
 
-        A fact that can't be applied is logged and counts as applied, so that those behind it are
-        not held up for ever; the attempt's lease takes care of the rest.
+        Many are applied in one transaction. One that can't be applied is logged and counts as
+        applied, so that those behind it are not held up for ever; its lease takes care of the rest.
         """
-        output = await self._checked_output(message)
+        stale: list[str] = []
+        for start in range(0, len(messages), BATCH):
+            facts = [(m, await self._checked_output(m)) for m in messages[start : start + BATCH]]
+            try:
+                stale += await self._take_together(site, boot, facts)
+            except UnknownBoot:
+                raise
+            except (Conflict, Invalid):
+                for fact in facts:
+                    stale += await self._take_alone(site, boot, fact)
+        return stale
+
+    async def _take_together(self, site: SiteId, boot: str, facts: Sequence[Fact]) -> list[str]:
+        stale: list[str] = []
+        topics: list[str] = []
+        async with self._database.begin() as tx:
+            for message, output in facts:
+                if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
+                    continue
+                try:
+                    row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
+                except StaleFence:
+                    stale.append(message.attempt)
+                else:
+                    topics += await self._apply(tx, row, message, output)
+            await self._transitions.tell(tx, topics)
+        return stale
+
+    async def _take_alone(self, site: SiteId, boot: str, fact: Fact) -> list[str]:
         try:
-            async with self._database.begin() as tx:
-                return await self._take(tx, site, boot, message=message, output=output)
+            return await self._take_together(site, boot, [fact])
         except UnknownBoot:
             raise
         except (Conflict, Invalid) as error:
-            log.error("message %s of %s is refused: %s", message.seq, site, error.detail)
+            log.error("message %s of %s is refused: %s", fact[0].seq, site, error.detail)
             async with self._database.begin() as tx:
-                await self._compute.sites.is_new(tx, site, boot, seq=message.seq)
-            return True
+                await self._compute.sites.is_new(tx, site, boot, seq=fact[0].seq)
+            return []
 
     async def append_log(
         self,
@@ -150,29 +180,20 @@ class AttemptService:
             reason = f"its site has not been heard of for {LEASE_S / 60:.0f} minutes."
             event = AttemptEnded(AttemptId(row.id), Outcome.LOST, reason=reason)
             async with self._database.begin() as tx:
-                await self._transitions.apply(tx, RunId(row.run_id), event)
+                topics = await self._transitions.apply(tx, RunId(row.run_id), event)
+                await self._transitions.tell(tx, topics)
         return len(rows)
 
-    async def _take(
-        self, tx: Tx, site: SiteId, boot: str, *, message: Message, output: CheckedOutput
-    ) -> bool:
-        if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
-            return True
-        try:
-            row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
-        except StaleFence:
-            return False
-        await self._apply(tx, row, message, output)
-        return True
-
-    async def _apply(self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput) -> None:
+    async def _apply(
+        self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput
+    ) -> list[str]:
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
         result = None
         match message.body:
             case Usage() as usage:
                 await self._record_usage(tx, row, usage)
-                return
+                return [f"run:{run}"]
             case Preparing(phase=phase):
                 event = PreparingSeen(attempt, phase)
             case Phase(phase=phase):
@@ -184,7 +205,7 @@ class AttemptService:
                 event = AttemptEnded(
                     attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
                 )
-        await self._transitions.apply(tx, run, event, result=result)
+        return await self._transitions.apply(tx, run, event, result=result)
 
     async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
         """Billed time is never more than the wall time since the attempt was placed."""
@@ -205,7 +226,6 @@ class AttemptService:
         await self._repository.update_attempt(
             tx, AttemptId(row.id), {"usage_ms": row.usage_ms + duration_ms}
         )
-        await notify(tx, f"run:{row.run_id}")
 
     async def _checked_output(self, message: Message) -> CheckedOutput:
         """An ended attempt's output, verified to be complete; a warning instead when it is not."""

@@ -11,7 +11,7 @@ from tesra.compute.service import ComputeService
 from tesra.db import leases
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import Listener, notify
-from tesra.kit.ids import AttemptId, RunId, SiteId, UserId, new_id
+from tesra.kit.ids import AttemptId, RunId, UserId, new_id
 from tesra.training.attempts import LEASE_S, AttemptService
 from tesra.training.model import Placed
 from tesra.training.repository import RunRepository, RunRow
@@ -128,15 +128,14 @@ class Dispatcher:
                 }
             )
         await self._repository.insert_attempts(tx, attempts, lease_s=LEASE_S)
+        topics = [f"site:{placement.devices[0].site}" for placement in placements]
         for placement, attempt in zip(placements, attempts, strict=True):
-            await self._place(tx, placement, AttemptId(str(attempt["id"])))
-        for site in {placement.devices[0].site for placement in placements}:
-            await self._compute.sites.assignments_changed(tx, SiteId(site))
-            await notify(tx, f"site:{site}")
+            topics += await self._place(tx, placement, AttemptId(str(attempt["id"])))
+        await self._transitions.tell(tx, topics)
 
-    async def _place(self, tx: Tx, placement: Placement, attempt: AttemptId) -> None:
+    async def _place(self, tx: Tx, placement: Placement, attempt: AttemptId) -> list[str]:
         await self._compute.reserve(tx, attempt, placement.devices)
-        await self._transitions.apply(tx, placement.run, Placed(attempt))
+        return await self._transitions.apply(tx, placement.run, Placed(attempt))
 
 
 def _waiting(row: RunRow) -> Waiting:

@@ -100,7 +100,8 @@ class TrainingService:
     async def stop(self, tx: Tx, owner: UserId, run: RunId) -> Run:
         """Ask for the end: at once when it waits, else SIGTERM, grace, SIGKILL. Harmless when it has ended."""
         await self._row(tx, owner, run)
-        await self._transitions.apply(tx, run, StopRequested(StopCause.USER))
+        topics = await self._transitions.apply(tx, run, StopRequested(StopCause.USER))
+        await self._transitions.tell(tx, topics)
         return await self.run(tx, owner, run)
 
     async def run(self, tx: Tx, owner: UserId, run: RunId) -> Run:

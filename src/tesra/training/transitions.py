@@ -1,5 +1,6 @@
 """Apply an event to a run in one transaction: decide by the life cycle, then carry out its commands."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all
-from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
+from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
 from tesra.training.lifecycle import advance
 from tesra.training.model import Command, RunEvent, RunLife, RunState
 from tesra.training.repository import RunRepository, RunRow, life_of
@@ -36,14 +37,17 @@ class Transitions:
 
     async def apply(
         self, tx: Tx, run: RunId, event: RunEvent, *, result: Result | None = None
-    ) -> None:
-        """Bring ``event`` about; terminal state, output and bill become visible together."""
+    ) -> list[str]:
+        """Bring ``event`` about; terminal state, output and bill become visible together.
+
+        Answers the topics to ``tell`` at the end of the transaction.
+        """
         row = await self._repository.lock_run(tx, run)
         assert row is not None, f"run {run} has vanished"
         before = life_of(row)
         after, commands = advance(before, event)
         if after == before and not commands:
-            return
+            return []
         values = _changed(before, after)
         if Command.MARK_STARTED in commands and row.started_at is None:
             values["started_at"] = func.clock_timestamp()
@@ -53,7 +57,17 @@ class Transitions:
         if after.state is not before.state:
             await self._repository.add_event(tx, run, after.state.value, after.reason or "")
         topics = await self._carry_out(tx, before.attempt or after.attempt, commands)
-        await notify_all(tx, [f"run:{run}", *topics])
+        return [f"run:{run}", *topics]
+
+    async def tell(self, tx: Tx, topics: Iterable[str]) -> None:
+        """Wake all who wait for these; the last thing a transaction does, since sites' rows are hot."""
+        unique = list(dict.fromkeys(topics))
+        for topic in unique:
+            kind, _, name = topic.partition(":")
+            if kind == "site":
+                await self._compute.sites.assignments_changed(tx, SiteId(name))
+        if unique:
+            await notify_all(tx, unique)
 
     async def _close(
         self, tx: Tx, row: RunRow, life: RunLife, commands: list[Command], result: Result
@@ -95,9 +109,7 @@ class Transitions:
         if Command.WAKE_DISPATCHER in commands:
             topics.append("dispatch")
         if Command.TELL_SITE in commands:
-            site = await self._repository.site_of(tx, attempt)
-            await self._compute.sites.assignments_changed(tx, site)
-            topics.append(f"site:{site}")
+            topics.append(f"site:{await self._repository.site_of(tx, attempt)}")
         return topics
 
 

@@ -67,13 +67,9 @@ async def enrol(request: Enrolment, services: ServicesDep, site: SiteCaller) -> 
 @router.post("/messages")
 async def messages(request: Messages, services: ServicesDep, site: SiteCaller) -> Acknowledged:
     """Facts, each applied exactly once, in order."""
-    stale = []
-    seq = 0
-    for message in request.messages:
-        if not await services.attempts.take(site, request.boot_id, message):
-            stale.append(message.attempt)
-        seq = message.seq
-    return Acknowledged(seq=seq, stale=stale)
+    stale = await services.attempts.take(site, request.boot_id, request.messages)
+    last = request.messages[-1].seq if request.messages else 0
+    return Acknowledged(seq=last, stale=stale)
 
 
 @router.post("/renew")
