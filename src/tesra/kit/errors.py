@@ -10,7 +10,9 @@ from typing import Any
 class TesraError(Exception):
     """Something went wrong."""
 
-    def __init__(self, detail: str | None = None, *, way_out: str | None = None, **fields: Any) -> None:
+    def __init__(
+        self, detail: str | None = None, *, way_out: str | None = None, **fields: Any
+    ) -> None:
         self.detail = detail or (type(self).__doc__ or "").strip().split("\n")[0]
         self.way_out = way_out
         self.fields = fields

@@ -76,13 +76,17 @@ DEFAULT_PORT = 8420
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     """``TESRA_HOME``, else the user's data folder."""
     value = environ.get("TESRA_HOME")
-    return Path(value).expanduser().absolute() if value else Path(platformdirs.user_data_dir("tesra"))
+    return (
+        Path(value).expanduser().absolute() if value else Path(platformdirs.user_data_dir("tesra"))
+    )
 
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
     """``TESRA_CACHE``, else the user's cache folder; shared by all homes."""
     value = environ.get("TESRA_CACHE")
-    return Path(value).expanduser().absolute() if value else Path(platformdirs.user_cache_dir("tesra"))
+    return (
+        Path(value).expanduser().absolute() if value else Path(platformdirs.user_cache_dir("tesra"))
+    )
 
 
 def read_settings(

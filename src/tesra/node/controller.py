@@ -121,6 +121,8 @@ class Controller:
                     await self._act(action)
                 except TesraError as error:
                     _log.warning("%s: %s", type(action).__name__, error.detail)
+                except Exception:  # noqa: BLE001 - an outer loop; the next round tries again
+                    _log.exception("%s failed", type(action).__name__)
 
     async def _act(self, action: Begin | Stop | NeverRan | Lose | Kill | Forget) -> None:
         match action:
@@ -155,17 +157,19 @@ class Controller:
         if missing:
             self._lose(attempt, f"This site has no node {missing[0]}.")
             return
+        self._chore(self._reserve(assignment))
+        await self._start(assignment)
+
+    async def _reserve(self, assignment: Assignment) -> None:
+        """Beside the start: the devices are the server's choice, so waiting would gain nothing."""
         try:
-            await asyncio.gather(
-                self._cluster.reserve(attempt, device_counts(assignment)), self._start(assignment)
-            )
+            await self._cluster.reserve(assignment.attempt, device_counts(assignment))
         except DevicesTaken as error:
-            for node in nodes:
-                await self._agents[node].stop(attempt, "gone", 0.0)
-            self._lose(attempt, error.detail)
+            for node in nodes_of(assignment):
+                await self._agents[node].stop(assignment.attempt, "gone", 0.0)
+            self._lose(assignment.attempt, error.detail)
 
     async def _start(self, assignment: Assignment) -> None:
-        """Beside the reservation: the devices are the server's choice, so waiting gains nothing."""
         port = await self._agents[assignment.devices[0].node].free_port()
         left_s = self._link.left_s(assignment.attempt)
         for node, order in orders_of(assignment, self._link.addresses, port).items():
@@ -250,7 +254,9 @@ class Controller:
         return note
 
     def _lose(self, attempt: str, reason: str) -> None:
-        note = self._spool.notes[attempt]
+        note = self._spool.notes.get(attempt)
+        if note is None or note.ended:
+            return
         self._tell(attempt, note, [ended(Verdict("lost", reason=reason))])
         self._chore(self._cluster.release(attempt))
 
@@ -300,3 +306,5 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         await work
     except TesraError as error:
         _log.warning("%s", error.detail)
+    except Exception:  # noqa: BLE001 - an outer loop; reconciliation makes it good
+        _log.exception("a chore failed")

@@ -207,9 +207,17 @@ def _reserve(attempt: str, devices: dict[str, int]) -> None:
         return
     bundles = [{resource_of(node): float(count)} for node, count in devices.items()]
     group = placement_group(bundles, strategy="PACK", name=attempt, lifetime="detached")
-    if not group.wait(_RESERVE_S):
+    if not _granted(group) and attempt in _reserved():
         remove_placement_group(group)
         raise DevicesTaken(f"The devices of {attempt} are not free in Ray.")
+
+
+def _granted(group: PlacementGroup) -> bool:
+    """Whether it was reserved in time; false also for one that was released meanwhile."""
+    try:
+        return bool(group.wait(_RESERVE_S))
+    except Exception:  # noqa: BLE001 - Ray raises just that when the group is gone
+        return False
 
 
 def _release(attempt: str) -> None:

@@ -33,7 +33,9 @@ class RunRequest(Wire):
     params: dict[ParameterName, str | int | float | bool] = {}
     env: dict[VariableName, Text] = {}
     secrets: dict[VariableName, Text] = {}
-    packages: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default=[], max_length=100)
+    packages: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
+        default=[], max_length=100
+    )
 
 
 class Run(Answer):
