@@ -23,7 +23,8 @@ from tesra.kit.errors import Unavailable
 from tesra.node.processes import alive
 
 OBJECT_STORE_BYTES = 80_000_000  # Ray's least: no object of ours goes through it
-_SOCKET_SUFFIX = len("/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+_SOCKET_SUFFIX = len("/r/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+_INNER = "r"  # Ray opens its folder to everybody (0777): ours around it stays private
 _SOCKET_LIMIT = 107  # bytes of sun_path
 _START_TIMEOUT_S = 60
 _TERM_WAIT_S = 2.0
@@ -95,7 +96,7 @@ def start_head(folder: Path, resources: dict[str, float]) -> RayCore:
         *("--num-cpus=0", "--num-gpus=0", f"--resources={json.dumps(resources)}"),
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         *("--no-monitor", "--include-dashboard=false", "--include-log-monitor=false"),
-        *("--disable-usage-stats", f"--temp-dir={temp}"),
+        *("--disable-usage-stats", f"--temp-dir={temp / _INNER}"),
     ]
     with log.open("wb") as output:
         starter = subprocess.Popen(
@@ -116,7 +117,7 @@ def start_head(folder: Path, resources: dict[str, float]) -> RayCore:
         stop_core(folder)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
         raise RayUnavailable(f"Ray did not start:\n{tail}")
-    address = (temp / "ray_current_cluster").read_text().strip()
+    address = (temp / _INNER / "ray_current_cluster").read_text().strip()
     return refresh_core(folder, RayCore(address, str(temp), starter.pid, ()))
 
 
@@ -159,6 +160,7 @@ def _environ(folder: Path) -> dict[str, str]:
         **kept,
         **auth_environ(folder),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the agent must see the GPUs it hands out
+        "RAY_worker_niceness": "0",  # else ranks inherit the lowest priority but four
         "RAY_USE_UVLOOP": "0",  # it cannot start processes with every option that asyncio can
     }
 

@@ -69,7 +69,7 @@ class HttpDoor:
 
     def grant(self) -> UploadGrant:
         """Keys of the epoch that this door may write under."""
-        return UploadGrant.model_validate_json(self._send("POST", "/uploads").content)
+        return UploadGrant.model_validate_json(self._send("POST", "/uploads"))
 
     def missing(self, epoch: str, ids: list[str]) -> set[str]:
         """Those of the chunk ids (hex) that the drive does not hold under the epoch."""
@@ -77,7 +77,7 @@ class HttpDoor:
         answer = self._send(
             "POST", "/chunks/missing", content=query, headers={"Content-Type": "application/json"}
         )
-        return set(MissingChunks.model_validate_json(answer.content).missing)
+        return set(MissingChunks.model_validate_json(answer).missing)
 
     def put_pack(self, epoch: str, pack: Pack) -> PackReceipt:
         """Hand a pack over; it is on the server's disk when this returns."""
@@ -90,24 +90,20 @@ class HttpDoor:
                 "Content-Length": str(pack.size_bytes),
             },
         )
-        return PackReceipt.model_validate_json(answer.content)
+        return PackReceipt.model_validate_json(answer)
 
     def plan(self, snapshot_id: str) -> ReadPlan:
         """Where the chunks of a snapshot lie, and the keys that open them."""
-        return ReadPlan.model_validate_json(
-            self._send("GET", f"/snapshots/{snapshot_id}/plan").content
-        )
+        return ReadPlan.model_validate_json(self._send("GET", f"/snapshots/{snapshot_id}/plan"))
 
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         """Bytes ``start`` up to (not with) ``end`` of a pack."""
         answer = self._send(
             "GET", f"/packs/{pack_id}", headers={"Range": f"bytes={start}-{end - 1}"}
         )
-        if len(answer.content) != end - start:
-            raise errors.Unavailable(
-                f"The server sent {len(answer.content)} of {end - start} bytes."
-            )
-        return answer.content
+        if len(answer) != end - start:
+            raise errors.Unavailable(f"The server sent {len(answer)} of {end - start} bytes.")
+        return answer
 
     def _send(
         self,
@@ -116,7 +112,7 @@ class HttpDoor:
         *,
         content: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> bytes:
         for attempt in Retrying(
             retry=retry_if_exception(_passes),
             wait=wait_random_exponential(multiplier=0.2, max=5),
@@ -124,16 +120,46 @@ class HttpDoor:
             reraise=True,
         ):
             with attempt, _plain_words():
-                response = self._client.request(
-                    method,
-                    self._prefix + path,
-                    content=content,
-                    headers={**self._headers, **(headers or {})},
-                )
-                if not response.is_success:
-                    raise refusal(response)
-                return response
+                return self._send_once(method, path, content, {**self._headers, **(headers or {})})
         raise AssertionError("tenacity re-raises the last failure")  # pragma: no cover
+
+    def _send_once(
+        self,
+        method: str,
+        path: str,
+        content: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
+    ) -> bytes:
+        """The body of a good answer.
+
+        Request and response of httpx refer to each other, so what they hold stays until the
+        collector comes by: they are given neither a pack's pieces nor an answer to hold.
+        """
+        body = _Body(content) if content is not None and not isinstance(content, bytes) else None
+        try:
+            with self._client.stream(
+                method, self._prefix + path, content=body or content, headers=headers
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise refusal(response)
+                return b"".join(response.iter_bytes())
+        finally:
+            if body is not None:
+                body.let_go()
+
+
+class _Body:
+    """Pieces to send, which can be let go of."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def let_go(self) -> None:
+        self._pieces = ()
 
 
 class ServerUnreachable(errors.Unavailable):
