@@ -67,8 +67,9 @@ class Network:
 
     def tesra(self, *arguments: str) -> Any:
         """A command with ``--json``, answered."""
+        place = arguments.index("--") if "--" in arguments else len(arguments)
         done = subprocess.run(
-            [*TESRA, *arguments, "--json"],
+            [*TESRA, *arguments[:place], "--json", *arguments[place:]],
             env=self.environ,
             capture_output=True,
             text=True,

@@ -210,6 +210,8 @@ class Controller:
                 self._agents[node] = await self._cluster.revive(node)
             except TesraError as error:
                 _log.warning("node %s: %s", node, error.detail)
+            except Exception:  # noqa: BLE001 - an outer loop; tried again in a second
+                _log.exception("node %s could not be revived", node)
             else:
                 _log.info("node %s has an agent again", node)
                 return

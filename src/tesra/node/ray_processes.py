@@ -5,6 +5,7 @@ is recorded with its start time; nothing else is ever signalled, and never ``ray
 other people's. The token is always on: Ray listens on all interfaces and believes whoever has it.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -142,7 +143,8 @@ def stop_core(folder: Path) -> None:
     for number, wait_s in ((signal.SIGTERM, _TERM_WAIT_S), (signal.SIGKILL, _KILL_WAIT_S)):
         for process in core.processes:
             if alive(process.pid, process.started):
-                os.kill(process.pid, number)
+                with contextlib.suppress(ProcessLookupError):  # it went by itself just now
+                    os.kill(process.pid, number)
         _wait_gone(core, wait_s)
         core = refresh_core(folder, core)  # what was forked meanwhile
     shutil.rmtree(core.temp, ignore_errors=True)
