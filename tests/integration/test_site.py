@@ -138,7 +138,6 @@ def site(server: FakeServer) -> Iterator[Site]:
     finally:
         left = site.ray()
         site.end()
-        shutil.copy(folder / "site.log", "/tmp/site.log")
         survivors = [p for p in left if alive(p["pid"], p["started"])]
         shutil.rmtree(folder, ignore_errors=True)
         assert not survivors, "a clean end leaves nothing of Ray"
