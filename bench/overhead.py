@@ -38,7 +38,7 @@ model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 images, labels = torch.randn(512, 256), torch.randint(0, 10, (512,))
 steps = int(sys.argv[1])
-began = time.monotonic()
+began, cpu_began = time.monotonic(), time.process_time()
 for step in range(steps):
     optimizer.zero_grad()
     loss = nn.functional.cross_entropy(model(images), labels)
@@ -47,6 +47,7 @@ for step in range(steps):
     if step % 20 == 0:
         print(f"step {step} loss {loss.item():.4f}", flush=True)
 print(f"trained_s {time.monotonic() - began:.3f}", flush=True)
+print(f"cpu_s {time.process_time() - cpu_began:.3f}", flush=True)
 """
 
 
@@ -54,7 +55,8 @@ def measure() -> None:
     with network(devices=1) as net, project(SCRIPT) as folder:
         net.finish_run(net.start_run(folder, "--devices", "1", "--", str(1)))
         python = engine_python()
-        steps = int(PROBE_STEPS * TRAINING_S / trained_s(bare_output(python, folder, PROBE_STEPS)))
+        probe_s = told_s("trained_s", bare_output(python, folder, PROBE_STEPS))
+        steps = int(PROBE_STEPS * TRAINING_S / probe_s)
         rounds = [side_by_side(net, python, folder, steps) for _ in range(ROUNDS)]
     ratios = [one.inside_s / one.bare_s for one in rounds]
     report(
@@ -65,6 +67,7 @@ def measure() -> None:
             "inside_s": [round(one.inside_s, 2) for one in rounds],
             "bare_s": [round(one.bare_s, 2) for one in rounds],
             "training_alone_ratio": [round(one.training_ratio, 4) for one in rounds],
+            "cpu_time_ratio": [round(one.cpu_ratio, 4) for one in rounds],
             "steps": steps,
         },
     )
@@ -77,6 +80,7 @@ class Round:
     inside_s: float
     bare_s: float
     training_ratio: float
+    cpu_ratio: float
 
 
 def side_by_side(net: Network, python: str, folder: Path, steps: int) -> Round:
@@ -84,19 +88,21 @@ def side_by_side(net: Network, python: str, folder: Path, steps: int) -> Round:
         bare = thread.submit(timed_bare, python, folder, steps)
         run = net.start_run(folder, "--devices", "1", "--", str(steps))
         record = net.finish_run(run)
-        bare_s, bare_trained_s = bare.result()
+        bare_s, bare_said = bare.result()
+    output = net.output_of(run)
     return Round(
-        seconds_between(record["created_at"], record["ended_at"]),
-        bare_s,
-        trained_s(net.output_of(run)) / bare_trained_s,
+        inside_s=seconds_between(record["created_at"], record["ended_at"]),
+        bare_s=bare_s,
+        training_ratio=told_s("trained_s", output) / told_s("trained_s", bare_said),
+        cpu_ratio=told_s("cpu_s", output) / told_s("cpu_s", bare_said),
     )
 
 
-def timed_bare(python: str, folder: Path, steps: int) -> tuple[float, float]:
-    """Wall time of the process, and of its training alone."""
+def timed_bare(python: str, folder: Path, steps: int) -> tuple[float, str]:
+    """Wall time of the process, and what it printed."""
     began = time.monotonic()
     output = bare_output(python, folder, steps)
-    return time.monotonic() - began, trained_s(output)
+    return time.monotonic() - began, output
 
 
 def bare_output(python: str, folder: Path, steps: int) -> str:
@@ -104,8 +110,8 @@ def bare_output(python: str, folder: Path, steps: int) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def trained_s(output: str) -> float:
-    return float(re.findall(r"trained_s ([\d.]+)", output)[-1])
+def told_s(name: str, output: str) -> float:
+    return float(re.findall(rf"{name} ([\d.]+)", output)[-1])
 
 
 if __name__ == "__main__":

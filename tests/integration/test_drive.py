@@ -18,7 +18,7 @@ from blake3 import blake3
 from factories.identity import client_of, register, services_on
 from factories.storage import contents, pack_of, random_bytes, sample_folder
 from tesra.crypto.aead import Sealer
-from tesra.db.engine import Database
+from tesra.db.engine import Database, Tx
 from tesra.drive.git_import import GitImports
 from tesra.drive.intake import Intake
 from tesra.drive.model import (
@@ -298,7 +298,10 @@ async def test_only_packs_that_no_index_names_are_swept(
 async def test_an_import_that_fails_says_why(
     service: DriveService, database: Database, owner: UserId
 ) -> None:
-    imports = GitImports(database, service)
+    async def defer(tx: Tx, job: str) -> None:
+        """The test does the job itself."""
+
+    imports = GitImports(database, service, defer=defer)
     async with database.begin() as tx:
         job = await imports.request(tx, owner, GitImport(url="http://127.0.0.1:9/x.git"))
         assert job.state == "waiting"

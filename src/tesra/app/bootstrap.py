@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy import MetaData
 
+from tesra.app.jobs import GIT_IMPORT_TASK
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService, read_class_table
@@ -16,9 +17,11 @@ from tesra.crypto.aead import Sealer
 from tesra.crypto.keys import load_or_create_master_key
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.engine import Database, Tx, metadata
+from tesra.db.jobs import defer_named, make_jobs
 from tesra.db.migrate import migrate
 from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
+from tesra.drive.git_import import GitImports
 from tesra.drive.pack_store import PackStore
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
@@ -74,6 +77,10 @@ def make_services(settings: Settings) -> Services:
     drive = DriveService(
         database, PackStore(settings.home.packs), sealer, quota_bytes=settings.quota_bytes
     )
+    jobs = make_jobs(url)
+    git_imports = GitImports(
+        database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
+    )
     compute = ComputeService(read_class_table())
     training = TrainingService(
         database,
@@ -92,10 +99,12 @@ def make_services(settings: Settings) -> Services:
         clock=clock,
         database=database,
         listener=Listener(url),
+        jobs=jobs,
         sealer=sealer,
         identity=identity,
         billing=billing,
         drive=drive,
+        git_imports=git_imports,
         compute=compute,
         training=training,
         attempts=attempts,

@@ -30,9 +30,6 @@ from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, is_held
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.private_files import read_or_make_secret, write_private
 from tesra.kit.settings import Settings
-from tesra.node.attempt_record import load_records
-from tesra.node.processes import kill_tree
-from tesra.node.ray_processes import stop_core
 
 SERVER = "server"
 SITE = "site"
@@ -221,6 +218,11 @@ class Network:
 
     def _end_what_a_killed_site_left(self) -> None:
         """A site that was killed outright leaves its gangs and its Ray for its next start."""
+        # All of a run's models are imported here, half a second's work that a start does without.
+        from tesra.node.attempt_record import load_records
+        from tesra.node.processes import kill_tree
+        from tesra.node.ray_processes import stop_core
+
         for record in load_records(self.home.site / "attempts"):
             if record.pid is not None:
                 kill_tree(record.pid, record.pid_started)

@@ -1,8 +1,10 @@
 """``tesra server``: the control plane as one process; all its state is in PostgreSQL."""
 
+import socket
 from dataclasses import replace
 
 import uvicorn
+from fastapi import FastAPI
 
 from tesra.app.bootstrap import create_app
 from tesra.db.embedded import EmbeddedPostgres
@@ -15,8 +17,9 @@ FAILED = 3
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; then end within a few seconds, whatever is still open."""
     url = settings.database_url or EmbeddedPostgres(settings.home).start()
+    app = create_app(replace(settings, database_url=url))
     config = uvicorn.Config(
-        create_app(replace(settings, database_url=url)),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -28,7 +31,19 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=END_S,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     server.run()
     if not server.started:
         raise SystemExit(FAILED)
+
+
+class _Server(uvicorn.Server):
+    """Answers those who wait for news before it ends, so that no connection is cut off."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.services.listener.end()
+        await super().shutdown(sockets)

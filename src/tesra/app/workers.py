@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from tesra.app.jobs import make_app_jobs
+from tesra.app.jobs import declare_tasks
 from tesra.training.dispatcher import Dispatcher
 from tesra.web.context import Services
 
@@ -27,7 +27,8 @@ class Workers:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """All workers run inside the block and are gone after it."""
-        jobs = make_app_jobs(self._services)
+        jobs = self._services.jobs
+        declare_tasks(self._services)
         async with jobs.open_async():
             tasks = [
                 asyncio.create_task(_keep(self._services.listener.run, "listener")),

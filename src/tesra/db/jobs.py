@@ -35,3 +35,10 @@ async def defer(tx: Tx, task: Task[..., Any, Any], **args: Any) -> int | None:
             return await job.defer_async(**args)
     except AlreadyEnqueued:
         return None
+
+
+async def defer_named(tx: Tx, jobs: App, name: str, **args: Any) -> int:
+    """``defer`` for a task that is declared elsewhere, by its whole name (``namespace:name``)."""
+    driver = (await tx.get_raw_connection()).driver_connection
+    job: int = await jobs.configure_task(name, connection=driver).defer_async(**args)
+    return job

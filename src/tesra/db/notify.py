@@ -85,11 +85,19 @@ class Listener:
     def __init__(self, url: str) -> None:
         self._url = libpq_url(url)
         self._subscriptions: dict[str, set[Subscription]] = {}
+        self.ending = False  # who waits in a loop leaves it
+
+    def end(self) -> None:
+        """The process ends: whoever waits is woken, and nobody waits from now on."""
+        self.ending = True
+        self._wake_all()
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:
         """Hear ``topic`` inside the block; subscribe first, then read the rows, then wait."""
         subscription = Subscription()
+        if self.ending:
+            subscription.forget()
         subscribers = self._subscriptions.setdefault(topic, set())
         subscribers.add(subscription)
         try:

@@ -1,11 +1,13 @@
-"""Imports of git repositories by the server: asked for now, done by whichever server claims them.
+"""Imports of git repositories by the server: asked for now, done by a job of whichever server.
 
-``resume`` takes up what a server that died left behind; an import is claimed by one at a time.
+The job is queued in the transaction that notes the import. ``resume`` takes up what a server that
+died left behind; an import is claimed by one at a time.
 """
 
 import asyncio
 import logging
 import tempfile
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from tesra.wire.drive import GitImport, ImportJob, Project
 
 log = logging.getLogger(__name__)
 
+Defer = Callable[[Tx, str], Awaitable[object]]  # queue the job that will ``run`` this import
+
 _ABANDONED = timedelta(minutes=20)  # above the longest time that a clone and its upload may take
 _FORGOTTEN = timedelta(minutes=1)
 _IMPORT_TIMEOUT_S = 900.0
@@ -34,18 +38,25 @@ class GitImports:
     """Ask for imports, look at them, do them."""
 
     def __init__(
-        self, database: Database, drive: DriveService, *, limits: CloneLimits | None = None
+        self,
+        database: Database,
+        drive: DriveService,
+        *,
+        defer: Defer,
+        limits: CloneLimits | None = None,
     ) -> None:
         self._database = database
         self._drive = drive
+        self._defer = defer
         self._limits = limits or CloneLimits()
 
     async def request(self, tx: Tx, owner: UserId, wanted: GitImport) -> ImportJob:
-        """Note an import; ``run`` it when the transaction is committed."""
+        """Note an import and queue its job; both exist once the transaction is committed."""
         url = check_git_url(wanted.url)
         name = check_project_name(wanted.name or repository_name(url))
         job = new_id("imp")
         await tx.execute(insert(imports).values(id=job, owner=owner, url=url, name=name))
+        await self._defer(tx, job)
         return ImportJob(id=job, state="waiting")
 
     async def job(self, tx: Tx, owner: UserId, job: str) -> ImportJob:

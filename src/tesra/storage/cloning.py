@@ -73,10 +73,19 @@ def clone(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
             "-c",
             "http.followRedirects=false",
         ),
-        *("clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags"),
-        *("--no-recurse-submodules", "--template=", "--", checked, str(dest)),
+        *("clone", "--quiet", "--single-branch", "--no-tags"),
+        *("--no-recurse-submodules", "--template="),
     ]
-    _run(command, dest, limits or CloneLimits())
+    place = ["--", checked, str(dest)]
+    try:
+        _run([*command, "--depth", "1", *place], dest, limits or CloneLimits())
+    except CloneFailed as error:
+        if NO_SHALLOW not in error.detail:
+            raise
+        _run([*command, *place], dest, limits or CloneLimits())
+
+
+NO_SHALLOW = "dumb http transport does not support shallow"  # a plain file server
 
 
 def _run(command: list[str], dest: Path, limits: CloneLimits) -> None:

@@ -1,8 +1,11 @@
 """The dispatcher: gives free devices to queued runs. One at a time holds the lease and works."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from tesra.billing.service import BillingService
 from tesra.compute.model import Device
@@ -53,15 +56,19 @@ class Dispatcher:
         """Work for ever: dispatch when something changes, expire leases after one full lease of watching."""
         watching_since = asyncio.get_running_loop().time()
         token: int | None = None
-        with self._listener.subscribe("dispatch") as changes:
-            while True:
-                token = await self._hold(token)
-                if token is not None:
-                    await self.dispatch(token)
-                    if asyncio.get_running_loop().time() - watching_since > LEASE_S:
-                        await self._attempts.expire()
-                await asyncio.sleep(ROUND_S)  # what ends together is placed together
-                await changes.wait(IDLE_S)
+        try:
+            with self._listener.subscribe("dispatch") as changes:
+                while True:
+                    token = await self._hold(token)
+                    if token is not None:
+                        await self.dispatch(token)
+                        if asyncio.get_running_loop().time() - watching_since > LEASE_S:
+                            await self._attempts.expire()
+                    await asyncio.sleep(ROUND_S)  # what ends together is placed together
+                    await changes.wait(IDLE_S)
+        finally:
+            if token is not None:
+                await self._let_go(token)
 
     async def dispatch(self, token: int) -> int:
         """One round in one transaction; how many runs were placed."""
@@ -86,6 +93,12 @@ class Dispatcher:
             ):
                 return token
             return await leases.claim(tx, LEASE_NAME, self._holder, HOLD_S)
+
+    async def _let_go(self, token: int) -> None:
+        """The next server need not wait until the lease expires; without a database it does."""
+        with contextlib.suppress(SQLAlchemyError):
+            async with self._database.begin() as tx:
+                await leases.release(tx, LEASE_NAME, self._holder, token)
 
     async def _without_debtors(self, tx: Tx, queue: list[RunRow]) -> list[RunRow]:
         """Queued runs of users with an unpaid bill wait as payment-due; running ones go on."""

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 if TYPE_CHECKING:
+    from procrastinate import App
+
     from tesra.billing.service import BillingService
     from tesra.compute.service import ComputeService
     from tesra.crypto.aead import Sealer
     from tesra.db.engine import Database
     from tesra.db.notify import Listener
+    from tesra.drive.git_import import GitImports
     from tesra.drive.service import DriveService
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
@@ -30,10 +33,12 @@ class Services:
     clock: Clock
     database: Database
     listener: Listener
+    jobs: App
     sealer: Sealer
     identity: IdentityService
     billing: BillingService
     drive: DriveService
+    git_imports: GitImports
     compute: ComputeService
     training: TrainingService
     attempts: AttemptService

@@ -48,6 +48,8 @@ async def log_lines(services: Services, view: LogView) -> AsyncIterator[bytes]:
             if run.state in TERMINAL or not view.follow:
                 return
             await changes.wait(QUIET_S)
+            if services.listener.ending:
+                return  # the viewer comes back with its cursor
 
 
 def _chunk(segment: Segment) -> LogChunk:

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
 from tesra.db.engine import Tx
-from tesra.drive.git_import import GitImports
 from tesra.drive.intake import Intake
 from tesra.drive.model import SnapshotUnknown
 from tesra.kit.ids import EpochId, SnapshotId, UserId
@@ -231,27 +230,23 @@ async def upload_project(
 
 @router.post("/projects/git", status_code=202)
 async def import_git(
-    wanted: GitImport,
-    services: ServicesDep,
-    caller: Writer,
-    background: BackgroundTasks,
-    key: IdempotencyKey = None,
+    wanted: GitImport, services: ServicesDep, caller: Writer, key: IdempotencyKey = None
 ) -> ImportJob:
     """Clone a public git repository on the server; look at the import's address for how it goes."""
-    imports = GitImports(services.database, services.drive)
-    job = await once(
-        services, caller, key, wanted, lambda tx: imports.request(tx, caller.user_id, wanted)
+    return await once(
+        services,
+        caller,
+        key,
+        wanted,
+        lambda tx: services.git_imports.request(tx, caller.user_id, wanted),
     )
-    background.add_task(imports.run, job.id)
-    return job
 
 
 @router.get("/imports/{job}")
 async def import_job(job: str, services: ServicesDep, caller: Reader) -> ImportJob:
     """How an import stands."""
-    imports = GitImports(services.database, services.drive)
     async with services.database.begin() as tx:
-        return await imports.job(tx, caller.user_id, job)
+        return await services.git_imports.job(tx, caller.user_id, job)
 
 
 def _copy(upload: UploadFile, path: Path) -> None:
