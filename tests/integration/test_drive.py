@@ -295,13 +295,14 @@ async def test_only_packs_that_no_index_names_are_swept(
     assert {path for path in (tmp_path / "packs").rglob("*") if path.is_file()} == kept
 
 
+async def not_deferred(tx: Tx, job: str) -> None:
+    """The test does the job itself."""
+
+
 async def test_an_import_that_fails_says_why(
     service: DriveService, database: Database, owner: UserId
 ) -> None:
-    async def defer(tx: Tx, job: str) -> None:
-        """The test does the job itself."""
-
-    imports = GitImports(database, service, defer=defer)
+    imports = GitImports(database, service, defer=not_deferred)
     async with database.begin() as tx:
         job = await imports.request(tx, owner, GitImport(url="http://127.0.0.1:9/x.git"))
         assert job.state == "waiting"
@@ -328,7 +329,8 @@ def running(postgres_url: str, tmp_path: Path) -> Iterator[Running]:
     database = Database(postgres_url)
     store = PackStore(tmp_path / "packs")
     drive = DriveService(database, store, Sealer(bytes(32)), quota_bytes=QUOTA)
-    services = services_on(database, drive=drive)
+    imports = GitImports(database, drive, defer=not_deferred)
+    services = services_on(database, drive=drive, git_imports=imports)
     api = create_api(services, routers=[identity_routes.router, drive_routes.router])
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -432,7 +434,7 @@ def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
 
 async def test_others_see_nothing(database: Database, service: DriveService) -> None:
     api = create_api(
-        services_on(database, drive=service),
+        services_on(database, drive=service, git_imports=GitImports(database, service)),
         routers=[identity_routes.router, drive_routes.router],
     )
     async with client_of(api) as nobody:
