@@ -434,7 +434,9 @@ def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
 
 async def test_others_see_nothing(database: Database, service: DriveService) -> None:
     api = create_api(
-        services_on(database, drive=service, git_imports=GitImports(database, service)),
+        services_on(
+            database, drive=service, git_imports=GitImports(database, service, defer=not_deferred)
+        ),
         routers=[identity_routes.router, drive_routes.router],
     )
     async with client_of(api) as nobody:

@@ -20,7 +20,7 @@ _WINDOW_BYTES = 4 * 2**20
 _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 1
 _SEALING_BYTES = 4 * 2**20
-_PACKS_IN_FLIGHT = 1
+_PACKS_IN_FLIGHT = 2
 _LEAN_BELOW = 0.05  # share of missing chunks under which the next window keeps no bytes
 
 
