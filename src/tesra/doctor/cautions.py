@@ -122,7 +122,7 @@ def _lost(written: list[Written], output: OutputProposal) -> Iterator[Caution]:
     """What is written in the project, or outside, where it is not kept."""
     for one in written:
         path, place = one.path, one.evidence
-        if covers(output.path, path) or path.startswith((HOLE, *_HARMLESS)) or "://" in path:
+        if covers(output.path, one.place) or path.startswith((HOLE, *_HARMLESS)) or "://" in path:
             continue
         text = f"{place.text}, which is outside of the output {output.path}: it is not kept"
         yield Caution("lost-output", text, place.file, place.line)

@@ -48,8 +48,7 @@ def propose_entry(project: Project) -> EntryProposal:
         path
         for source in project.sources.values()
         if _can_start(source) and _name_score(PurePosixPath(source.path).stem) >= 0
-        for found in source.imports
-        for path in project.local_files(source, found)
+        for path in project.imported_by(source)
         if path != source.path
     }
     candidates = [

@@ -22,21 +22,22 @@ class _Place(NamedTuple):
     keywords: tuple[str, ...] = ()
     weight: int = _DATA
     default: str | None = None  # where the library writes when it is not told
+    is_file: bool = False
 
 
 _WRITERS: dict[str, _Place] = {
-    "torch.save": _Place(1, ("f",), _MODEL),
+    "torch.save": _Place(1, ("f",), _MODEL, is_file=True),
     "torch.jit.save": _Place(1, ("f",), _MODEL),
     "torch.onnx.export": _Place(2, ("f",), _MODEL),
     "torch.distributed.checkpoint.save": _Place(None, ("checkpoint_id",), _MODEL),
     "safetensors.torch.save_file": _Place(1, ("filename",), _MODEL),
     "safetensors.numpy.save_file": _Place(1, ("filename",), _MODEL),
     "tensorflow.saved_model.save": _Place(1, ("export_dir",), _MODEL),
-    "joblib.dump": _Place(1, ("filename",), _MODEL),
-    "mxnet.model.save_checkpoint": _Place(0, ("prefix",), _MODEL),
+    "joblib.dump": _Place(1, ("filename",), _MODEL, is_file=True),
+    "mxnet.model.save_checkpoint": _Place(0, ("prefix",), _MODEL, is_file=True),
     "mxnet.nd.save": _Place(0, ("fname",), _MODEL),
-    "numpy.save": _Place(0, ("file",)),
-    "numpy.savez": _Place(0, ("file",)),
+    "numpy.save": _Place(0, ("file",), is_file=True),
+    "numpy.savez": _Place(0, ("file",), is_file=True),
     "numpy.savez_compressed": _Place(0, ("file",)),
     "numpy.savetxt": _Place(0, ("fname",)),
     "cv2.imwrite": _Place(0, ("filename",)),
@@ -60,16 +61,16 @@ _METHODS: dict[str, _Place] = {
     "save": _Place(0, ("filepath", "path", "save_directory"), _MODEL),
     "save_pretrained": _Place(0, ("save_directory",), _MODEL),
     "save_model": _Place(0, ("output_dir", "filepath", "fname"), _MODEL),
-    "save_weights": _Place(0, ("filepath",), _MODEL),
-    "save_parameters": _Place(0, ("filename",), _MODEL),
+    "save_weights": _Place(0, ("filepath",), _MODEL, is_file=True),
+    "save_parameters": _Place(0, ("filename",), _MODEL, is_file=True),
     "save_params": _Place(0, ("fname",), _MODEL),
     "save_checkpoint": _Place(0, ("filepath", "save_dir"), _MODEL),
     "export": _Place(0, ("filepath", "path"), _MODEL),
     "to_csv": _Place(0, ("path_or_buf",)),
     "to_parquet": _Place(0, ("path",)),
     "savefig": _Place(0, ("fname",)),
-    "write_text": _Place(-1),
-    "write_bytes": _Place(-1),
+    "write_text": _Place(-1, is_file=True),
+    "write_bytes": _Place(-1, is_file=True),
     "mkdir": _Place(-1, (), _LOG),
 }
 _READERS: dict[str, _Place] = {
@@ -115,6 +116,12 @@ class Written:
     path: str
     weight: int
     evidence: Evidence
+    is_file: bool = False
+
+    @property
+    def place(self) -> str | None:
+        """What has to be kept for it; None when it is outside of the project, or not known."""
+        return kept(self.path, is_file=self.is_file)
 
 
 def find_written(code: Code, parameters: tuple[Parameter, ...]) -> list[Written]:
@@ -135,9 +142,8 @@ def propose_output(code: Code, written: list[Written]) -> OutputProposal:
     uses = tuple(PathUse(one.path, one.evidence) for one in written)
     weights: dict[str, int] = {}
     for one in written:
-        place = kept(one.path)
-        if place is not None:
-            weights[place] = max(weights.get(place, 0), one.weight)
+        if one.place is not None:
+            weights[one.place] = max(weights.get(one.place, 0), one.weight)
     if not weights:
         asked = _asks_tesra(code)
         reason = (
@@ -147,12 +153,12 @@ def propose_output(code: Code, written: list[Written]) -> OutputProposal:
         )
         return OutputProposal(DEFAULT_OUTPUT, reason, uses)
     best = max(weights, key=lambda place: weights[place])
-    holding = [one for one in written if kept(one.path) == best]
+    holding = [one for one in written if one.place == best]
     why = max(holding, key=lambda one: one.weight).evidence
     return OutputProposal(_common(best, weights), f"{why.place} {why.text}", uses)
 
 
-def kept(path: str) -> str | None:
+def kept(path: str, *, is_file: bool = False) -> str | None:
     """The folder of the project that holds what is written there, or the file at its top."""
     clean = path.replace("\\", "/").strip()
     known, hole, _ = clean.partition(HOLE)
@@ -163,13 +169,13 @@ def kept(path: str) -> str | None:
     parts = [part for part in known.split("/") if part not in {"", "."}]
     if ".." in parts or not parts or re.fullmatch(r"[A-Za-z]:", parts[0]):
         return None
-    folder = parts[:-1] if not hole and PurePosixPath(parts[-1]).suffix else parts
+    is_file |= bool(PurePosixPath(parts[-1]).suffix)
+    folder = parts[:-1] if is_file and not hole else parts
     return "/".join(folder or parts)
 
 
-def covers(output: str, path: str) -> bool:
-    """Whether what is written to ``path`` is kept with this output."""
-    place = kept(path)
+def covers(output: str, place: str | None) -> bool:
+    """Whether what has to be kept is kept with this output."""
     return place is not None and (place == output or place.startswith(f"{output}/"))
 
 
@@ -177,7 +183,7 @@ def find_read(
     code: Code, parameters: tuple[Parameter, ...], written: list[Written]
 ) -> tuple[PathUse, ...]:
     """Every path that the code reads and does not write itself."""
-    own = {one.path for one in written} | {kept(one.path) for one in written}
+    own = {one.path for one in written} | {one.place for one in written}
     found: dict[str, PathUse] = {}
     reads = [one for source, call in code.calls() for one in _reads(code, source, call)]
     for parameter in parameters:
@@ -201,14 +207,15 @@ def _writes(code: Code, source: Source, call: Call) -> Iterator[Written]:
         path = place.default
     if path and path != HOLE:
         text = f"{call.last}() writes {path}"
-        yield Written(path, place.weight, Evidence(source.path, call.line, text))
+        where = Evidence(source.path, call.line, text)
+        yield Written(path, place.weight, where, place.is_file)
 
 
 def _writer(call: Call) -> _Place | None:
     if call.name in _WRITERS:
         return _WRITERS[call.name]
     if _opens_to_write(call) is True:
-        return _Place(0 if call.name == "open" else -1, ("file",))
+        return _Place(0 if call.name in {"open", "io.open"} else -1, ("file",), is_file=True)
     if call.name.startswith((".", "@")):
         place = _METHODS.get(call.last)
         return place if place is not None and "." in call.name else None

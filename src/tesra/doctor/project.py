@@ -23,6 +23,14 @@ class Project:
     paths: frozenset[str]
     texts: dict[str, str] = field(default_factory=dict)
     warnings: list[Caution] = field(default_factory=list)
+    _imported: dict[str, list[str]] = field(default_factory=dict)
+
+    def imported_by(self, source: Source) -> list[str]:
+        """The project's own files that a file imports."""
+        if source.path not in self._imported:
+            files = [file for one in source.imports for file in self.local_files(source, one)]
+            self._imported[source.path] = list(dict.fromkeys(files))
+        return self._imported[source.path]
 
     def local_files(self, source: Source, found: Import) -> list[str]:
         """The project's own files that an import loads; none when it is not the project's."""
@@ -53,12 +61,10 @@ class Project:
         seen = {file: None}
         waiting = [file]
         while waiting:
-            source = self.sources[waiting.pop(0)]
-            for found in source.imports:
-                for path in self.local_files(source, found):
-                    if path not in seen:
-                        seen[path] = None
-                        waiting.append(path)
+            for path in self.imported_by(self.sources[waiting.pop(0)]):
+                if path not in seen:
+                    seen[path] = None
+                    waiting.append(path)
         return [self.sources[path] for path in seen]
 
     def _module(self, path: str) -> Iterator[str]:

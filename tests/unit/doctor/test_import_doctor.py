@@ -242,6 +242,8 @@ def test_a_broken_pyproject_names_nothing_and_hurts_nobody() -> None:
         ("import torch\ntorch.save(m, 'runs/%s/m.pt' % name)", "runs"),
         ("import torch\ntorch.save(m, 'deep/{}.pt'.format(e))", "deep"),
         ("import torch\ntorch.save(m, 'model.pt')", "model.pt"),
+        ("import torch\ntorch.save(m, 'made/model')", "made"),
+        ("import torch\ntorch.save(m, 'out/models/m.pt')\nopen('out/logs/x', 'w')", "out"),
         ("from pathlib import Path\nimport torch\nH = Path(__file__).resolve().parent\n"
          "torch.save(m, H / 'weights' / 'm.pt')", "weights"),
         ("import os, torch\nO = os.environ.get('TESRA_OUTPUT_DIR', 'made')\n"
