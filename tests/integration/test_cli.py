@@ -145,6 +145,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         *("--entry", '["python", "t.py"]', "--output", "model", "--launch", "single"),
         *("--param", "lr=0.1", "--param", "name=x=y", "--param", "deep=true", "--env", "A=1"),
         *("--secret", "KEY", "--with", "tqdm", "--device-class", "cpu-slot"),
+        *("--param-format", "--{name}={value}"),
         *("--", "--lr", "1", "-x", "--json"),
         KEY="hush",
     )
@@ -163,6 +164,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "device_class": "cpu-slot",
         "launch": "single",
         "params": {"lr": 0.1, "name": "x=y", "deep": True},
+        "param_format": "--{name}={value}",
         "env": {"A": "1"},
         "secrets": {"KEY": "hush"},
         "packages": ["tqdm"],

@@ -82,6 +82,15 @@ def run(
         list[str] | None,
         typer.Option("--param", "-p", metavar="NAME=VALUE", help="Parameter; repeat it."),
     ] = None,
+    param_format: Annotated[
+        str,
+        typer.Option(
+            "--param-format",
+            metavar="FORMAT",
+            help="How a parameter stands on the script's command line, such as '--{name}={value}' or"
+            " '{name}={value}'; `file` for --config FILE (JSON); `none`.",
+        ),
+    ] = "--{name} {value}",
     env: Annotated[
         list[str] | None,
         typer.Option("--env", metavar="NAME=VALUE", help="Environment variable; repeat it."),
@@ -114,6 +123,7 @@ def run(
         "device_class": device_class,
         "launch": launch,
         "params": arguments.params(param or []),
+        "param_format": param_format,
         "env": arguments.pairs(env or [], "--env"),
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],
