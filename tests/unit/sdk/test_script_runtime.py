@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class Evil:
         raise KeyError("no")
 
     def __getattr__(self, name: str) -> Any:
-        raise SystemError(name)
+        raise RuntimeError(name)
 
 
 class EvilMapping(dict[str, Any]):
@@ -52,8 +51,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Path]:
-    yield runtime_folder(tmp_path / "runtime")
+def runtime(tmp_path: Path) -> Path:
+    return runtime_folder(tmp_path / "runtime")
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
