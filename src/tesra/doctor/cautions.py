@@ -63,7 +63,7 @@ def _absolute_paths(source: Source) -> Iterator[Caution]:
         if len(text.value) < 1000 and _ABSOLUTE.fullmatch(text.value):
             yield Caution(
                 "absolute-path",
-                f"names the absolute path {text.value}, which another machine does not have",
+                f"names the path {text.value}, which another machine does not have",
                 source.path,
                 text.line,
             )

@@ -151,6 +151,8 @@ class Folder:
 
     def _is_arguments(self, node: ast.expr) -> bool:
         """Whether this is what an argument parser answered, by its making or by its usual name."""
+        if isinstance(node, ast.Attribute):  # self.args
+            return node.attr in _ARGUMENTS
         if not isinstance(node, ast.Name):
             return False
         made = self._source.bindings.get(node.id)

@@ -60,6 +60,7 @@ _BACKEND_BROUGHT = {
     "jax": _BROUGHT["jax"],
     None: _BROUGHT["jax"],
 }
+_MORE = {"torch.utils.tensorboard": "tensorboard"}  # needed by a module that the engine brings
 _ALWAYS = frozenset({"tesra", "__future__", "__main__"})
 
 
@@ -74,8 +75,9 @@ def find_requirements(code: Code, engine: str | None, backend: str | None) -> Re
         brought |= _BACKEND_BROUGHT.get(backend, frozenset())
     missing: dict[str, MissingPackage] = {}
     for module, evidence in _third_party(code):
-        package = package_of(module)
-        if module.partition(".")[0] not in brought and _normal(package) not in known:
+        package = _MORE.get(module) or package_of(module)
+        here = module.partition(".")[0] in brought and module not in _MORE
+        if not here and _normal(package) not in known:
             missing.setdefault(package, MissingPackage(package, module, evidence))
     return Requirements(files, named, tuple(missing.values()))
 

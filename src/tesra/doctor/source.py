@@ -19,7 +19,7 @@ _WORK = (ast.For, ast.While, ast.With, ast.AsyncFor)
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """``module`` as it is written, after ``level`` dots; ``names`` of a ``from``; ``optional``: tried."""
+    """``module`` as it is written, after ``level`` dots; ``names`` of a ``from``; ``optional``: tried, or under an if."""
 
     module: str
     line: int
@@ -145,9 +145,9 @@ def _context_of(node: ast.AST, child: ast.AST, context: _Context) -> _Context:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         runs_now = not isinstance(node, ast.Lambda) and child in node.decorator_list
         return context if runs_now else replace(context, started=False, owner="")
-    if isinstance(node, ast.Try) and any(map(_catches_missing, node.handlers)):
-        return replace(context, optional=True)
-    return context
+    tried = isinstance(node, ast.Try) and any(map(_catches_missing, node.handlers))
+    maybe = isinstance(node, ast.If) and child is not node.test and not _is_main_guard(node)
+    return replace(context, optional=True) if tried or maybe else context
 
 
 def _ignored(node: ast.AST, child: ast.AST) -> bool:
@@ -204,8 +204,8 @@ def _note_bindings(source: Source, node: ast.AST, context: _Context) -> None:
                 _bind(source, target, None, context)
         case ast.withitem() if node.optional_vars is not None:
             _bind(source, node.optional_vars, None, context)
-        case ast.arg():
-            _bind_name(source, node.arg, None)
+        case ast.arguments():
+            _bind_arguments(source, node)
 
 
 def _bind(source: Source, target: ast.expr, value: ast.expr | None, context: _Context) -> None:
@@ -219,6 +219,17 @@ def _bind(source: Source, target: ast.expr, value: ast.expr | None, context: _Co
             pairs[:1] = [value]
         for one, bound in zip(target.elts, pairs, strict=False):
             _bind(source, one, bound, context)
+
+
+def _bind_arguments(source: Source, found: ast.arguments) -> None:
+    """An argument is worth its default, as far as anybody can say without the calls."""
+    places = [*found.posonlyargs, *found.args]
+    without = [None] * (len(places) - len(found.defaults))
+    pairs = [*zip(places, [*without, *found.defaults], strict=True)]
+    pairs += zip(found.kwonlyargs, found.kw_defaults, strict=True)
+    pairs += [(one, None) for one in (found.vararg, found.kwarg) if one is not None]
+    for argument, default in pairs:
+        _bind_name(source, argument.arg, default)
 
 
 def _bind_name(source: Source, name: str, value: ast.expr | None) -> None:

@@ -199,13 +199,25 @@ def test_packages_that_nobody_names_are_proposed_under_their_own_name() -> None:
             import wandb
         except ImportError:
             wandb = None
+        def log(args):
+            if args.comet:
+                import comet_ml
+        from torch.utils.tensorboard import SummaryWriter
         print()
         """,
         helper="import tqdm",
     )
     packages = [one.package for one in found.requirements.missing]
     assert packages == [
-        *("opencv-python-headless", "PyYAML", "pillow", "beautifulsoup4", "scikit-learn", "tqdm")
+        *(
+            "opencv-python-headless",
+            "PyYAML",
+            "pillow",
+            "beautifulsoup4",
+            "scikit-learn",
+            "tensorboard",
+            "tqdm",
+        )
     ]
 
 
@@ -258,6 +270,8 @@ def test_a_broken_pyproject_names_nothing_and_hurts_nobody() -> None:
         ("import torch\ntorch.save(m, 'a/m.pt')\nopen('b/log.txt', 'w')", "a"),
         ("import torch\ntorch.save(m, '/data/out/m.pt')", "out"),
         ("import torch\ntorch.save(m, '../m.pt')", "out"),
+        ("import torch\ndef save(m, filename='best.pt'):\n    torch.save(m, filename)\nsave(1)",
+         "best.pt"),
         ("print('nothing')", "out"),
     ],
 )  # fmt: skip
@@ -271,7 +285,7 @@ def test_defaults_of_options_are_followed() -> None:
         import os, torch
         from options import parse
         def main(args):
-            torch.save(m, os.path.join(args.output_dir, f"{args.name}.pt"))
+            torch.save(m, os.path.join(self.args.output_dir, f"{args.name}.pt"))
         main(parse())
         """,
         options="""
