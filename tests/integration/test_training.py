@@ -187,6 +187,20 @@ async def test_a_run_whose_lease_ran_out_is_queued_again(network: NetworkDouble)
         assert await network.services.attempts.renew(tx, LOCAL_SITE, held) == set()
 
 
+async def test_nothing_is_placed_on_a_site_that_is_silent(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann)
+    async with network.services.database.begin() as tx:
+        await tx.execute(text("UPDATE sites SET last_seen = now() - interval '50 seconds'"))
+    assert await network.dispatch() == 0
+    async with network.services.database.begin() as tx:
+        assert [offer.free for offer in await network.services.compute.offers(tx)] == [0]
+    await network.site.assignments()  # it polls again
+    assert await network.dispatch() == 1
+    assert (await network.run(ann, run.id)).state == "placing"
+
+
 async def test_a_queued_run_stops_at_once_and_costs_nothing(network: NetworkDouble) -> None:
     ann = await network.user()
     await network.project(ann)

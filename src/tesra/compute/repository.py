@@ -1,6 +1,8 @@
 """Tables of sites, their boots, nodes and devices."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -10,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Select,
     Table,
     Text,
     func,
@@ -69,6 +72,16 @@ devices = Table(
 )
 
 
+REACHABLE_S = 45.0  # a site polls every 25 s at least
+_reachable = sites.c.last_seen > func.clock_timestamp() - timedelta(seconds=REACHABLE_S)
+_online = (
+    select(devices, devices.c.index.label("device_index"), _reachable.label("reachable"))
+    .join(sites, sites.c.id == devices.c.site_id)
+    .where(devices.c.online)
+    .order_by(devices.c.id)
+)
+
+
 class ComputeRepository:
     """Rows of the compute domain; used by its own service alone."""
 
@@ -125,17 +138,16 @@ class ComputeRepository:
                     statement.on_conflict_do_update(index_elements=["id"], set_=changes)
                 )
 
-    async def devices(self, tx: Tx, *, free_only: bool = False, lock: bool = False) -> list[Device]:
-        """Online devices; ``lock`` keeps other placers out until the transaction ends."""
-        statement = (
-            select(devices, devices.c.index.label("device_index"))
-            .where(devices.c.online)
-            .order_by(devices.c.id)
-        )
-        if free_only:
-            statement = statement.where(devices.c.attempt_id.is_(None))
-        if lock:
-            statement = statement.with_for_update()
+    async def devices(self, tx: Tx) -> list[Device]:
+        """All that are online, busy ones included."""
+        return await self._devices(tx, _online)
+
+    async def lock_free_devices(self, tx: Tx) -> list[Device]:
+        """Those that a gang can be placed on; other placers are kept out until the transaction ends."""
+        free = _online.where(devices.c.attempt_id.is_(None), _reachable)
+        return await self._devices(tx, free.with_for_update(of=devices))
+
+    async def _devices(self, tx: Tx, statement: Select[Any]) -> list[Device]:
         return [
             Device(
                 id=DeviceId(row.id),
@@ -145,6 +157,7 @@ class ComputeRepository:
                 device_class=row.device_class,
                 rating_micro_t=row.rating_micro_t,
                 attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
+                reachable=row.reachable,
             )
             for row in await tx.execute(statement)
         ]

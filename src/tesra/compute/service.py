@@ -36,8 +36,8 @@ class ComputeService:
         return await self._repository.devices(tx)
 
     async def lock_free_devices(self, tx: Tx) -> list[Device]:
-        """Free devices, locked until the transaction ends, so that no other placer takes them."""
-        return await self._repository.devices(tx, free_only=True, lock=True)
+        """Free devices of sites that spoke lately, locked until the transaction ends, so that no other placer takes them."""
+        return await self._repository.lock_free_devices(tx)
 
     async def reserve(self, tx: Tx, attempt: AttemptId, devices: Sequence[Device]) -> None:
         """The attempt holds these devices until ``release``."""

@@ -86,6 +86,7 @@ class AttemptService:
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""
+        await self._compute.sites.seen(tx, site)
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
         return Assignments(version=version, assignments=[self._assignment(row) for row in rows])
