@@ -84,9 +84,10 @@ class LogPrinter:
 
     def _change(self, chunk: "LogChunk") -> None:
         self.state = chunk.state or self.state
-        told = f"{chunk.state}: {chunk.phase}" if chunk.phase else str(chunk.state)
+        says_more = chunk.phase and chunk.phase != chunk.state
+        told = f"{chunk.state}: {chunk.phase}" if says_more else str(chunk.state)
         if chunk.reason:
-            told = f"{told} ({words.one_line(chunk.reason)})"
+            told = f"{told} ({words.gist(chunk.reason)})"
         if told == self._told:
             return  # said again after a reconnection
         self._told = told
@@ -123,14 +124,15 @@ class LogPrinter:
 
 
 def summary(run: "Run", *, owed: bool) -> list[str]:
-    """How a run ended, what it cost, and what to do next; ``owed``: its bill is not paid yet."""
+    """How a run ended, what it cost, and what to do next; ``owed``: its bill is not paid yet.
+
+    Why it did not succeed has been said with its last state.
+    """
     code = f", exit code {run.exit_code}" if run.exit_code is not None else ""
     head = f"{run.id} {run.state}{code}, {words.between(run.started_at, run.ended_at)}"
     if run.started_at is None:
         head = f"{run.id} {run.state}{code}, never ran"
     lines = [f"{head}, {run.th} T·H, {words.money(run.amount_cny)}"]
-    if run.reason and run.state != "succeeded":
-        lines.append(words.one_line(run.reason))
     lines.extend(f"warning: {words.one_line(warning)}" for warning in run.warnings)
     following = []
     if run.output:

@@ -74,6 +74,17 @@ def test_a_state_that_is_told_again_after_a_reconnection_is_said_once() -> None:
     assert shown(chunks)[1] == ["preparing: building (first use)", "running"]
 
 
+def test_a_phase_that_says_no_more_than_the_state_is_not_said() -> None:
+    assert shown([chunk(1, rank=-1, state="preparing", phase="preparing")])[1] == ["preparing"]
+
+
+def test_of_a_traceback_the_first_and_the_last_line_are_said() -> None:
+    reason = "Rank 0 ended with exit code 1.\nTraceback\n  File x\nValueError: no"
+    assert shown([chunk(1, rank=-1, state="failed", reason=reason)])[1] == [
+        "failed (Rank 0 ended with exit code 1. … ValueError: no)"
+    ]
+
+
 def test_lost_output_is_told() -> None:
     assert shown([chunk(1, text="a\n", dropped_bytes=2048)])[1] == [
         "2.0 KiB were left out: the viewer was too slow"
@@ -101,13 +112,12 @@ def test_the_summary_of_a_paid_run_asks_for_no_payment() -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
-def test_the_summary_says_why_a_run_did_not_succeed(state: str) -> None:
+def test_the_summary_does_not_repeat_why_a_run_did_not_succeed(state: str) -> None:
     run = run_record(
         state=state, reason="Rank 0\nleft with 3.", output=None, bill=None, exit_code=3
     )
     assert summary(Run(**run), owed=False) == [
-        f"{run['id']} {state}, exit code 3, 0.0 s, 0.0042 T·H, CNY 0.01",
-        "Rank 0 left with 3.",
+        f"{run['id']} {state}, exit code 3, 0.0 s, 0.0042 T·H, CNY 0.01"
     ]
 
 
