@@ -26,7 +26,7 @@ from tesra.sdk.follow import Reconnection
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "NETWORK_UNDER_TEST"  # a name that the site does not take from Ray's environment
-PATIENCE_S = 60.0
+PATIENCE_S = 45.0
 DEVICES = 2
 SLACK_MS = 50
 
@@ -130,18 +130,19 @@ class FaultNetwork:
         return next(row["pid"] for row in rows if row["name"] == name)
 
     def ray_pid(self, name: str) -> int:
-        """``raylet``, ``gcs_server``, or ``ray::NodeAgent``."""
+        """``raylet``, ``gcs_server``, or ``ray::NodeAgent``, which is the raylet's child."""
         core = load_core(self.home.site)
         assert core is not None
-        return next(
-            process.pid
-            for process in psutil.process_iter()
-            if process.name().startswith(name[:15])
-            and (name[:15] != "ray::NodeAgent" or process.environ().get(MARK) == self.root.name)
-            and (name == "ray::NodeAgent" or any(core.temp in part for part in process.cmdline()))
-        )
+        found = [
+            process
+            for process in psutil.process_iter(["name", "cmdline"])
+            if any(core.temp in part for part in process.info["cmdline"] or [])
+        ]
+        raylet = next(process for process in found if process.name() == "raylet")
+        family = [*found, *raylet.children()]
+        return next(process.pid for process in family if process.name().startswith(name))
 
-    def gang(self, attempts: int = 1) -> AttemptRecord:
+    def gang(self) -> AttemptRecord:
         """The one that runs now."""
         (record,) = [
             record
@@ -247,9 +248,9 @@ class FaultNetwork:
             "no rank is left",
         )
         wait_for(
-            lambda: not [
-                r for r in load_records(self.home.site / "attempts") if r.kept_until is None
-            ],
+            lambda: (
+                not [r for r in load_records(self.home.site / "attempts") if r.kept_until is None]
+            ),
             "the attempts' folders are removed",
         )
 

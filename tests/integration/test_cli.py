@@ -45,6 +45,8 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A suite that runs in the background ignores SIGINT, and hands that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __call__(self, *words: str, exit_code: int = 0, typed: str = "", **more: str) -> "Shown":

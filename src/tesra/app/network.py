@@ -202,13 +202,13 @@ class Network:
     # -- stopping ---------------------------------------------------------------------------
 
     def _stop(self, names: Sequence[str]) -> None:
-        """In the order in which nobody misses what is gone: server, site, database."""
+        """In the order in which nobody misses what is gone: a site has last words for the server."""
         records = self._table.read()
-        if SERVER in names:
-            self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if SITE in names:
             self._stop_recorded(records.get(SITE), SITE_GRACE_S)
             self._end_what_a_killed_site_left()
+        if SERVER in names:
+            self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if POSTGRES in names:
             self._postgres.stop()
 

@@ -22,6 +22,10 @@ from tesra.node.server_link import ServerLink
 from tesra.node.site_client import SiteClient
 from tesra.node.spool import Spool
 
+# A driver whose parent is gone (a detached site's) believes that it is the raylet's child, and
+# ends at once with it: this process is what it shall look at instead.
+_OUTLIVE_RAYLET = {"RAY_RAYLET_PID": str(os.getpid())}
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +67,7 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
 
 
 async def _run(config: AgentConfig, name: str) -> None:
-    os.environ.update(auth_environ(config.site_folder))
+    os.environ.update(auth_environ(config.site_folder) | _OUTLIVE_RAYLET)
     from tesra.node.ray_cluster import RayCluster  # Ray reads its token's place when imported
 
     cluster = RayCluster(config.site_folder, config, len(find_devices(config.devices)))

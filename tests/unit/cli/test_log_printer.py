@@ -11,7 +11,8 @@ from tesra.wire.training import LogChunk, Run
 class Notes:
     """A voice that only remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, interrupts: bool = False) -> None:
+        self.interrupts = interrupts
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
@@ -61,6 +62,17 @@ def test_a_long_line_in_pieces_stays_one_line() -> None:
 def test_a_line_without_an_end_is_ended_before_somebody_else_speaks() -> None:
     chunks = [chunk(1, text="no end"), chunk(2, rank=1, text="c\n"), chunk(3, text="again")]
     assert shown(chunks, devices=2)[0] == "[0] no end\n[1] c\n[0] again\n"
+
+
+@pytest.mark.parametrize(("interrupts", "text"), [(False, "abc\n"), (True, "a\nbc\n")])
+def test_an_open_line_stays_whole_unless_the_voice_is_on_the_same_terminal(
+    interrupts: bool, text: str
+) -> None:
+    out, notes = io.StringIO(), Notes(interrupts=interrupts)
+    chunks = [chunk(1, text="a"), chunk(2, rank=-1, text="full\n"), chunk(3, text="bc\n")]
+    printer = LogPrinter(Run(**run_record()), notes, out)
+    printer.show_all(LogChunk(**one) for one in chunks)
+    assert (out.getvalue(), notes.said) == (text, ["full"])
 
 
 def test_the_platform_speaks_beside_the_script() -> None:
