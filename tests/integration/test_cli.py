@@ -316,6 +316,10 @@ def test_a_run_without_output_cannot_be_downloaded(tesra: Terminal) -> None:
     assert list(tesra.folder.iterdir()) == []
 
 
+def test_the_version_is_shown_without_a_command(tesra: Terminal) -> None:
+    assert tesra("--version").out.startswith("tesra ")
+
+
 def test_wrong_usage_is_exit_code_2(tesra: Terminal) -> None:
     tesra("run", exit_code=2)
     tesra("run", "digits", "--launch", "rocket", exit_code=2)
