@@ -1,6 +1,6 @@
 """Tables of sites, their boots, nodes and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +15,11 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    column,
     func,
     select,
     update,
+    values,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -101,24 +103,18 @@ class ComputeRepository:
         return await self.high_water(tx, site, boot) or 0
 
     async def high_water(self, tx: Tx, site: SiteId, boot: str) -> int | None:
-        """How far the boot's messages have been applied; None for an unknown boot."""
+        """How far the boot's messages are applied, locked till the commit; None if it is unknown."""
         statement = select(site_boots.c.high_water).where(
             site_boots.c.site_id == site, site_boots.c.boot_id == boot
         )
-        return (await tx.execute(statement)).scalar_one_or_none()
+        return (await tx.execute(statement.with_for_update())).scalar_one_or_none()
 
-    async def take_next(self, tx: Tx, site: SiteId, boot: str, seq: int) -> bool:
-        """Raise the mark to ``seq`` if that is the next number; locks the boot's row when it does."""
-        statement = (
+    async def set_high_water(self, tx: Tx, site: SiteId, boot: str, seq: int) -> None:
+        await tx.execute(
             update(site_boots)
-            .where(
-                site_boots.c.site_id == site,
-                site_boots.c.boot_id == boot,
-                site_boots.c.high_water == seq - 1,
-            )
+            .where(site_boots.c.site_id == site, site_boots.c.boot_id == boot)
             .values(high_water=seq)
         )
-        return (await tx.execute(statement)).rowcount == 1
 
     async def replace_machines(
         self,
@@ -162,8 +158,13 @@ class ComputeRepository:
             for row in await tx.execute(statement)
         ]
 
-    async def reserve(self, tx: Tx, attempt: AttemptId, ids: Sequence[DeviceId]) -> None:
-        await tx.execute(update(devices).where(devices.c.id.in_(ids)).values(attempt_id=attempt))
+    async def reserve(self, tx: Tx, holders: Mapping[DeviceId, AttemptId]) -> None:
+        """Each device is held by its attempt."""
+        rows = values(column("id", Text), column("attempt_id", Text), name="held")
+        held = rows.data(list(holders.items()))
+        await tx.execute(
+            update(devices).where(devices.c.id == held.c.id).values(attempt_id=held.c.attempt_id)
+        )
 
     async def release(self, tx: Tx, attempt: AttemptId) -> None:
         await tx.execute(

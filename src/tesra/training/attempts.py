@@ -125,9 +125,12 @@ class AttemptService:
         stale: list[str] = []
         topics: list[str] = []
         async with self._database.begin() as tx:
+            seqs = [message.seq for message, _ in facts]
+            applied = await self._compute.sites.take(tx, site, boot, seqs)
             for message, output in facts:
-                if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
+                if message.seq <= applied:
                     continue
+                applied = message.seq
                 try:
                     row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
                 except StaleFence:
@@ -145,7 +148,7 @@ class AttemptService:
         except (Conflict, Invalid) as error:
             log.error("message %s of %s is refused: %s", fact[0].seq, site, error.detail)
             async with self._database.begin() as tx:
-                await self._compute.sites.is_new(tx, site, boot, seq=fact[0].seq)
+                await self._compute.sites.take(tx, site, boot, [fact[0].seq])
             return []
 
     async def append_log(
