@@ -1,6 +1,7 @@
 """A real network that a test may break: its processes by name, a run that obeys, and what must hold."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -232,7 +233,7 @@ class FaultNetwork:
             return
         assert len({line.attempt for line in lines}) == 1
         assert run.ended_at is not None
-        for before, after in zip(lines, lines[1:], strict=False):
+        for before, after in itertools.pairwise(lines):
             gap = (after.started_at - before.ended_at).total_seconds() * 1000
             assert abs(gap) < SLACK_MS
         events = [event for event in client.events(run.id) if event.kind == "running"]

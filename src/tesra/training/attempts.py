@@ -55,6 +55,11 @@ LEASE_S = 600.0
 MAX_RANK = 4096
 
 
+def output_purpose(run: RunId) -> str:
+    """What the drive calls the epoch that a run's output is written under."""
+    return f"run:{run}"
+
+
 class StaleFence(Conflict):
     """This attempt is not yours any more: stop its gang."""
 
@@ -243,7 +248,9 @@ class AttemptService:
         if row is None:
             return None, warnings
         try:
-            await self._drive.check_complete(UserId(row.owner), commit, purpose=f"run:{row.run_id}")
+            await self._drive.check_complete(
+                UserId(row.owner), commit, purpose=output_purpose(RunId(row.run_id))
+            )
         except TesraError as error:
             log.warning("output of %s is not complete: %s", message.attempt, error.detail)
             return None, [*warnings, f"The output could not be stored: {error.detail}"]
@@ -253,7 +260,11 @@ class AttemptService:
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput
     ) -> Result:
         commit, warnings = output
-        if commit is None or ended.outcome == "lost":
+        if ended.outcome == "lost":
+            return Result(warnings=warnings)
+        if commit is None:
+            purpose = output_purpose(RunId(row.run_id))
+            await self._drive.forget_upload(tx, UserId(row.owner), purpose=purpose)
             return Result(warnings=warnings)
         snapshot = await self._drive.commit_snapshot(tx, UserId(row.owner), commit, kind="output")
         return Result(
