@@ -28,6 +28,7 @@ MARK = "NETWORK_UNDER_BENCH"  # a name that the site does not take from Ray's en
 ENDED = {"succeeded", "failed", "stopped"}
 RUN_TIMEOUT_S = 900.0
 MIB = 2**20
+HAS_TORCH = "from importlib.util import find_spec; find_spec('torch') or exit(1)"
 
 
 class BenchFailed(Exception):
@@ -164,8 +165,7 @@ def engine_python() -> str:
     """The interpreter of the newest environment with torch: what the runs use, for bare runs."""
     pythons = default_cache().glob("environments/*/venv/bin/python")
     for python in sorted(pythons, key=lambda path: path.lstat().st_mtime, reverse=True):
-        tried = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
-        if tried.returncode == 0:
+        if subprocess.run([python, "-c", HAS_TORCH], check=False).returncode == 0:
             return str(python)
     raise BenchFailed("the cache holds no environment with torch")
 

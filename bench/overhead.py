@@ -107,7 +107,15 @@ def timed_bare(python: str, folder: Path, steps: int) -> tuple[float, str]:
 
 def bare_output(python: str, folder: Path, steps: int) -> str:
     command = [python, "train.py", str(steps)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=True,  # as a run has one: the kernel shares out by session
+    )
+    return done.stdout
 
 
 def told_s(name: str, output: str) -> float:

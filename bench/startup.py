@@ -1,9 +1,11 @@
 """How long ``tesra up`` takes, what the idle network weighs, and how long a warm demo takes."""
 
+import contextlib
 import subprocess
 import sys
 import time
 
+import psutil
 from bench._harness import (
     MIB,
     ROOT,
@@ -19,6 +21,9 @@ UP = "up_to_ready_s"
 UP_TARGET_S = 20.0
 IDLE_MB = "idle_memory_mb"
 IDLE_TARGET_MB = 1200.0
+IDLE_CPU = "idle_cpu_percent_of_a_core"
+IDLE_CPU_TARGET = 5.0
+IDLE_WATCH_S = 20.0
 DEMO = "demo_warm_s"
 DEMO_TARGET_S = 60.0
 SETTLE_S = 10.0
@@ -31,6 +36,9 @@ def measure_up() -> None:
         sizes = {
             process.pid: (process.name(), pss_bytes(process)) for process in processes_of(net.home)
         }
+        used = cpu_seconds(processes_of(net.home))
+        time.sleep(IDLE_WATCH_S)
+        spent = cpu_seconds(processes_of(net.home))
     total = sum(size for _, size in sizes.values())
     largest = sorted(sizes.values(), key=lambda row: row[1], reverse=True)[:8]
     report(
@@ -42,6 +50,19 @@ def measure_up() -> None:
             "largest_mb": [f"{name} {round(size / MIB)}" for name, size in largest],
         },
     )
+
+    percent = sum(spent[key] - used.get(key, 0.0) for key in spent) / IDLE_WATCH_S * 100
+    report(IDLE_CPU, round(percent, 2), target=IDLE_CPU_TARGET, versus={"seconds": IDLE_WATCH_S})
+
+
+def cpu_seconds(processes: list[psutil.Process]) -> dict[int, float]:
+    """What each process has used of the processor so far."""
+    used = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            used[process.pid] = times.user + times.system
+    return used
 
 
 def measure_demo() -> None:

@@ -25,6 +25,7 @@ MODEL_FOLDER = FOLDER / "model"
 DEVICES = 2
 ACCURACY = re.compile(r"\baccuracy (\d\.\d+)")
 GOOD_ENOUGH = 0.9
+HAS_PACKAGES = "from importlib.util import find_spec as f; f('torch') and f('sklearn') or exit(1)"
 
 
 class DemoFailed(Exception):
@@ -187,9 +188,7 @@ def training_python() -> str:
 
     pythons = default_cache().glob("environments/*/venv/bin/python")
     for python in sorted(pythons, key=lambda path: path.lstat().st_mtime, reverse=True):
-        tried = subprocess.run(
-            [python, "-c", "import torch, sklearn"], capture_output=True, check=False
-        )
+        tried = subprocess.run([python, "-c", HAS_PACKAGES], capture_output=True, check=False)
         if tried.returncode == 0:
             return str(python)
     raise DemoFailed("the cache holds no environment with torch and scikit-learn")

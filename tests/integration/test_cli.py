@@ -45,6 +45,8 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A suite that runs in the background ignores SIGINT, and hands that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __call__(self, *words: str, exit_code: int = 0, typed: str = "", **more: str) -> "Shown":
@@ -372,6 +374,10 @@ def test_a_download_refuses_to_mix_with_other_files(tesra: Terminal) -> None:
 def test_a_run_without_output_cannot_be_downloaded(tesra: Terminal) -> None:
     assert "stored no output" in tesra("download", OLDER_RUN, exit_code=1).err
     assert list(tesra.folder.iterdir()) == []
+
+
+def test_the_version_is_shown_without_a_command(tesra: Terminal) -> None:
+    assert tesra("--version").out.startswith("tesra ")
 
 
 def test_wrong_usage_is_exit_code_2(tesra: Terminal) -> None:

@@ -23,6 +23,7 @@ from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunSpec
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
 PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
+RAY_AGAIN_S = 150  # Ray starts in 9 s on an idle machine, and in many times that on a busy one
 _numbers = count(1)
 
 
@@ -146,7 +147,7 @@ def site(server: FakeServer) -> Iterator[Site]:
 def test_run_trains_reports_its_use_and_stores_its_output(site: Site, server: FakeServer) -> None:
     attempt = site.assign(
         "import os, time, pathlib\n"
-        "assert os.nice(0) == 0\n"
+        f"assert os.nice(0) == {os.nice(0)}\n"  # ours: Ray would give its workers 15
         "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])\n"
         "time.sleep(0.5)\n"
         "pathlib.Path('out', 'model-' + os.environ['RANK']).write_text('weights')\n",
@@ -303,10 +304,10 @@ def test_killed_raylet_makes_the_attempt_lost_and_ray_comes_back(
     server.until(lambda: "started" in server.kinds(attempt))
     raylet = next(p for p in site.ray() if p["name"] == "raylet")
     os.kill(raylet["pid"], signal.SIGKILL)
-    ended = server.until(lambda: server.ended(attempt), 60)
+    ended = server.until(lambda: server.ended(attempt), RAY_AGAIN_S)
     assert ended.outcome == "lost"
     again = site.assign("print('again')")
-    assert server.until(lambda: server.ended(again), 40).outcome == "succeeded"
+    assert server.until(lambda: server.ended(again), RAY_AGAIN_S).outcome == "succeeded"
 
 
 def test_ray_refuses_without_the_token(site: Site) -> None:

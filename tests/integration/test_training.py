@@ -9,6 +9,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from factories.network import NetworkDouble, network_on
+from factories.storage import pack_of
 from tesra.app.bootstrap import LOCAL_SITE
 from tesra.kit.errors import Invalid, NotFound, PaymentDue, TesraError
 from tesra.kit.ids import AttemptId, RunId
@@ -187,6 +188,20 @@ async def test_a_run_whose_lease_ran_out_is_queued_again(network: NetworkDouble)
         assert await network.services.attempts.renew(tx, LOCAL_SITE, held) == set()
 
 
+async def test_nothing_is_placed_on_a_site_that_is_silent(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann)
+    async with network.services.database.begin() as tx:
+        await tx.execute(text("UPDATE sites SET last_seen = now() - interval '50 seconds'"))
+    assert await network.dispatch() == 0
+    async with network.services.database.begin() as tx:
+        assert [offer.free for offer in await network.services.compute.offers(tx)] == [0]
+    await network.site.assignments()  # it polls again
+    assert await network.dispatch() == 1
+    assert (await network.run(ann, run.id)).state == "placing"
+
+
 async def test_a_queued_run_stops_at_once_and_costs_nothing(network: NetworkDouble) -> None:
     ann = await network.user()
     await network.project(ann)
@@ -235,6 +250,32 @@ async def test_an_output_that_is_not_there_becomes_a_warning(network: NetworkDou
     done = await network.run(ann, run.id)
     assert (done.state, done.output) == ("succeeded", None)
     assert done.warnings
+
+
+async def test_an_output_that_did_not_fit_takes_no_quota(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann)
+    await network.dispatch()
+    (assignment,) = await network.site.assignments()
+    drive, database = network.services.drive, network.services.database
+
+    async def used() -> int:
+        async with database.begin() as tx:
+            return (await drive.quota(tx, ann)).used_bytes
+
+    before = await used()
+    async with database.begin() as tx:
+        grant = await drive.open_upload(tx, ann, purpose=f"run:{run.id}")
+    pack = pack_of(b"half of an output")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield pack.data
+
+    await drive.receive_pack(ann, grant.epoch, pack.id, stream(), purpose=f"run:{run.id}")
+    assert await used() > before
+    await network.site.say(assignment, Ended(outcome="succeeded", exit_code=0))
+    assert await used() == before
 
 
 async def test_the_log_is_kept_in_order_without_doubles_or_gaps(network: NetworkDouble) -> None:

@@ -4,6 +4,7 @@ Whatever a failed or interrupted start has begun is stopped again before the err
 """
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -149,6 +150,7 @@ class Network:
             url = thread.submit(self._start_database, begun)
             if site_first:
                 self._spawn(SITE, self._site_command(choices), begun)
+            importlib.import_module(_PREPARATION)  # all of the server: a second's work meanwhile
             settings = replace(
                 self._settings, host=choices.host, port=choices.port, database_url=url.result()
             )
@@ -170,8 +172,7 @@ class Network:
 
     def _prepare(self, settings: Settings, *, site_runs: bool) -> str:
         """Tables, the first operator and its token, which is kept and used again."""
-        # The whole server is imported here, a second's work, while the site starts already.
-        from tesra.app.preparation import prepare
+        from tesra.app.preparation import prepare  # `status` and `down` do without the server
 
         known = self.operator_token()
         name, token = asyncio.run(prepare(settings, known, site_runs=site_runs))
@@ -201,13 +202,13 @@ class Network:
     # -- stopping ---------------------------------------------------------------------------
 
     def _stop(self, names: Sequence[str]) -> None:
-        """In the order in which nobody misses what is gone: server, site, database."""
+        """In the order in which nobody misses what is gone: a site has last words for the server."""
         records = self._table.read()
-        if SERVER in names:
-            self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if SITE in names:
             self._stop_recorded(records.get(SITE), SITE_GRACE_S)
             self._end_what_a_killed_site_left()
+        if SERVER in names:
+            self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if POSTGRES in names:
             self._postgres.stop()
 
@@ -229,4 +230,5 @@ class Network:
         stop_core(self.home.site)
 
 
+_PREPARATION = "tesra.app.preparation"
 _TESRA = (sys.executable, "-m", "tesra.app.main")

@@ -92,6 +92,7 @@ def _show_start(out: Output, network: Network, begun: list[str], took_s: float) 
         out.say(f"Tesra {how}")
         out.say("Make an account:  tesra register --name NAME")
         out.say("Train a project:  tesra run DIR --entry train.py --devices 2 --follow")
+        out.say("Operator's token: tesra up --detach --json")
 
     out.answer(answer, draw)
 

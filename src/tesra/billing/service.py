@@ -32,6 +32,7 @@ from tesra.kit.ids import AttemptId, BillId, RunId, UserId, new_id
 from tesra.kit.money import format_cny
 
 NOTHING_TO_PAY = "Nothing to pay: no billable usage."
+TOO_LITTLE_TO_PAY = "Nothing to pay: so short a use costs less than a millionth of a yuan."
 AUTOPAY_KEY = "autopay"
 _NOTHING = ledger.PaymentPlan((), 0, 0)
 
@@ -149,7 +150,7 @@ class BillingService(Funds):
         """One of the user's own bills; another's does not exist (``BillMissing``)."""
         bill = await repository.load_bill(tx, user_id, bill_id)
         if bill is None:
-            raise BillMissing
+            raise BillMissing(way_out="`tesra bills` lists yours.")
         return bill
 
     # prices
@@ -231,7 +232,7 @@ def _draft(
         user_id=user_id,
         amount_micros=amount_micros,
         micro_th=pricing.total_micro_th(lines),
-        note=note or (None if amount_micros else NOTHING_TO_PAY),
+        note=note or (None if amount_micros else TOO_LITTLE_TO_PAY if lines else NOTHING_TO_PAY),
         created_at=now,
         paid_at=None,
         lines=lines,

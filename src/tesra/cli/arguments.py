@@ -13,7 +13,7 @@ Value = str | int | float | bool
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
-_GIT = re.compile(r"(https?|ssh|git|file)://|git@|git\+")
+_GIT = re.compile(r"(https?|ssh|git|file)://|[\w.+]+@[\w.\-]+:")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 
 

@@ -68,7 +68,7 @@ def find_bill(client: "Client", text: str) -> str:
         if run.bill is None:
             raise NoSuchBill(
                 f"{run.id} is {run.state} and has no bill.",
-                way_out="A bill is made when a run that used devices has ended.",
+                way_out="A bill is made when the run has ended.",
             )
         return run.bill
     bills = client.bills()

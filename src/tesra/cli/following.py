@@ -19,7 +19,9 @@ ENDED = frozenset({"succeeded", "failed", "stopped"})
 
 
 class Voice(Protocol):
-    """How Tesra speaks beside the script."""
+    """How Tesra speaks beside the script; ``interrupts``: in the same place, so on a line of its own."""
+
+    interrupts: bool
 
     def say(self, text: str) -> None: ...
 
@@ -30,6 +32,8 @@ class Voice(Protocol):
 
 class PlainVoice:
     """Lines on stderr, marked."""
+
+    interrupts = False
 
     def say(self, text: str) -> None:
         sys.stderr.write("".join(f"tesra: {line}\n" for line in text.splitlines()))
@@ -60,6 +64,7 @@ class LogPrinter:
         self._out = out
         self._open_rank: int | None = None  # whose last line has no end yet
         self._told = ""
+        self._held: list[str] = []  # said when the script's open line has ended
         self.state: str = run.state
 
     def show_all(self, chunks: Iterable["LogChunk"]) -> None:
@@ -84,9 +89,10 @@ class LogPrinter:
 
     def _change(self, chunk: "LogChunk") -> None:
         self.state = chunk.state or self.state
-        told = f"{chunk.state}: {chunk.phase}" if chunk.phase else str(chunk.state)
+        says_more = chunk.phase and chunk.phase != chunk.state
+        told = f"{chunk.state}: {chunk.phase}" if says_more else str(chunk.state)
         if chunk.reason:
-            told = f"{told} ({words.one_line(chunk.reason)})"
+            told = f"{told} ({words.gist(chunk.reason)})"
         if told == self._told:
             return  # said again after a reconnection
         self._told = told
@@ -104,6 +110,8 @@ class LogPrinter:
         self._out.write(self._prefixed(rank, text) if self._several else text)
         self._out.flush()
         self._open_rank = None if ended else rank
+        if ended:
+            self._say_held()
 
     def _prefixed(self, rank: int, text: str) -> str:
         prefix = f"[{rank}] "
@@ -112,6 +120,9 @@ class LogPrinter:
         return first + body.replace("\n", f"\n{prefix}") + text[len(body) :]
 
     def _speak(self, text: str) -> None:
+        if self._open_rank is not None and not self._voice.interrupts:
+            self._held.append(text)  # the script's own bytes stay as they are
+            return
         self._end_line()
         self._voice.say(text)
 
@@ -120,17 +131,24 @@ class LogPrinter:
             self._out.write("\n")
             self._out.flush()
             self._open_rank = None
+        self._say_held()
+
+    def _say_held(self) -> None:
+        held, self._held = self._held, []
+        for text in held:
+            self._voice.say(text)
 
 
 def summary(run: "Run", *, owed: bool) -> list[str]:
-    """How a run ended, what it cost, and what to do next; ``owed``: its bill is not paid yet."""
+    """How a run ended, what it cost, and what to do next; ``owed``: its bill is not paid yet.
+
+    Why it did not succeed has been said with its last state.
+    """
     code = f", exit code {run.exit_code}" if run.exit_code is not None else ""
     head = f"{run.id} {run.state}{code}, {words.between(run.started_at, run.ended_at)}"
     if run.started_at is None:
         head = f"{run.id} {run.state}{code}, never ran"
     lines = [f"{head}, {run.th} T·H, {words.money(run.amount_cny)}"]
-    if run.reason and run.state != "succeeded":
-        lines.append(words.one_line(run.reason))
     lines.extend(f"warning: {words.one_line(warning)}" for warning in run.warnings)
     following = []
     if run.output:

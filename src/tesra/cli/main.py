@@ -26,7 +26,10 @@ class TesraGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError, EOFError):
+        except typer.TyperException as error:
+            error.message = error.message.replace("Value error, ", "")  # pydantic's own words
+            raise
+        except (typer.Exit, typer.Abort, BrokenPipeError, EOFError):
             raise  # Typer knows what to do with these
         except Exception as error:  # a user gets a line, never a traceback
             if os.environ.get("TESRA_DEBUG"):
@@ -53,14 +56,19 @@ def build_cli() -> typer.Typer:
     return app
 
 
-def _root(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True)
-    ] = False,
-) -> None:
-    if show_version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"tesra {_version()}")
         raise typer.Exit
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def _version() -> str:

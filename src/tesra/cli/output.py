@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tesra.cli.words import one_line
+from tesra.cli.words import one_line, width
 from tesra.kit.errors import TesraError
 from tesra.storage.progress import Report, silent
 
@@ -101,14 +101,19 @@ def plain(data: Any) -> Any:
 
 def columns(rows: Sequence[Row], right: Sequence[bool]) -> list[str]:
     """Lines of aligned columns, two spaces between them."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(right))]
+    widths = [max(width(row[index]) for row in rows) for index in range(len(right))]
     return [
         "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
+            _padded(cell, wanted, to_right=to_right)
+            for cell, wanted, to_right in zip(row, widths, right, strict=True)
         ).rstrip()
         for row in rows
     ]
+
+
+def _padded(cell: str, wanted: int, *, to_right: bool) -> str:
+    blanks = " " * (wanted - width(cell))
+    return blanks + cell if to_right else cell + blanks
 
 
 def complaint(error: TesraError) -> str:

@@ -43,6 +43,8 @@ def transfer_bar(doing: str) -> Iterator[Report]:
 class TerminalVoice:
     """Tesra's own words beside a script's output: dim lines, and a spinner while nothing runs."""
 
+    interrupts = True
+
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._status: Status | None = None

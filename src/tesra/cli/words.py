@@ -1,6 +1,7 @@
 """How things are said to a person. Pure: the same words on a terminal and in a pipe."""
 
 from datetime import UTC, datetime
+from unicodedata import combining, east_asian_width
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -51,6 +52,23 @@ def plural(count: int, noun: str) -> str:
 def one_line(text: str) -> str:
     """The text without line breaks."""
     return " ".join(text.split())
+
+
+def gist(text: str) -> str:
+    """The first line, which says what happened, and the last, which mostly says why."""
+    lines = [line for line in map(one_line, text.splitlines()) if line]
+    if len(lines) < 2:
+        return "".join(lines)
+    return f"{lines[0]} {'… ' if len(lines) > 2 else ''}{lines[-1]}"
+
+
+def width(text: str) -> int:
+    """The columns that a terminal gives it: Chinese takes two for a character."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text
+    )
 
 
 def short(identifier: str) -> str:

@@ -14,7 +14,10 @@ CPU_CLASS = "cpu"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU, or one declared CPU slot. ``attempt`` holds it, or it is free."""
+    """One GPU, or one declared CPU slot. ``attempt`` holds it, or it is free.
+
+    ``reachable`` says that its site has spoken lately; nothing is placed where it has not.
+    """
 
     id: DeviceId
     node: NodeId
@@ -23,6 +26,12 @@ class Device:
     device_class: str
     rating_micro_t: int
     attempt: AttemptId | None = None
+    reachable: bool = True
+
+    @property
+    def free(self) -> bool:
+        """A gang can be placed on it now."""
+        return self.attempt is None and self.reachable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Tables of sites, their boots, nodes and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -10,11 +12,14 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Select,
     Table,
     Text,
+    column,
     func,
     select,
     update,
+    values,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -69,6 +74,16 @@ devices = Table(
 )
 
 
+REACHABLE_S = 45.0  # a site polls every 25 s at least
+_reachable = sites.c.last_seen > func.clock_timestamp() - timedelta(seconds=REACHABLE_S)
+_online = (
+    select(devices, devices.c.index.label("device_index"), _reachable.label("reachable"))
+    .join(sites, sites.c.id == devices.c.site_id)
+    .where(devices.c.online)
+    .order_by(devices.c.id)
+)
+
+
 class ComputeRepository:
     """Rows of the compute domain; used by its own service alone."""
 
@@ -88,24 +103,18 @@ class ComputeRepository:
         return await self.high_water(tx, site, boot) or 0
 
     async def high_water(self, tx: Tx, site: SiteId, boot: str) -> int | None:
-        """How far the boot's messages have been applied; None for an unknown boot."""
+        """How far the boot's messages are applied, locked till the commit; None if it is unknown."""
         statement = select(site_boots.c.high_water).where(
             site_boots.c.site_id == site, site_boots.c.boot_id == boot
         )
-        return (await tx.execute(statement)).scalar_one_or_none()
+        return (await tx.execute(statement.with_for_update())).scalar_one_or_none()
 
-    async def take_next(self, tx: Tx, site: SiteId, boot: str, seq: int) -> bool:
-        """Raise the mark to ``seq`` if that is the next number; locks the boot's row when it does."""
-        statement = (
+    async def set_high_water(self, tx: Tx, site: SiteId, boot: str, seq: int) -> None:
+        await tx.execute(
             update(site_boots)
-            .where(
-                site_boots.c.site_id == site,
-                site_boots.c.boot_id == boot,
-                site_boots.c.high_water == seq - 1,
-            )
+            .where(site_boots.c.site_id == site, site_boots.c.boot_id == boot)
             .values(high_water=seq)
         )
-        return (await tx.execute(statement)).rowcount == 1
 
     async def replace_machines(
         self,
@@ -125,17 +134,16 @@ class ComputeRepository:
                     statement.on_conflict_do_update(index_elements=["id"], set_=changes)
                 )
 
-    async def devices(self, tx: Tx, *, free_only: bool = False, lock: bool = False) -> list[Device]:
-        """Online devices; ``lock`` keeps other placers out until the transaction ends."""
-        statement = (
-            select(devices, devices.c.index.label("device_index"))
-            .where(devices.c.online)
-            .order_by(devices.c.id)
-        )
-        if free_only:
-            statement = statement.where(devices.c.attempt_id.is_(None))
-        if lock:
-            statement = statement.with_for_update()
+    async def devices(self, tx: Tx) -> list[Device]:
+        """All that are online, busy ones included."""
+        return await self._devices(tx, _online)
+
+    async def lock_free_devices(self, tx: Tx) -> list[Device]:
+        """Those that a gang can be placed on; other placers are kept out until the transaction ends."""
+        free = _online.where(devices.c.attempt_id.is_(None), _reachable)
+        return await self._devices(tx, free.with_for_update(of=devices))
+
+    async def _devices(self, tx: Tx, statement: Select[Any]) -> list[Device]:
         return [
             Device(
                 id=DeviceId(row.id),
@@ -145,12 +153,18 @@ class ComputeRepository:
                 device_class=row.device_class,
                 rating_micro_t=row.rating_micro_t,
                 attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
+                reachable=row.reachable,
             )
             for row in await tx.execute(statement)
         ]
 
-    async def reserve(self, tx: Tx, attempt: AttemptId, ids: Sequence[DeviceId]) -> None:
-        await tx.execute(update(devices).where(devices.c.id.in_(ids)).values(attempt_id=attempt))
+    async def reserve(self, tx: Tx, holders: Mapping[DeviceId, AttemptId]) -> None:
+        """Each device is held by its attempt."""
+        rows = values(column("id", Text), column("attempt_id", Text), name="held")
+        held = rows.data(list(holders.items()))
+        await tx.execute(
+            update(devices).where(devices.c.id == held.c.id).values(attempt_id=held.c.attempt_id)
+        )
 
     async def release(self, tx: Tx, attempt: AttemptId) -> None:
         await tx.execute(

@@ -98,7 +98,7 @@ def classes_on_offer(devices: Sequence[Device]) -> list[ClassOnOffer]:
                 device_class=device_class,
                 rating_micro_t=max(device.rating_micro_t for device in own),
                 total=len(own),
-                free=sum(device.attempt is None for device in own),
+                free=sum(device.free for device in own),
                 largest_gang=gang,
             )
         )

@@ -1,7 +1,7 @@
 """What can be rented now, and who holds it."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from tesra.compute.model import ClassOnOffer, ClassTable, Device
@@ -36,12 +36,13 @@ class ComputeService:
         return await self._repository.devices(tx)
 
     async def lock_free_devices(self, tx: Tx) -> list[Device]:
-        """Free devices, locked until the transaction ends, so that no other placer takes them."""
-        return await self._repository.devices(tx, free_only=True, lock=True)
+        """Free devices of sites that spoke lately, locked until the transaction ends, so that no other placer takes them."""
+        return await self._repository.lock_free_devices(tx)
 
-    async def reserve(self, tx: Tx, attempt: AttemptId, devices: Sequence[Device]) -> None:
-        """The attempt holds these devices until ``release``."""
-        await self._repository.reserve(tx, attempt, [device.id for device in devices])
+    async def reserve(self, tx: Tx, gangs: Mapping[AttemptId, Sequence[Device]]) -> None:
+        """Each attempt holds its devices until ``release``."""
+        held = {device.id: attempt for attempt, gang in gangs.items() for device in gang}
+        await self._repository.reserve(tx, held)
 
     async def release(self, tx: Tx, attempt: AttemptId) -> None:
         """The attempt's devices are free again; harmless when it holds none."""

@@ -1,5 +1,7 @@
 """Sites as they enrol and speak: their machines, and how far their messages have been applied."""
 
+from collections.abc import Sequence
+
 from tesra.compute.model import ClassTable
 from tesra.compute.repository import ComputeRepository
 from tesra.db.engine import Tx
@@ -48,16 +50,23 @@ class SiteRegister:
         """Nothing of the site runs: its devices are not on offer until it enrols again."""
         await self._repository.replace_machines(tx, site, [], [])
 
-    async def is_new(self, tx: Tx, site: SiteId, boot: str, *, seq: int) -> bool:
-        """Claim message ``seq``: true exactly once. The boot's row stays locked until the commit."""
-        if await self._repository.take_next(tx, site, boot, seq):
-            return True
+    async def take(self, tx: Tx, site: SiteId, boot: str, seqs: Sequence[int]) -> int:
+        """Claim the messages ``seqs``: those above the answered number are new, exactly once.
+
+        The boot's row stays locked until the commit. Raises ``UnknownBoot``, or ``Conflict`` when
+        a message before them is missing.
+        """
         high_water = await self._repository.high_water(tx, site, boot)
         if high_water is None:
             raise UnknownBoot
-        if seq > high_water:
-            raise Conflict(f"Message {seq} came before message {high_water + 1}.")
-        return False
+        expected = high_water
+        for seq in seqs:
+            if seq > expected + 1:
+                raise Conflict(f"Message {seq} came before message {expected + 1}.")
+            expected = max(expected, seq)
+        if expected > high_water:
+            await self._repository.set_high_water(tx, site, boot, expected)
+        return high_water
 
     async def seen(self, tx: Tx, site: SiteId) -> None:
         """The site has just spoken."""

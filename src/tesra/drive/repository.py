@@ -18,6 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     any_,
     bindparam,
+    delete,
     func,
     insert,
     select,
@@ -207,6 +208,15 @@ class DriveRepository:
     async def lock_pack(self, tx: Tx, pack_id: str) -> None:
         """Until the transaction ends nobody else indexes or sweeps this pack."""
         await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(pack_id, 4))))
+
+    async def forget_packs(self, tx: Tx, epoch: EpochId) -> int:
+        """Drop the index of an epoch that no snapshot refers to; the bytes its packs counted."""
+        referred = select(snapshots.c.id).where(snapshots.c.epoch_id == epoch).limit(1)
+        if (await tx.execute(referred)).first() is not None:
+            return 0
+        await tx.execute(delete(chunks).where(chunks.c.epoch_id == epoch))
+        gone = delete(packs).where(packs.c.epoch_id == epoch).returning(packs.c.size_bytes)
+        return sum((await tx.execute(gone)).scalars())
 
     async def has_pack(self, tx: Tx, epoch: EpochId, pack_id: str) -> bool:
         statement = select(packs.c.id).where(

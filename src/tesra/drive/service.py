@@ -157,6 +157,20 @@ class DriveService(SnapshotReads):
         )
         return _snapshot(stored)
 
+    async def forget_upload(self, tx: Tx, owner: UserId, *, purpose: str) -> int:
+        """Give back what an upload that was never committed took of the quota; its bytes.
+
+        The files go with the next ``sweep_orphans``. Harmless when there is a snapshot.
+        """
+        drive = await self._repository.drive(tx, owner)
+        epoch = await self._repository.epoch_for(tx, drive.id, purpose)
+        if epoch is None:
+            return 0
+        freed_bytes = await self._repository.forget_packs(tx, epoch.id)
+        if freed_bytes:
+            await self._repository.add_used(tx, drive.id, -freed_bytes)
+        return freed_bytes
+
     async def create_or_update_project(
         self, tx: Tx, owner: UserId, name: str, snapshot: Snapshot
     ) -> Project:

@@ -23,7 +23,7 @@ def effective_scopes(role: Role, token_scopes: Iterable[str]) -> frozenset[str]:
 def require(caller: Principal, scope: str) -> None:
     """Raises ``ScopeMissing`` or ``OperatorOnly`` unless the caller may act with this scope."""
     if scope == OPERATE and caller.role is not Role.OPERATOR:
-        raise OperatorOnly
+        raise OperatorOnly(way_out="Use the operator's token: `tesra up --detach --json` shows it.")
     if scope not in caller.scopes:
         raise ScopeMissing(
             f"This token does not admit '{scope}'.",

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import platformdirs
 
+from tesra.kit.errors import Invalid
+
+
+class SettingInvalid(Invalid):
+    """A setting in the environment is not valid."""
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -98,7 +104,18 @@ def read_settings(
         cache=default_cache(environ),
         database_url=environ.get("TESRA_DATABASE_URL") or None,
         host=environ.get("TESRA_HOST", "127.0.0.1"),
-        port=port if port is not None else int(environ.get("TESRA_PORT", DEFAULT_PORT)),
-        welcome_voucher_micros=int(environ.get("TESRA_WELCOME_VOUCHER_MICROS", 5_000_000)),
-        quota_bytes=int(environ.get("TESRA_QUOTA_BYTES", 10 * 2**30)),
+        port=port if port is not None else _number(environ, "TESRA_PORT", DEFAULT_PORT),
+        welcome_voucher_micros=_number(environ, "TESRA_WELCOME_VOUCHER_MICROS", 5_000_000),
+        quota_bytes=_number(environ, "TESRA_QUOTA_BYTES", 10 * 2**30),
     )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise SettingInvalid(
+            f"{name}={text} is not a whole number.", way_out="Correct it, or unset it."
+        )
+    return int(text)

@@ -179,6 +179,8 @@ class Attempt:
         finally:
             await gang.stop(FAILED_GRACE_S)
         self._freeze(exits)
+        if gang.broken:
+            return Verdict("lost", reason="The run's sandbox was killed from outside.")
         return self._judge(exits)
 
     def _judge(self, exits: list[RankExit]) -> Verdict:

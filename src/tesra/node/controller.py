@@ -273,6 +273,7 @@ class Controller:
 
     async def _end_gangs(self) -> None:
         """The clean end: what ran is lost here, and said so if the server listens."""
+        await self._link.leave()
         notes = self._spool.notes
         live = [attempt for attempt, note in notes.items() if not note.ended]
         for attempt in live:

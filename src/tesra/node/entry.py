@@ -96,6 +96,13 @@ def _python_arguments(entry: str, workspace: Path) -> list[str]:
     raise _missing(entry, workspace, "there is no such file in the project")
 
 
+def source_roots(workspace: Path) -> list[Path]:
+    """``src``, where it holds packages and is none itself: what to add to the import path."""
+    src = workspace / "src"
+    packages = not (src / "__init__.py").exists() and any(src.glob("*/__init__.py"))
+    return [src] if packages else []
+
+
 def _is_file(entry: str, workspace: Path) -> bool:
     path = PurePosixPath(entry)
     if not entry or path.is_absolute() or ".." in path.parts:
@@ -104,19 +111,20 @@ def _is_file(entry: str, workspace: Path) -> bool:
 
 
 def _find_module(module: str, entry: str, workspace: Path) -> Path:
-    """The file or the package's folder of a module of the project."""
-    path = workspace.joinpath(*module.split("."))
-    if path.with_name(f"{path.name}.py").is_file():
-        return path.with_name(f"{path.name}.py")
-    if path.is_dir():
-        return path
+    """The file or the package's folder of a module of the project, whose root may be ``src``."""
+    for root in (workspace, *source_roots(workspace)):
+        path = root.joinpath(*module.split("."))
+        if path.with_name(f"{path.name}.py").is_file():
+            return path.with_name(f"{path.name}.py")
+        if path.is_dir():
+            return path
     raise _missing(entry, workspace, f"the project has no module '{module}'")
 
 
 def _missing(entry: str, workspace: Path, why: str) -> EntryMissing:
     found = sorted(
         str(path.relative_to(workspace))
-        for depth in ("*.py", "*/*.py")
+        for depth in ("*.py", "*/*.py", "src/*/*.py")
         for path in workspace.glob(depth)
         if path.is_file() and not path.name.startswith(("_", "."))
     )

@@ -98,11 +98,26 @@ class LogPusher:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """Up to the last line end; all of a segment that has none, because its line is overlong."""
-    end = data.rfind(b"\n") + 1
+    """Up to the last line end; all of a segment that has none, because its line is overlong.
+
+    A carriage return ends a line too: a progress bar goes on for hours without any other.
+    """
+    end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
     if end:
         return data[:end]
-    return data if len(data) >= SEGMENT_BYTES else b""
+    return _whole_characters(data) if len(data) >= SEGMENT_BYTES else b""
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Without the beginning of a character of UTF-8 at the end, so that no reader sees half of it."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            size = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if back < size else data
+        if byte < 0x80:
+            break
+    return data
 
 
 def last_lines(path: Path, *, lines: int = 20, limit_bytes: int = 4000) -> str:

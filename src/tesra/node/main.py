@@ -16,7 +16,7 @@ from tesra.node.controller import Controller
 from tesra.node.devices import find_devices
 from tesra.node.inventory import Inventory
 from tesra.node.orders import AgentConfig
-from tesra.node.ray_processes import auth_environ
+from tesra.node.ray_processes import driver_environ
 from tesra.node.sandbox import Sandbox
 from tesra.node.server_link import ServerLink
 from tesra.node.site_client import SiteClient
@@ -63,7 +63,7 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
 
 
 async def _run(config: AgentConfig, name: str) -> None:
-    os.environ.update(auth_environ(config.site_folder))
+    os.environ.update(driver_environ(config.site_folder))
     from tesra.node.ray_cluster import RayCluster  # Ray reads its token's place when imported
 
     cluster = RayCluster(config.site_folder, config, len(find_devices(config.devices)))

@@ -57,5 +57,5 @@ async def store_output(
 def _over_quota(error: QuotaExceeded) -> str:
     return (
         f"The output was not stored, because your storage quota is used up: {error.detail} "
-        "It waits on the node for 24 h: free some space and ask the operator for it."
+        "It waits on the node for 24 h: ask the operator for a larger quota, and for it."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tesra.node.announce import RankPlace, gang_variables, thread_variables
 from tesra.node.devices import FoundDevice
-from tesra.node.entry import Parameters, command_of, parameter_text
+from tesra.node.entry import Parameters, command_of, parameter_text, source_roots
 from tesra.node.environments import Environment
 from tesra.node.sandbox import SAFE_ENVIRON
 from tesra.node.workspace import AttemptFolders
@@ -55,7 +55,9 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
         spec.entry, spec.args, parameters, python=environment.python, workspace=folders.work
     )
     shared = _defaults(environment, folders, tmp) | spec.engine.env | spec.env | spec.secrets
-    shared |= _fixed(run, spec, folders) | _paths(shared, environment, runtime) | _visible(devices)
+    shared |= _fixed(run, spec, folders) | _visible(devices)
+    imports = [*source_roots(folders.work), *([runtime] if runtime else [])]
+    shared |= _paths(shared, environment, imports)
     if spec.launch == "single":
         threads = thread_variables(sum(device.threads for device in devices))
         return [RankCommand(0, argv, threads | shared | _own(folders, 0))]
@@ -107,13 +109,13 @@ def parameter_variable(name: str) -> str:
 
 
 def _paths(
-    shared: dict[str, str], environment: Environment, runtime: Path | None
+    shared: dict[str, str], environment: Environment, imports: Sequence[Path]
 ) -> dict[str, str]:
-    """The environment's programs come first; the runtime's folder comes after the user's own."""
+    """The environment's programs come first; ``imports`` come after the user's own."""
     paths = {"PATH": f"{environment.root}/bin:{shared.get('PATH', SAFE_ENVIRON['PATH'])}"}
-    if runtime is not None:
+    if imports:
         own = shared.get("PYTHONPATH")
-        paths["PYTHONPATH"] = f"{own}:{runtime}" if own else str(runtime)
+        paths["PYTHONPATH"] = ":".join([*([own] if own else []), *map(str, imports)])
     return paths
 
 

@@ -107,6 +107,7 @@ class Gang:
         self._running: set[int] = set()
         self._refused: str | None = None
         self._exits: list[RankExit] = []
+        self._unheard = False
         self._changed = asyncio.Event()
         self.started = 0.0
 
@@ -126,6 +127,15 @@ class Gang:
     def exits(self) -> list[RankExit]:
         """Those that have ended so far, in that order."""
         return list(self._exits)
+
+    @property
+    def broken(self) -> bool:
+        """Once stopped: whether its sandbox was killed from outside, which no script can do.
+
+        A script can kill ``rank_launcher``, but then bubblewrap still ends by itself.
+        """
+        code = self._process.returncode if self._process is not None else None
+        return self._sandbox.enabled and self._unheard and code is not None and code < 0
 
     async def start(self) -> None:
         """Returns when every rank runs. Raises ``EntryMissing`` or ``GangFailed``: then nothing is left."""
@@ -242,6 +252,7 @@ class Gang:
             for line in lines:
                 self._apply(json.loads(line))
             self._changed.set()
+        self._unheard = bool(self._running)
         for rank in sorted(self._running):
             self._exits.append(
                 RankExit(rank, _SIGNALLED + signal.SIGKILL, time.monotonic(), signal.SIGKILL)

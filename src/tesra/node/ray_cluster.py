@@ -7,7 +7,7 @@ they and their gangs outlive the controller.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ from tesra.wire.site import EnrolNode
 NAMESPACE = "tesra"
 _CALL_S = 15.0
 _DESCRIBE_S = 180.0  # measures each GPU at the first time
+_FORGET_S = 120.0  # it deletes what may be large
 _RESERVE_S = 10.0
 
 Result = TypeVar("Result")
@@ -74,35 +75,37 @@ class RayCluster:
             self._core = None
 
     async def agents(self) -> dict[str, Agent]:
-        agent = RayAgent(await asyncio.to_thread(_get_or_create, self._agent_config()))
-        await agent.status(-1, 0.0)
-        if self._core is not None:
-            self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
-        return {self._config.node: agent}
+        return {self._config.node: await self._agent()}
 
     async def revive(self, node: str) -> Agent:
         async with self._lock:
             try:
-                if self._core is None or not self._core.lives():
+                if not self._lives():
                     await self._start()
                 await asyncio.to_thread(_end_actor, node)
-                handle = await asyncio.to_thread(_get_or_create, self._agent_config())
-                agent = RayAgent(handle)
-                await agent.status(-1, 0.0)
+                return await self._agent()
             except (RayError, RayUnavailable, ValueError) as error:
                 raise AgentLost(f"Node {node} has no agent: {error}") from error
-            if self._core is not None:
-                self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
-            return agent
 
     async def reserve(self, attempt: str, devices: dict[str, int]) -> None:
-        await asyncio.to_thread(_reserve, attempt, devices)
+        await _in_time(_reserve, attempt, devices)
 
     async def release(self, attempt: str) -> None:
-        await asyncio.to_thread(_release, attempt)
+        await _in_time(_release, attempt)
 
     async def reserved(self) -> list[str]:
-        return await asyncio.to_thread(_reserved)
+        return await _in_time(_reserved)
+
+    async def _agent(self) -> Agent:
+        """The node's agent, made if there is none; and a record of all processes it brought along."""
+        agent = RayAgent(await asyncio.to_thread(_get_or_create, self._agent_config()), self._lives)
+        await agent.status(-1, 0.0)
+        if self._core is not None:
+            self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
+        return agent
+
+    def _lives(self) -> bool:
+        return self._core is not None and self._core.lives()
 
     async def _start(self) -> None:
         await asyncio.to_thread(_disconnect)
@@ -121,31 +124,51 @@ class RayCluster:
 
 
 class RayAgent:
-    """Implements ``orders.Agent`` for one node; whatever Ray raises becomes ``AgentLost``."""
+    """Implements ``orders.Agent`` for one node; whatever Ray raises becomes ``AgentLost``.
 
-    def __init__(self, handle: Any) -> None:
+    An agent whose Ray has lost its head still answers, but a minute later Ray ends all that is
+    left, this process too: so its ``status`` counts as lost at once.
+    """
+
+    def __init__(self, handle: Any, ray_lives: Callable[[], bool]) -> None:
         self._handle = handle
+        self._ray_lives = ray_lives
 
     async def describe(self) -> EnrolNode:
-        return await _answer(self._handle.describe.remote(), _DESCRIBE_S)
+        node: EnrolNode = await self._ask(_DESCRIBE_S, "describe")
+        return node
 
     async def free_port(self) -> int:
-        return await _answer(self._handle.free_port.remote())
+        port: int = await self._ask(_CALL_S, "free_port")
+        return port
 
     async def start(self, order: GangOrder, lease_left_s: float) -> None:
-        await _answer(self._handle.start.remote(order, lease_left_s))
+        await self._ask(_CALL_S, "start", order, lease_left_s)
 
     async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
-        await _answer(self._handle.stop.remote(attempt, why, grace_s))
+        await self._ask(_CALL_S, "stop", attempt, why, grace_s)
 
     async def renew(self, leases: dict[str, float]) -> None:
-        await _answer(self._handle.renew.remote(leases))
+        await self._ask(_CALL_S, "renew", leases)
 
     async def status(self, after: int, wait_s: float) -> AgentReport:
-        return await _answer(self._handle.status.remote(after, wait_s), wait_s + _CALL_S)
+        if not self._ray_lives():
+            raise AgentLost("A process that Ray cannot do without has ended.")
+        report: AgentReport = await self._ask(wait_s + _CALL_S, "status", after, wait_s)
+        return report
 
     async def forget(self, attempt: str) -> None:
-        await _answer(self._handle.forget.remote(attempt), 120.0)
+        await self._ask(_FORGET_S, "forget", attempt)
+
+    async def _ask(self, wait_s: float, verb: str, *arguments: object) -> Any:
+        try:
+            answer = getattr(self._handle, verb).remote(*arguments)
+        except Exception as error:
+            raise AgentLost(f"The node's agent is gone: {error}") from error
+        try:
+            return await asyncio.wait_for(answer, wait_s)
+        except (RayError, TimeoutError) as error:
+            raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
 
 
 def resource_of(node: str) -> str:
@@ -158,15 +181,16 @@ def agent_slot_of(node: str) -> str:
     return f"tesra-agent-{node}"
 
 
-async def _answer(reference: Awaitable[Result], wait_s: float = _CALL_S) -> Result:
+async def _in_time(work: Callable[..., Result], *arguments: object) -> Result:
+    """A question to Ray's head, which waits for a minute when there is none any more."""
     try:
-        return await asyncio.wait_for(reference, wait_s)
+        return await asyncio.wait_for(asyncio.to_thread(work, *arguments), _CALL_S)
     except (RayError, TimeoutError) as error:
-        raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
+        raise AgentLost(f"Ray's head does not answer: {type(error).__name__}.") from error
 
 
 def _connect(core: RayCore) -> None:
-    """The variables of ``auth_environ`` must have been set before Ray was imported."""
+    """The variables of ``driver_environ`` must have been set before Ray was imported."""
     try:
         ray.init(
             address=core.address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False

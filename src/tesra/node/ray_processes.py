@@ -78,6 +78,20 @@ def auth_environ(folder: Path) -> dict[str, str]:
     }
 
 
+def driver_environ(folder: Path) -> dict[str, str]:
+    """For a process that connects to this site's Ray and must outlive it; set before Ray's import.
+
+    A driver whose parent is gone (a detached site's) takes itself for the raylet's child and ends
+    at once with it, unless told to look at another process: itself. And a call made while there is
+    no connection must fail, not start another Ray.
+    """
+    return {
+        **auth_environ(folder),
+        "RAY_RAYLET_PID": str(os.getpid()),
+        "RAY_ENABLE_AUTO_CONNECT": "0",
+    }
+
+
 def load_core(folder: Path) -> RayCore | None:
     """The cluster recorded below this folder, whether it lives or not."""
     try:

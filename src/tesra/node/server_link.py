@@ -21,6 +21,7 @@ RENEW_EVERY_S = 10.0
 BATCH = 500
 _LEASE_S = 600.0
 _LEASE_PART = 0.9
+_LEAVE_S = 2.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MOST_S = 5.0
 
@@ -55,6 +56,16 @@ class ServerLink:
     async def flushed(self) -> None:
         """Returns when the server has everything."""
         await self._flushed.wait()
+
+    async def leave(self) -> None:
+        """Offer nothing any more, so that what is lost here is placed elsewhere; one try."""
+        self._nodes = []
+        enrolment = Enrolment(site=self._site, boot_id=self._spool.boot_id, nodes=[])
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await self._client.enrol(enrolment)
+        except (TesraError, TimeoutError) as error:
+            _log.warning("the server was not told that this site ends: %s", error)
 
     def hold(self, attempt: str, since: float) -> None:
         """A new attempt, leased since that moment."""

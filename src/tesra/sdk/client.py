@@ -172,9 +172,7 @@ class Client(BillingVerbs):
         try:
             request = RunRequest(project=project, entry=entry, **wishes)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = first["loc"][0] if first["loc"] else "request"
-            raise RequestInvalid(f"{field}: {first['msg']}.") from error
+            raise RequestInvalid(_mistake(error)) from error
         return LiveRun.of(self.connection.post("/runs", Run, request, once=True), self)
 
     def runs(
@@ -228,7 +226,7 @@ class Client(BillingVerbs):
         found = self.show(run) if isinstance(run, str) else run
         if found.output is None:
             raise NothingStored(
-                f"{found.id} stored no output: it is {found.state}.", way_out=_why(found)
+                f"{found.id} has stored no output; its state: {found.state}.", way_out=_why(found)
             )
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
         fetch_snapshot(door, found.output, Path(dest), report)
@@ -267,6 +265,20 @@ class Client(BillingVerbs):
 def _step(text: str) -> str:
     """One step of an address, whatever is in it."""
     return quote(text, safe="")
+
+
+def _mistake(error: ValidationError) -> str:
+    """The first thing that is wrong with a request, in words."""
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    if not first["loc"]:
+        return f"{message}."
+    field = first["loc"][0]
+    if first["type"] == "string_pattern_mismatch":
+        return (
+            f"{field}: '{first['input']}' can't be a name: take the letters a to z, digits and _."
+        )
+    return f"{field}: {message}."
 
 
 def _why(run: Run) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tesra.kit.errors import NotFound
 from tesra.storage.archives import unpack
-from tesra.storage.cloning import clone, repository_name
+from tesra.storage.cloning import clone_own, is_bare_repository, repository_name
 from tesra.storage.selection import select_files
 
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://|^git@")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.\-]*://|^[\w.+]+@[\w.\-]+:")
 _ARCHIVE_SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 
 
@@ -38,13 +38,14 @@ class Collected:
 def collected(source: str | Path) -> Iterator[Collected]:
     """The files of ``source``; a temporary folder, if one was needed, goes when the block ends."""
     text = str(source)
+    path = Path(text).expanduser()
+    if is_bare_repository(path):
+        text = f"file://{path.resolve()}"
     if _URL.match(text):
         with _workplace() as place:
-            clone(text, place / "clone")
+            clone_own(text, place / "clone")
             yield _chosen(place / "clone", repository_name(text))
-        return
-    path = Path(text).expanduser()
-    if path.is_dir():
+    elif path.is_dir():
         yield _chosen(path, path.resolve().name or "project")
     elif path.is_file():
         with _workplace() as place:
@@ -52,7 +53,7 @@ def collected(source: str | Path) -> Iterator[Collected]:
     else:
         raise SourceMissing(
             f"There is no folder or file '{text}'.",
-            way_out="Give a folder, a zip or tar file, or the https:// address of a git repository.",
+            way_out="Give a folder, a zip or tar file, or the address of a git repository.",
         )
 
 

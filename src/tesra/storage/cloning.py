@@ -1,23 +1,27 @@
 """A git repository's newest commit as a folder: nothing of it runs, and it is bounded.
 
-No hooks, no submodules, no filters of the repository's own, no question at a terminal, and no
-transport but the two of the web.
+No hooks, no submodules, no filters of the repository's own, no question at a terminal. On a
+server no transport but the two of the web, and nobody's credentials; on a user's own machine
+whatever that user's git can reach.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tesra.kit.errors import Invalid, Unavailable
 
 _POLL_S = 0.1
 _SCHEMES = frozenset({"https", "http"})
+_OWN_SCHEMES = ("https", "http", "ssh", "git", "file")
+_OWN_URL = re.compile(rf"({'|'.join(_OWN_SCHEMES)})://[^-].*|[\w.+]+@[\w.][\w.-]*:[^:].*")
 
 
 class GitUrlRefused(Invalid):
@@ -48,47 +52,76 @@ def check_git_url(url: str) -> str:
     return url.strip()
 
 
+def check_own_url(url: str) -> str:
+    """The URL, when it is one that a user's own git may clone for that user."""
+    if not _OWN_URL.fullmatch(url.strip()):
+        raise GitUrlRefused(
+            f"'{url}' is not the address of a git repository.",
+            way_out="Say it like https://host/name.git, git@host:name.git or file:///folder.git.",
+        )
+    return url.strip()
+
+
 def repository_name(url: str) -> str:
     """What a repository is called: the last part of its address."""
-    last = urlsplit(url).path.rstrip("/").rsplit("/", 1)[-1]
+    last = re.split("[/:]", unquote(urlsplit(url).path).rstrip("/"))[-1]
     return last.removesuffix(".git") or "repository"
 
 
+def is_bare_repository(folder: Path) -> bool:
+    """Whether the folder is what ``git clone --bare`` makes, rather than a project."""
+    return (folder / "HEAD").is_file() and all(
+        (folder / part).is_dir() for part in ("objects", "refs")
+    )
+
+
 def clone(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
-    """``git clone --depth 1`` into the new folder ``dest``; blocks, at most ``limits.time_s``."""
-    checked = check_git_url(url)
-    git = shutil.which("git")
-    if git is None:
-        raise GitMissing(way_out="Install git, or import a folder or an archive.")
-    command = [
-        git,
-        *("-c", "protocol.allow=never"),
-        *("-c", "protocol.https.allow=always", "-c", "protocol.http.allow=always"),
-        *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"),
-        *(
-            "-c",
-            "core.symlinks=true",
-            "-c",
-            "credential.helper=",
-            "-c",
-            "http.followRedirects=false",
-        ),
-        *("clone", "--quiet", "--single-branch", "--no-tags"),
-        *("--no-recurse-submodules", "--template="),
-    ]
-    place = ["--", checked, str(dest)]
-    try:
-        _run([*command, "--depth", "1", *place], dest, limits or CloneLimits())
-    except CloneFailed as error:
-        if NO_SHALLOW not in error.detail:
-            raise
-        _run([*command, *place], dest, limits or CloneLimits())
+    """``git clone --depth 1`` into the new folder ``dest``; blocks, at most ``limits.time_s``.
+
+    For a server: web addresses alone, without anybody's configuration.
+    """
+    options = ["credential.helper=", "http.followRedirects=false"]
+    environ = _environment(os.environ, dest.parent)
+    _clone([check_git_url(url), str(dest)], _allowed(_SCHEMES) + options, environ, limits)
+
+
+def clone_own(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
+    """The same for a user on the user's own machine, with that user's keys and configuration."""
+    environ = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, **_QUIET}
+    _clone([check_own_url(url), str(dest)], _allowed(_OWN_SCHEMES), environ, limits)
 
 
 NO_SHALLOW = "dumb http transport does not support shallow"  # a plain file server
+_QUIET = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1"}
+_HARMLESS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true")
 
 
-def _run(command: list[str], dest: Path, limits: CloneLimits) -> None:
+def _allowed(schemes: Iterable[str]) -> list[str]:
+    always = [f"protocol.{scheme}.allow=always" for scheme in sorted(schemes)]
+    return ["protocol.allow=never", *always]
+
+
+def _clone(
+    place: list[str], options: list[str], environ: Mapping[str, str], limits: CloneLimits | None
+) -> None:
+    git = shutil.which("git")
+    if git is None:
+        raise GitMissing(way_out="Install git, or import a folder or an archive.")
+    command = [git]
+    for option in (*_HARMLESS, *options):
+        command += ["-c", option]
+    command += ["clone", "--quiet", "--single-branch", "--no-tags"]
+    command += ["--no-recurse-submodules", "--template="]
+    dest, limits = Path(place[-1]), limits or CloneLimits()
+    try:
+        _run([*command, "--depth", "1", "--", *place], dest, environ, limits)
+    except CloneFailed as error:
+        if NO_SHALLOW not in error.detail:
+            raise
+        _run([*command, "--", *place], dest, environ, limits)
+
+
+def _run(command: list[str], dest: Path, environ: Mapping[str, str], limits: CloneLimits) -> None:
     said = dest.with_name(f"{dest.name}.said")
     with said.open("wb") as errors:
         process = subprocess.Popen(
@@ -96,7 +129,7 @@ def _run(command: list[str], dest: Path, limits: CloneLimits) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env=_environment(os.environ, dest.parent),
+            env=environ,
             start_new_session=True,
         )
     try:
@@ -106,10 +139,11 @@ def _run(command: list[str], dest: Path, limits: CloneLimits) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode != 0:
-        words = said.read_text(errors="replace").strip().splitlines()[-1:]
+        lines = said.read_text(errors="replace").strip().splitlines()
+        words = [line for line in lines if line.startswith("fatal:")] or lines
+        why = words[-1][:300].rstrip(".") if words else f"exit code {process.returncode}"
         raise CloneFailed(
-            f"git could not clone it: {words[0][:300] if words else process.returncode}.",
-            way_out="Is the address right, and the repository public?",
+            f"git could not clone it: {why}.", way_out="Is the address right, and may you read it?"
         )
 
 
@@ -158,10 +192,8 @@ def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     return {
         **{name: environ[name] for name in kept if name in environ},
         "HOME": str(home),
-        "LC_ALL": "C",
-        "GIT_TERMINAL_PROMPT": "0",
+        **_QUIET,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_ASKPASS": "true",
-        "GIT_LFS_SKIP_SMUDGE": "1",
     }

@@ -56,6 +56,11 @@ LEASE_S = 600.0
 MAX_RANK = 4096
 
 
+def output_purpose(run: RunId) -> str:
+    """What the drive calls the epoch that a run's output is written under."""
+    return f"run:{run}"
+
+
 class StaleFence(Conflict):
     """This attempt is not yours any more: stop its gang."""
 
@@ -87,6 +92,7 @@ class AttemptService:
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""
+        await self._compute.sites.seen(tx, site)
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
         return Assignments(version=version, assignments=[self._assignment(row) for row in rows])
@@ -125,9 +131,12 @@ class AttemptService:
         stale: list[str] = []
         topics: list[str] = []
         async with self._database.begin() as tx:
+            seqs = [message.seq for message, _ in facts]
+            applied = await self._compute.sites.take(tx, site, boot, seqs)
             for message, output in facts:
-                if not await self._compute.sites.is_new(tx, site, boot, seq=message.seq):
+                if message.seq <= applied:
                     continue
+                applied = message.seq
                 try:
                     row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
                 except StaleFence:
@@ -145,7 +154,7 @@ class AttemptService:
         except (Conflict, Invalid) as error:
             log.error("message %s of %s is refused: %s", fact[0].seq, site, error.detail)
             async with self._database.begin() as tx:
-                await self._compute.sites.is_new(tx, site, boot, seq=fact[0].seq)
+                await self._compute.sites.take(tx, site, boot, [fact[0].seq])
             return []
 
     async def append_log(
@@ -240,7 +249,9 @@ class AttemptService:
         if row is None:
             return None, warnings
         try:
-            await self._drive.check_complete(UserId(row.owner), commit, purpose=f"run:{row.run_id}")
+            await self._drive.check_complete(
+                UserId(row.owner), commit, purpose=output_purpose(RunId(row.run_id))
+            )
         except TesraError as error:
             log.warning("output of %s is not complete: %s", message.attempt, error.detail)
             return None, [*warnings, f"The output could not be stored: {error.detail}"]
@@ -250,7 +261,11 @@ class AttemptService:
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput
     ) -> Result:
         commit, warnings = output
-        if commit is None or ended.outcome == "lost":
+        if ended.outcome == "lost":
+            return Result(warnings=warnings)
+        if commit is None:
+            purpose = output_purpose(RunId(row.run_id))
+            await self._drive.forget_upload(tx, UserId(row.owner), purpose=purpose)
             return Result(warnings=warnings)
         snapshot = await self._drive.commit_snapshot(tx, UserId(row.owner), commit, kind="output")
         return Result(

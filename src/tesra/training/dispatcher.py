@@ -141,14 +141,15 @@ class Dispatcher:
                 }
             )
         await self._repository.insert_attempts(tx, attempts, lease_s=LEASE_S)
+        ids = [AttemptId(str(attempt["id"])) for attempt in attempts]
+        gangs = {
+            attempt: placement.devices for attempt, placement in zip(ids, placements, strict=True)
+        }
+        await self._compute.reserve(tx, gangs)
         topics = [f"site:{placement.devices[0].site}" for placement in placements]
-        for placement, attempt in zip(placements, attempts, strict=True):
-            topics += await self._place(tx, placement, AttemptId(str(attempt["id"])))
+        for placement, attempt in zip(placements, ids, strict=True):
+            topics += await self._transitions.apply(tx, placement.run, Placed(attempt))
         await self._transitions.tell(tx, topics)
-
-    async def _place(self, tx: Tx, placement: Placement, attempt: AttemptId) -> list[str]:
-        await self._compute.reserve(tx, attempt, placement.devices)
-        return await self._transitions.apply(tx, placement.run, Placed(attempt))
 
 
 def _waiting(row: RunRow) -> Waiting:

@@ -107,6 +107,20 @@ RunRow = Row[Any]
 _age_ms = func.extract("epoch", func.clock_timestamp() - attempts.c.created_at) * 1000
 
 
+_LIFE: tuple[Column[Any], ...] = (
+    runs.c.id,
+    runs.c.owner,
+    runs.c.state,
+    runs.c.attempt_id,
+    runs.c.attempts,
+    runs.c.stop,
+    runs.c.phase,
+    runs.c.reason,
+    runs.c.exit_code,
+    runs.c.started_at,
+)
+
+
 def life_of(row: RunRow) -> RunLife:
     """The deciding part of a run's row."""
     return RunLife(
@@ -133,9 +147,9 @@ class RunRepository:
         return (await tx.execute(statement)).one_or_none()
 
     async def lock_run(self, tx: Tx, run: RunId) -> RunRow | None:
-        return (
-            await tx.execute(select(runs).where(runs.c.id == run).with_for_update())
-        ).one_or_none()
+        """The part of the run that decides what may happen next, locked until the commit."""
+        statement = select(*_LIFE).where(runs.c.id == run).with_for_update()
+        return (await tx.execute(statement)).one_or_none()
 
     async def runs_of(
         self,
@@ -216,8 +230,10 @@ class RunRepository:
         statement = select(attempts.c.site_id).where(attempts.c.id == attempt)
         return SiteId((await tx.execute(statement)).scalar_one())
 
-    async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> None:
-        await tx.execute(update(attempts).where(attempts.c.id == attempt).values(**values))
+    async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> SiteId:
+        """Change the attempt's row; answers where it was placed."""
+        statement = update(attempts).where(attempts.c.id == attempt).values(**values)
+        return SiteId((await tx.execute(statement.returning(attempts.c.site_id))).scalar_one())
 
     async def live_attempts(self, tx: Tx, site: SiteId) -> list[RunRow]:
         """Everything that should be on the site, with the run's spec."""

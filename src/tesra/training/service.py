@@ -28,6 +28,10 @@ class RunNotFound(NotFound):
     """There is no such run among yours."""
 
 
+class RankNotFound(NotFound):
+    """The run has no such rank."""
+
+
 class DevicesInvalid(Invalid):
     """So many devices of this class are not to be had."""
 
@@ -139,6 +143,14 @@ class TrainingService:
     ) -> list[Segment]:
         """The next part of a log; the caller has checked whose run it is."""
         return await self._logs.read(tx, run, after=after, rank=rank, limit_bytes=limit_bytes)
+
+    async def check_rank(self, tx: Tx, owner: UserId, run: RunId, rank: int | None) -> None:
+        """Refuse a run that is not the owner's, and a rank that it does not have."""
+        row = await self._row(tx, owner, run)
+        last = 0 if row.launch == "single" else row.devices - 1
+        if rank is not None and rank > last:
+            has = "rank 0 alone" if last == 0 else f"the ranks 0 to {last}"
+            raise RankNotFound(f"There is no rank {rank}: this run has {has}.")
 
     async def _row(self, tx: Tx, owner: UserId, run: RunId) -> RunRow:
         row = await self._repository.run(tx, run, owner=owner)

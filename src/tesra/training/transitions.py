@@ -99,17 +99,19 @@ class Transitions:
         if attempt is None:
             return []
         topics = []
+        site: SiteId | None = None
         moment = {Command.MARK_STARTED: "started_at", Command.END_ATTEMPT: "ended_at"}
         for command, column in moment.items():
             if command in commands:
                 now = func.clock_timestamp()
-                await self._repository.update_attempt(tx, attempt, {column: now})
+                site = await self._repository.update_attempt(tx, attempt, {column: now})
         if Command.RELEASE_DEVICES in commands:
             await self._compute.release(tx, attempt)
         if Command.WAKE_DISPATCHER in commands:
             topics.append("dispatch")
         if Command.TELL_SITE in commands:
-            topics.append(f"site:{await self._repository.site_of(tx, attempt)}")
+            site = site or await self._repository.site_of(tx, attempt)
+            topics.append(f"site:{site}")
         return topics
 
 

@@ -65,17 +65,39 @@ async def once(
         if key is None:
             return await act(tx)
         await idempotency.lock(tx, caller.user_id, key)
-        request_hash = _request_hash(key, request)
-        context = f"idempotency:{caller.user_id}:{key}".encode()
-        stored = await idempotency.find(tx, caller.user_id, key)
-        if stored is not None:
-            if stored.request_hash != request_hash:
-                raise KeyReused(way_out="Use a new key for a new request.")
-            return cast(AnswerModel, _revive(services.sealer.open(stored.answer, context)))
+        found, known = await _find(tx, services, caller, key, request)
+        if found:
+            return cast(AnswerModel, known)
         answer = await act(tx)
-        sealed = services.sealer.seal(_freeze(answer), context)
+        sealed = services.sealer.seal(_freeze(answer), _context(caller, key))
+        request_hash = _request_hash(key, request)
         await idempotency.store(tx, caller.user_id, key, request_hash=request_hash, answer=sealed)
         return answer
+
+
+async def refuse_other(
+    services: Services, caller: Principal, key: str | None, request: BaseModel
+) -> None:
+    """Raises ``KeyReused`` now, for a call that does most of its work before ``once``."""
+    if key is not None:
+        async with services.database.begin() as tx:
+            await _find(tx, services, caller, key, request)
+
+
+async def _find(
+    tx: Tx, services: Services, caller: Principal, key: str, request: BaseModel
+) -> tuple[bool, BaseModel | None]:
+    """Whether this call was made before, and its answer; raises ``KeyReused`` for another call."""
+    stored = await idempotency.find(tx, caller.user_id, key)
+    if stored is None:
+        return False, None
+    if stored.request_hash != _request_hash(key, request):
+        raise KeyReused(way_out="Use a new key for a new request.")
+    return True, _revive(services.sealer.open(stored.answer, _context(caller, key)))
+
+
+def _context(caller: Principal, key: str) -> bytes:
+    return f"idempotency:{caller.user_id}:{key}".encode()
 
 
 def _request_hash(key: str, request: BaseModel) -> bytes:

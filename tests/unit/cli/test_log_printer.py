@@ -11,7 +11,8 @@ from tesra.wire.training import LogChunk, Run
 class Notes:
     """A voice that only remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, interrupts: bool = False) -> None:
+        self.interrupts = interrupts
         self.said: list[str] = []
 
     def say(self, text: str) -> None:
@@ -63,6 +64,17 @@ def test_a_line_without_an_end_is_ended_before_somebody_else_speaks() -> None:
     assert shown(chunks, devices=2)[0] == "[0] no end\n[1] c\n[0] again\n"
 
 
+@pytest.mark.parametrize(("interrupts", "text"), [(False, "abc\n"), (True, "a\nbc\n")])
+def test_an_open_line_stays_whole_unless_the_voice_is_on_the_same_terminal(
+    interrupts: bool, text: str
+) -> None:
+    out, notes = io.StringIO(), Notes(interrupts=interrupts)
+    chunks = [chunk(1, text="a"), chunk(2, rank=-1, text="full\n"), chunk(3, text="bc\n")]
+    printer = LogPrinter(Run(**run_record()), notes, out)
+    printer.show_all(LogChunk(**one) for one in chunks)
+    assert (out.getvalue(), notes.said) == (text, ["full"])
+
+
 def test_the_platform_speaks_beside_the_script() -> None:
     chunks = [chunk(1, rank=-1, text="building\ninstalled\n"), chunk(2, text="a\n")]
     assert shown(chunks) == ("a\n", ["building\ninstalled"])
@@ -72,6 +84,17 @@ def test_a_state_that_is_told_again_after_a_reconnection_is_said_once() -> None:
     state = {"rank": -1, "state": "preparing", "phase": "building", "reason": "first\nuse"}
     chunks = [chunk(1, **state), chunk(1, **state), chunk(2, rank=-1, state="running")]
     assert shown(chunks)[1] == ["preparing: building (first use)", "running"]
+
+
+def test_a_phase_that_says_no_more_than_the_state_is_not_said() -> None:
+    assert shown([chunk(1, rank=-1, state="preparing", phase="preparing")])[1] == ["preparing"]
+
+
+def test_of_a_traceback_the_first_and_the_last_line_are_said() -> None:
+    reason = "Rank 0 ended with exit code 1.\nTraceback\n  File x\nValueError: no"
+    assert shown([chunk(1, rank=-1, state="failed", reason=reason)])[1] == [
+        "failed (Rank 0 ended with exit code 1. … ValueError: no)"
+    ]
 
 
 def test_lost_output_is_told() -> None:
@@ -101,13 +124,12 @@ def test_the_summary_of_a_paid_run_asks_for_no_payment() -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "stopped"])
-def test_the_summary_says_why_a_run_did_not_succeed(state: str) -> None:
+def test_the_summary_does_not_repeat_why_a_run_did_not_succeed(state: str) -> None:
     run = run_record(
         state=state, reason="Rank 0\nleft with 3.", output=None, bill=None, exit_code=3
     )
     assert summary(Run(**run), owed=False) == [
-        f"{run['id']} {state}, exit code 3, 0.0 s, 0.0042 T·H, CNY 0.01",
-        "Rank 0 left with 3.",
+        f"{run['id']} {state}, exit code 3, 0.0 s, 0.0042 T·H, CNY 0.01"
     ]
 
 

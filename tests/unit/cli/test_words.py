@@ -45,3 +45,8 @@ def test_columns_are_aligned() -> None:
 
 def test_plain_data_stays_as_it_is() -> None:
     assert plain({"a": [1, ("b", None)]}) == {"a": [1, ["b", None]]}
+
+
+def test_chinese_names_keep_the_columns_straight() -> None:
+    lines = columns([("Name", "Files"), ("我的项目", "1"), ("digits", "12")], [False, True])
+    assert lines == ["Name      Files", "我的项目      1", "digits       12"]

@@ -10,6 +10,7 @@ from tesra.node.entry import (
     Parameters,
     command_of,
     parameter_arguments,
+    source_roots,
 )
 from tesra.wire.parameters import checked_format
 
@@ -49,6 +50,21 @@ def test_dotted_name_runs_as_a_module(project: Path) -> None:
 def test_function_and_method_run_through_the_caller(project: Path) -> None:
     for entry in ("train:main", "pkg.module:Trainer.fit"):
         assert command(entry, project) == ["/env/bin/python", str(CALL_ENTRY), entry, *TAIL]
+
+
+def test_module_below_src_is_found(project: Path) -> None:
+    (project / "src" / "below").mkdir(parents=True)
+    (project / "src" / "below" / "__init__.py").touch()
+    (project / "src" / "below" / "train.py").touch()
+    assert command("below.train", project)[1:3] == ["-m", "below.train"]
+    assert command("below.train:main", project)[1:3] == [str(CALL_ENTRY), "below.train:main"]
+    assert source_roots(project) == [project / "src"]
+
+
+def test_src_without_packages_is_no_root(project: Path) -> None:
+    (project / "src").mkdir()
+    (project / "src" / "random.py").touch()
+    assert source_roots(project) == []
 
 
 def test_list_stays_as_it_is(project: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tesra.node.log_push import SEGMENT_BYTES, LogPusher, last_lines, whole_lines
 from tesra.node.site_client import ServerAway, SiteClient, StaleFence
 
@@ -38,6 +40,23 @@ def test_segment_ends_with_its_last_whole_line() -> None:
 
 def test_overlong_line_goes_in_pieces() -> None:
     assert whole_lines(b"x" * SEGMENT_BYTES) == b"x" * SEGMENT_BYTES
+
+
+@pytest.mark.parametrize("letter", ["é", "长", "😀"])
+def test_overlong_line_is_never_cut_within_a_character(letter: str) -> None:
+    text = ("x" + letter * SEGMENT_BYTES).encode()
+    for size in range(SEGMENT_BYTES, SEGMENT_BYTES + 4):
+        segment = whole_lines(text[:size])
+        assert size - len(segment) < 4
+        assert segment.decode()
+
+
+def test_binary_without_an_end_is_sent_all_the_same() -> None:
+    assert whole_lines(b"\xbf" * SEGMENT_BYTES) == b"\xbf" * SEGMENT_BYTES
+
+
+def test_progress_bar_is_sent_while_it_moves() -> None:
+    assert whole_lines(b"10%\r20%\r30") == b"10%\r20%\r"
 
 
 async def test_everything_arrives_also_the_end_without_a_line_end(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tesra.sdk.collect import SourceMissing, collected
-from tesra.storage.cloning import GitUrlRefused, check_git_url, repository_name
+from tesra.storage.cloning import GitUrlRefused, check_git_url, check_own_url, repository_name
 from tesra.storage.selection import FolderMissing, select_files
 
 
@@ -101,6 +101,28 @@ def test_only_web_addresses_of_repositories_are_cloned(url: str) -> None:
         check_git_url(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://h/a b.git",
+        "git@host:x/y.git",
+        "ssh://git@host:22/x",
+        "git://h/x",
+        "file:///我的 库/x.git",
+    ],
+)
+def test_a_users_own_git_clones_whatever_it_can_reach(url: str) -> None:
+    assert check_own_url(url) == url
+
+
+@pytest.mark.parametrize("url", ["ext::sh -c x", "https://-oops", "https://", "--x@y:z", "a@-b:c"])
+def test_what_is_no_repository_is_refused_to_a_users_own_git_too(url: str) -> None:
+    with pytest.raises(GitUrlRefused):
+        check_own_url(url)
+
+
 def test_a_repository_is_called_by_the_end_of_its_address() -> None:
+    assert repository_name("git@host:digits.git") == "digits"
+    assert repository_name("file:///a/%E5%BA%93.git") == "库"
     assert repository_name("https://h/a/digits.git") == "digits"
     assert repository_name("https://h/a/digits/") == "digits"

@@ -112,6 +112,10 @@ def autopay(
     """Whether bills are paid by themselves when a run ends."""
     found = session.client.autopay(on=switch == "on")
     session.out.answer(found, lambda: session.out.say(f"Autopay is {switch}."))
+    if found.autopay and float(found.unpaid_cny):
+        session.out.aside(
+            f"tesra: what is unpaid already (CNY {found.unpaid_cny}) stays so: see `tesra bills`."
+        )
 
 
 @connected

@@ -26,7 +26,7 @@ class OnlyOne(Conflict):
 
 
 def register(app: typer.Typer) -> None:
-    example = "tesra run . --engine pytorch --devices 2 --param lr=0.1 -- --epochs 5"
+    example = "tesra run . --entry train.py --devices 2 -- --epochs 5"
     app.command("run", rich_help_panel=PANEL, epilog=f"Example: {example}")(run)
 
 

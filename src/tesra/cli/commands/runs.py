@@ -84,7 +84,7 @@ def show(session: Session, which: RunRef) -> None:
     for warning in found.warnings:
         session.out.say(f"warning: {words.one_line(warning)}")
     for event in session.client.events(found.id):
-        session.out.say(f"  {words.moment(event.at)}  {words.one_line(event.text or event.kind)}")
+        session.out.say(f"  {words.moment(event.at)}  {words.gist(event.text or event.kind)}")
 
 
 @connected
@@ -152,10 +152,10 @@ def download(
 
 
 def _facts(run: "Run") -> list[tuple[str, str]]:
-    phase = f" ({run.phase})" if run.phase else ""
+    phase = f" ({run.phase})" if run.phase and run.phase != run.state else ""
     devices = f"{run.devices} {run.device_class or 'of any class'}, launch {run.launch}"
     optional = [
-        ("Why", run.reason),
+        ("Why", _why(run)),
         ("Arguments", " ".join(run.args)),
         ("Parameters", ", ".join(f"{name}={value}" for name, value in run.params.items())),
         ("Environment", ", ".join(f"{name}={value}" for name, value in run.env.items())),
@@ -170,7 +170,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Engine", run.engine),
         ("Entry", words.entry(run.entry)),
         ("Devices", devices),
-        *((name, words.one_line(value)) for name, value in optional if value),
+        *((name, words.gist(value)) for name, value in optional if value),
         ("Attempt", str(run.attempt)),
         ("Exit code", "-" if run.exit_code is None else str(run.exit_code)),
         ("Made", words.moment(run.created_at)),
@@ -179,6 +179,12 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Used", f"{run.th} T·H"),
         ("Bill", f"{run.bill or 'none'} ({words.money(run.amount_cny)})"),
     ]
+
+
+def _why(run: "Run") -> str | None:
+    if run.state == "queued" and run.reason is None:
+        return f"waits for {words.plural(run.devices, 'free device')}: see `tesra devices`"
+    return run.reason
 
 
 def _log_as_json(session: Session, run: "Run", *, rank: int | None, follow: bool) -> None:

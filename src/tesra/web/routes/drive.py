@@ -1,6 +1,7 @@
 """The drive over HTTP: transfer of packs, snapshots and their files, projects and imports."""
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Depends, Form, Query, Request, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from tesra.db.engine import Tx
 from tesra.drive.intake import Intake
@@ -16,7 +18,7 @@ from tesra.drive.model import SnapshotUnknown
 from tesra.kit.ids import EpochId, SnapshotId, UserId
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import ServicesDep
-from tesra.web.idempotency import IdempotencyKey, once
+from tesra.web.idempotency import IdempotencyKey, once, refuse_other
 from tesra.web.pages import PageAsk, page_of
 from tesra.web.ranges import attachment, ranged
 from tesra.wire.common import Page
@@ -55,6 +57,13 @@ class TransferRights(Protocol):
     def readable(self) -> frozenset[SnapshotId] | None:
         """The snapshots that may be read, with chunk keys alone; ``None`` is all of the owner's."""
         ...
+
+
+class UploadedArchive(BaseModel):
+    """What makes two uploads the same call."""
+
+    name: str
+    sha256: str
 
 
 class OwnRights:
@@ -219,13 +228,21 @@ async def upload_project(
     services: ServicesDep,
     caller: Writer,
     name: Annotated[str, Form(min_length=1, max_length=128)],
+    key: IdempotencyKey = None,
 ) -> Project:
     """A zip or tar file becomes the newest snapshot of a project. The same file again changes nothing."""
     with tempfile.TemporaryDirectory(prefix="tesra-upload-") as place:
         path = Path(place) / "archive"
-        await asyncio.to_thread(_copy, file, path)
+        sha256 = await asyncio.to_thread(_copy, file, path)
+        request = UploadedArchive(name=name, sha256=sha256)
+        await refuse_other(services, caller, key, request)
         intake = Intake(services.database, services.drive)
-        return await intake.archive(caller.user_id, path, name=name)
+        project = await intake.archive(caller.user_id, path, name=name)
+
+    async def act(_: Tx) -> Project:
+        return project
+
+    return await once(services, caller, key, request, act)
 
 
 @router.post("/projects/git", status_code=202)
@@ -249,7 +266,11 @@ async def import_job(job: str, services: ServicesDep, caller: Reader) -> ImportJ
         return await services.git_imports.job(tx, caller.user_id, job)
 
 
-def _copy(upload: UploadFile, path: Path) -> None:
+def _copy(upload: UploadFile, path: Path) -> str:
+    """Write the upload to the disk; gives its SHA-256."""
+    digest = hashlib.sha256()
     with path.open("xb") as target:
         while block := upload.file.read(_COPY_BYTES):
+            digest.update(block)
             target.write(block)
+    return digest.hexdigest()

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tesra.kit.errors import Unauthenticated
-from tesra.kit.ids import AttemptId, SiteId, SnapshotId, UserId
-from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid
+from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid, output_purpose
 from tesra.training.logs import MAX_SEGMENT_BYTES
 from tesra.web.context import ServicesDep
 from tesra.web.routes.drive import transfer_router
@@ -145,7 +145,7 @@ async def authorise_attempt(
         row = await services.attempts.held(tx, site, AttemptId(attempt), fence)
     return AttemptTransfer(
         owner=UserId(row.owner),
-        purpose=f"run:{row.run_id}",
+        purpose=output_purpose(RunId(row.run_id)),
         readable=frozenset({SnapshotId(row.snapshot_id)}),
     )
 

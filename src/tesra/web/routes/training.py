@@ -88,7 +88,7 @@ async def logs(
 ) -> StreamingResponse:
     """The log as NDJSON (``LogChunk`` a line) from cursor ``after`` on; ``follow`` until the run ends."""
     async with services.database.begin() as tx:
-        await services.training.run(tx, caller.user_id, RunId(run))
+        await services.training.check_rank(tx, caller.user_id, RunId(run), rank)
     view = LogView(owner=caller.user_id, run=RunId(run), rank=rank, after=after, follow=follow)
     lines = log_lines(services, view)
     return StreamingResponse(lines, media_type="application/x-ndjson")
