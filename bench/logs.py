@@ -50,7 +50,8 @@ def follow_a_run(net: Network, folder: str, ranks: int) -> None:
 def follow(net: Network, folder: str, ranks: int) -> tuple[list[int], int]:
     """How many lines of each rank came, and how many of them were not the one that was due."""
     seen, wrong = [0] * ranks, 0
-    command = [*TESRA, "run", folder, "--entry", "train.py", "--devices", str(ranks), "--follow"]
+    command = [*TESRA, "run", folder, "--entry", "train.py", "--devices", str(ranks)]
+    command += ["--launch", "gang", "--follow"]
     with subprocess.Popen(
         command, env=net.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -1,15 +1,24 @@
 """Tesra: a shared compute network for AI.
 
-Exports lazily what users import, so that ``import tesra`` costs nothing:
-``tesra.Client`` speaks to a server.
+Exports lazily what users import, so that ``import tesra`` costs nothing: ``tesra.Client`` speaks
+to a server; ``params``, ``log``, ``step``, ``checkpoint_dir`` and ``output_dir`` are for scripts,
+within a run and outside. Within a run this file and ``sdk/runtime`` are all that is there.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tesra.sdk.client import Client
+    from pathlib import Path
 
-__all__ = ["Client"]
+    from tesra.sdk.client import Client
+    from tesra.sdk.runtime.names import log, params, step
+
+    checkpoint_dir: Path
+    output_dir: Path
+
+__all__ = ["Client", "checkpoint_dir", "log", "output_dir", "params", "step"]
+
+_RUNTIME = frozenset(__all__) - {"Client"}
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from tesra.sdk.client import Client
 
         return Client
+    if name in _RUNTIME:
+        from tesra.sdk.runtime import names
+
+        return getattr(names, name)
     raise AttributeError(f"module 'tesra' has no attribute {name!r}")

@@ -99,6 +99,7 @@ class Network:
     chunks: list[dict[str, Any]] = field(default_factory=list)
     bills: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[tuple[str, str], tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=lambda: {"main.py": "print('hello')\n"})
     breaks: list[int] = field(default_factory=list)  # cursors, each of which is cut off once
     requests: list[tuple[str, str, Any, dict[str, str]]] = field(default_factory=list)
     hang_at: threading.Event | None = None  # the log stops here, until the test lets it go on
@@ -233,6 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
         run = {**self.network.runs[0], **taken}
         self._answer(201, run)
 
+    def _file(self, step: list[str], body: Any, query: dict[str, str]) -> None:
+        content = self.network.files[step[-1]].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def _log(self, step: list[str], body: Any, query: dict[str, str]) -> None:
         after, follow = int(query.get("after", 0)), query["follow"] == "true"
         self.send_response(200)
@@ -315,7 +323,13 @@ _ROUTES: dict[str, Callable[..., None]] = {
     "GET me": _Handler._me,
     "GET projects": _listed(lambda network: [_PROJECT]),
     "GET projects/*": _fixed(_PROJECT),
-    "GET drive/snapshots/*/files/main.py": _fixed("content"),
+    "GET drive/snapshots/*/files": _listed(
+        lambda network: [
+            {"path": path, "kind": "file", "size_bytes": len(text)}
+            for path, text in network.files.items()
+        ]
+    ),
+    "GET drive/snapshots/*/files/*": _Handler._file,
     "GET devices": _listed(lambda network: [_DEVICES]),
     "GET engines": _listed(
         lambda network: [{"name": "pytorch", "versions": ["2.13.0"], "default": "2.13.0"}]

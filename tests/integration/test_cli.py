@@ -147,6 +147,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         *("--entry", '["python", "t.py"]', "--output", "model", "--launch", "single"),
         *("--param", "lr=0.1", "--param", "name=x=y", "--param", "deep=true", "--env", "A=1"),
         *("--secret", "KEY", "--with", "tqdm", "--device-class", "cpu-slot"),
+        *("--param-format", "--{name}={value}"),
         *("--", "--lr", "1", "-x", "--json"),
         KEY="hush",
     )
@@ -165,15 +166,74 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "device_class": "cpu-slot",
         "launch": "single",
         "params": {"lr": 0.1, "name": "x=y", "deep": True},
+        "param_format": "--{name}={value}",
         "env": {"A": "1"},
         "secrets": {"KEY": "hush"},
         "packages": ["tqdm"],
     }
 
 
-def test_the_entry_is_found_in_the_project(tesra: Terminal, network: Network) -> None:
-    assert tesra("run", "digits", "--detach").out == f"{RUN}\n"
-    assert network.sent("POST", "/runs")[0][0]["entry"] == "main.py"
+def test_what_is_not_said_is_proposed_from_the_code(tesra: Terminal, network: Network) -> None:
+    network.files = {
+        "learn.py": "import lib\nlib.fit()\n",
+        "lib.py": "import jax, tqdm\njax.distributed.initialize()\nopen('made/x', 'w')\n",
+        "notes.txt": "import torch",
+    }
+    shown = tesra("run", "digits", "--detach")
+    assert shown.out == f"{RUN}\n"
+    first, second = shown.err.splitlines()
+    assert first.startswith(
+        "tesra: from the code: --entry learn.py --engine jax --launch gang --output made (lib.py:2 "
+    )
+    assert second.endswith("add --with tqdm")
+    [(body, _)] = network.sent("POST", "/runs")
+    asked = [body[name] for name in ("entry", "engine", "launch", "output")]
+    assert asked == ["learn.py", "jax", "gang", "made"]
+
+
+def test_what_is_said_wins_over_the_code(tesra: Terminal, network: Network) -> None:
+    words = ("--entry", "main.py", "--engine", "pytorch", "--output", "o")
+    shown = tesra("run", "digits", "--detach", *words)
+    assert shown.err.startswith("tesra: from the code: --launch single (")
+    [(body, _)] = network.sent("POST", "/runs")
+    assert (body["entry"], body["output"], body["launch"]) == ("main.py", "o", "single")
+    shown = tesra("run", "digits", "--detach", *words, "--launch", "gang")
+    assert shown.err == ""
+
+
+def test_two_files_to_start_are_both_named(tesra: Terminal, network: Network) -> None:
+    network.files = {f"train_{name}.py": "import torch\nloss.backward()\n" for name in "ab"}
+    shown = tesra("run", "digits", "--detach", exit_code=1)
+    assert shown.err == (
+        "tesra: digits has more than one file to start: train_a.py or train_b.py."
+        " Say which: --entry train_a.py.\n"
+    )
+    tesra("run", "digits", "--detach", "--entry", "train_b.py")
+    network.files = {"notes.txt": "nothing"}
+    assert "--entry" in tesra("run", "digits", "--detach", exit_code=1).err
+
+
+def test_the_doctor_reads_a_folder_without_a_server(tesra: Terminal, network: Network) -> None:
+    (tesra.folder / "my project").mkdir()
+    (tesra.folder / "my project" / "train.py").write_text(
+        "import torch, yaml\nloss.backward()\ntorch.save(model, 'out/m.pt')\n"
+    )
+    shown = tesra("doctor", "./my project")
+    assert "Engine:" in shown.out
+    assert "train.py:1 imports torch" in shown.out
+    assert shown.out.endswith(
+        "  tesra run './my project' --engine pytorch --entry train.py --launch single"
+        " --output out --with PyYAML\n"
+    )
+    told = tesra.json("doctor", "./my project")
+    assert told["entry"]["entry"] == "train.py"
+    assert told["command"][:2] == ["tesra", "run"]
+    assert network.requests == []
+
+
+def test_the_doctor_reads_a_stored_project(tesra: Terminal) -> None:
+    assert tesra.json("doctor", "digits")["entry"]["entry"] == "main.py"
+    assert "There is no folder or file" in tesra("doctor", "./nowhere", exit_code=1).err
 
 
 def test_with_json_the_last_line_of_a_followed_run_is_its_record(

@@ -18,6 +18,7 @@ from tesra.node.devices import cpu_slots
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import Environment, EnvironmentBuilder
 from tesra.node.ranks import Gang, Place
+from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import RANK_UID, Sandbox
 from tesra.node.workspace import AttemptFolders, hand_over, output_files, prepare
 from tesra.wire.site import EngineSpec, RunSpec
@@ -65,6 +66,7 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
             environment=environment,
             folders=folders,
             sandbox=Sandbox(enabled=sandboxed),
+            runtime=runtime_folder(folders.root.parent.parent / "runtime"),
         )
         gangs.append(gang)
         await gang.start()
@@ -170,6 +172,40 @@ async def test_script_reads_its_parameters_from_the_file(
     )
     await gang.wait()
     assert json.loads(folders.log_of(0).read_text()) == {"a": 1}
+
+
+@BOTH
+async def test_script_imports_tesra_with_nothing_installed(
+    start: Start, folders: AttemptFolders, sandboxed: bool
+) -> None:
+    script = (
+        "import os, sys, tesra\n"
+        "tesra.log({'loss': tesra.params.lr, 'odd': float('nan')}, step=tesra.step())\n"
+        "(tesra.checkpoint_dir / os.environ['RANK']).touch()\n"
+        "(tesra.output_dir / os.environ['RANK']).touch()\n"
+        "print(sys.argv[1:], tesra.__file__.startswith(os.environ['PYTHONPATH']))\n"
+    )
+    gang = await start(
+        script, sandboxed=sandboxed, params={"lr": 0.5}, param_format="--{name}={value}"
+    )
+    exits = await gang.wait()
+    for rank in gang.ranks:
+        assert folders.log_of(rank).read_text() == "['--lr=0.5'] True\n"
+        metrics = json.loads(folders.metrics_of(rank).read_text())
+        assert (metrics["step"], metrics["values"]) == (1, {"loss": 0.5, "odd": "nan"})
+    assert all(ended.exit_code == 0 for ended in exits)
+    assert {path.name for path in folders.checkpoints.iterdir()} == {"0", "1"}
+    assert {path.name for path in folders.output_path.iterdir()} == {"0", "1"}
+
+
+async def test_parameters_may_come_as_a_config_file_or_not_at_all(
+    start: Start, folders: AttemptFolders
+) -> None:
+    script = "import sys, json; print(json.load(open(sys.argv[2])) if sys.argv[1:] else 'none')"
+    for form, said in (("file", "{'lr': 0.5}\n"), ("none", "none\n")):
+        gang = await start(script, devices=1, params={"lr": 0.5}, param_format=form)
+        await gang.wait()
+        assert folders.log_of(0).read_text().endswith(said)
 
 
 async def test_logs_of_others_and_the_nodes_files_are_out_of_reach(

@@ -10,7 +10,6 @@ from tesra.kit.errors import Invalid
 
 Value = str | int | float | bool
 
-ENTRIES = ("train.py", "main.py")
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
@@ -20,10 +19,6 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", 
 
 class ArgumentInvalid(Invalid):
     """An argument is not understood."""
-
-
-class EntryUnknown(Invalid):
-    """Which script to run is not said."""
 
 
 class SecretMissing(Invalid):
@@ -98,17 +93,6 @@ def entry(text: str) -> str | list[str]:
             way_out="""Write it like --entry '["python", "train.py"]'.""",
         )
     return words
-
-
-def default_entry(has: Callable[[str], bool], project: str) -> str:
-    """``train.py``, else ``main.py``, if the project has it at its top."""
-    for candidate in ENTRIES:
-        if has(candidate):
-            return candidate
-    raise EntryUnknown(
-        f"{project} has no {' or '.join(ENTRIES)} at its top.",
-        way_out="Say what to run: --entry FILE, package.module or module:function.",
-    )
 
 
 def is_source(text: str) -> bool:

@@ -25,6 +25,7 @@ from tesra.node.orders import (
     StopReason,
 )
 from tesra.node.projects import ProjectCache
+from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient
 from tesra.node.workspace import remove
@@ -144,7 +145,7 @@ class NodeAgent:
             projects=projects,
             sandbox=Sandbox(enabled=config.sandbox, hidden=config.hidden),
             devices={device.index: device for device in found},
-            runtime=config.runtime,
+            runtime=await asyncio.to_thread(runtime_folder, config.site_folder / "runtime"),
         )
 
     async def _take_over(self, record: AttemptRecord, tools: NodeTools) -> None:

@@ -55,7 +55,7 @@ class NodeTools:
     projects: ProjectCache
     sandbox: Sandbox
     devices: dict[int, FoundDevice]
-    runtime: Path | None
+    runtime: Path
 
 
 class Attempt:

@@ -1,10 +1,13 @@
 """From what the user called the entry to the command of one rank; looks at the workspace, changes nothing."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tesra.kit.errors import Invalid
+from tesra.wire.parameters import CONFIG_FILE, DEFAULT_FORMAT, PLACEHOLDER
 
 Parameter = str | int | float | bool
 
@@ -17,10 +20,19 @@ class EntryMissing(Invalid):
     """The project has no such entry."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What the user set, how the script takes it, and the file that holds it too."""
+
+    values: Mapping[str, Parameter]
+    format: str = DEFAULT_FORMAT
+    file: Path = Path("params.json")
+
+
 def command_of(
     entry: str | Sequence[str],
     args: Sequence[str],
-    params: Mapping[str, Parameter],
+    params: Parameters,
     *,
     python: Path,
     workspace: Path,
@@ -40,14 +52,31 @@ def command_of(
     return [str(python), *_python_arguments(entry.strip(), workspace), *tail]
 
 
-def parameter_arguments(params: Mapping[str, Parameter]) -> list[str]:
-    """``--name value`` for each, in the order given."""
-    return [part for name, value in params.items() for part in (f"--{name}", parameter_text(value))]
+def parameter_arguments(params: Parameters) -> list[str]:
+    """The format's words for each parameter in the order given; once for all if it names ``{file}``.
+
+    The format is cut into words before anything is put in, so a value stays within its word.
+    """
+    if params.format == "none" or not params.values:
+        return []
+    words = shlex.split(CONFIG_FILE if params.format == "file" else params.format)
+    if "{file}" in params.format or params.format == "file":
+        return [_put(word, {"file": str(params.file)}) for word in words]
+    return [
+        _put(word, {"name": name, "value": parameter_text(value)})
+        for name, value in params.values.items()
+        for word in words
+    ]
 
 
 def parameter_text(value: Parameter) -> str:
     """As a person would type it: ``true``, ``0.1``, ``adam``."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _put(word: str, values: Mapping[str, str]) -> str:
+    """In one pass: what a value holds is never taken for a placeholder."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), word)
 
 
 def _python_arguments(entry: str, workspace: Path) -> list[str]:

@@ -49,7 +49,6 @@ class AgentConfig:
     devices: int | None = None
     sandbox: bool = True
     hidden: tuple[Path, ...] = ()
-    runtime: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tesra.node.announce import RankPlace, gang_variables, thread_variables
 from tesra.node.devices import FoundDevice
-from tesra.node.entry import command_of, parameter_text, source_roots
+from tesra.node.entry import Parameters, command_of, parameter_text, source_roots
 from tesra.node.environments import Environment
 from tesra.node.sandbox import SAFE_ENVIRON
 from tesra.node.workspace import AttemptFolders
@@ -50,8 +50,9 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     runtime: Path | None = None,
 ) -> list[RankCommand]:
     """One command for each device of this node, or one for all with launch ``single``."""
+    parameters = Parameters(spec.params, spec.param_format, folders.params)
     argv = command_of(
-        spec.entry, spec.args, spec.params, python=environment.python, workspace=folders.work
+        spec.entry, spec.args, parameters, python=environment.python, workspace=folders.work
     )
     shared = _defaults(environment, folders, tmp) | spec.engine.env | spec.env | spec.secrets
     shared |= _fixed(run, spec, folders) | _visible(devices)
@@ -59,13 +60,14 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     shared |= _paths(shared, environment, imports)
     if spec.launch == "single":
         threads = thread_variables(sum(device.threads for device in devices))
-        return [RankCommand(0, argv, threads | shared)]
+        return [RankCommand(0, argv, threads | shared | _own(folders, 0))]
     return [
         RankCommand(
             place.rank_start + index,
             argv,
             thread_variables(device.threads)
             | shared
+            | _own(folders, place.rank_start + index)
             | gang_variables(spec.engine.announce, _rank_place(place, index, len(devices))),
         )
         for index, device in enumerate(devices)
@@ -95,6 +97,10 @@ def _fixed(run: str, spec: RunSpec, folders: AttemptFolders) -> dict[str, str]:
         "TESRA_PARAMS_FILE": str(folders.params),
         **{parameter_variable(name): parameter_text(value) for name, value in spec.params.items()},
     }
+
+
+def _own(folders: AttemptFolders, rank: int) -> dict[str, str]:
+    return {"TESRA_METRICS_FILE": str(folders.metrics_of(rank))}
 
 
 def parameter_variable(name: str) -> str:

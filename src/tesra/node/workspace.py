@@ -24,7 +24,7 @@ class OutputOutside(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFolders:
-    """``work``, ``checkpoints``, ``tmp`` and ``home`` are the script's to write; the rest is ours."""
+    """``work``, ``checkpoints``, ``metrics``, ``tmp``, ``home`` are the script's to write; the rest is ours."""
 
     root: Path
     output: str
@@ -42,6 +42,11 @@ class AttemptFolders:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """Where ``tesra.log`` writes. What lies there is the script's: never follow a link."""
+        return self.root / "metrics"
 
     @property
     def tmp(self) -> Path:
@@ -64,7 +69,11 @@ class AttemptFolders:
     @property
     def writable(self) -> tuple[Path, ...]:
         """What belongs to the script."""
-        return (self.work, self.checkpoints, self.tmp, self.home)
+        return (self.work, self.checkpoints, self.metrics, self.tmp, self.home)
+
+    def metrics_of(self, rank: int) -> Path:
+        """One rank's metrics, a line of JSON each (``sdk/runtime/metrics``)."""
+        return self.metrics / f"rank-{rank}.jsonl"
 
     def log_of(self, rank: int) -> Path:
         """Standard output and error of one rank."""

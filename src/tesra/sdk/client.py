@@ -151,14 +151,11 @@ class Client(BillingVerbs):
         """All that a snapshot holds, each folder before its content; read as it is asked for."""
         return self.connection.pages(f"/drive/snapshots/{_step(snapshot)}/files", FileEntry)
 
-    def has_file(self, snapshot: str, path: str) -> bool:
-        """Whether a snapshot holds this file; nothing of it is read."""
+    def read_file(self, snapshot: str, path: str) -> bytes:
+        """The content of a file of a snapshot, whole in memory."""
         at = f"/drive/snapshots/{_step(snapshot)}/files/{quote(path)}"
-        try:
-            with self.connection.stream(at, {}):
-                return True
-        except NotFound:
-            return False
+        with self.connection.stream(at, {}) as parts:
+            return b"".join(parts)
 
     # What is on offer
 

@@ -31,6 +31,7 @@ from tesra.training.model import (
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.transitions import Result, Transitions
 from tesra.wire.drive import SnapshotCommit
+from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.site import (
     AssignedDevice,
     Assignment,
@@ -292,6 +293,7 @@ class AttemptService:
                 output=spec["output"],
                 launch=row.launch,
                 params=spec["params"],
+                param_format=spec.get("param_format", DEFAULT_FORMAT),
                 env=spec["env"],
                 secrets=json.loads(secrets),
             ),

@@ -2,6 +2,7 @@
 
 from tesra.kit.money import format_cny, format_micros
 from tesra.training.repository import RunRow
+from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.training import Run, RunEvent
 
 
@@ -26,6 +27,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
         device_class=row.device_class,
         launch=row.launch,
         params=spec["params"],
+        param_format=spec.get("param_format", DEFAULT_FORMAT),
         env=spec["env"],
         secrets=spec["secrets"],
         packages=spec["packages"],

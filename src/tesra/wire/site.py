@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tesra.wire.common import Answer, Wire
 from tesra.wire.drive import SnapshotCommit
+from tesra.wire.parameters import DEFAULT_FORMAT
 
 
 class EnrolDevice(Wire):
@@ -75,6 +76,7 @@ class RunSpec(Answer):
     output: str
     launch: Literal["gang", "single"]
     params: dict[str, str | int | float | bool]
+    param_format: str = DEFAULT_FORMAT
     env: dict[str, str]
     secrets: dict[str, str]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
+from tesra.wire.parameters import DEFAULT_FORMAT, ParameterFormat
 
 RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
 Launch = Literal["gang", "single"]
@@ -18,7 +19,8 @@ class RunRequest(Wire):
     """A run of one immutable snapshot. ``project`` is a name or an id; ``snapshot`` defaults to its head.
 
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
-    list of arguments (a program with its arguments).
+    list of arguments (a program with its arguments). ``param_format`` is how each parameter stands
+    on the command line, ``none`` (variables and file only), or ``file`` (``--config FILE``, JSON).
     """
 
     project: str = Field(max_length=128)
@@ -31,6 +33,7 @@ class RunRequest(Wire):
     device_class: str | None = Field(default=None, max_length=128)
     launch: Launch = "gang"
     params: dict[ParameterName, str | int | float | bool] = {}
+    param_format: ParameterFormat = DEFAULT_FORMAT
     env: dict[VariableName, Text] = {}
     secrets: dict[VariableName, Text] = {}
     packages: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
@@ -57,6 +60,7 @@ class Run(Answer):
     device_class: str | None
     launch: Launch
     params: dict[str, Any]
+    param_format: str = DEFAULT_FORMAT
     env: dict[str, str]
     secrets: list[str]
     packages: list[str]

@@ -85,17 +85,6 @@ def test_an_entry_list_that_is_none_is_refused(text: str) -> None:
         arguments.entry(text)
 
 
-def test_train_comes_before_main() -> None:
-    assert arguments.default_entry(["main.py", "train.py"].__contains__, "p") == "train.py"
-    assert arguments.default_entry(["main.py", "x.py"].__contains__, "p") == "main.py"
-
-
-def test_a_project_without_either_has_to_say_its_entry() -> None:
-    with pytest.raises(arguments.EntryUnknown) as caught:
-        arguments.default_entry(["x.py"].__contains__, "digits")
-    assert "--entry" in str(caught.value.way_out)
-
-
 def test_folders_archives_and_addresses_are_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tesra.node.entry import CALL_ENTRY, EntryMissing, command_of, source_roots
+from tesra.node.entry import (
+    CALL_ENTRY,
+    EntryMissing,
+    Parameters,
+    command_of,
+    parameter_arguments,
+    source_roots,
+)
+from tesra.wire.parameters import checked_format
 
 PYTHON = Path("/env/bin/python")
 
@@ -19,7 +27,11 @@ def project(tmp_path: Path) -> Path:
 
 def command(entry: str | list[str], project: Path) -> list[str]:
     return command_of(
-        entry, ["--own", "1"], {"lr": 0.1, "wide": True}, python=PYTHON, workspace=project
+        entry,
+        ["--own", "1"],
+        Parameters({"lr": 0.1, "wide": True}),
+        python=PYTHON,
+        workspace=project,
     )
 
 
@@ -79,6 +91,34 @@ def test_missing_entry_names_the_files_found(entry: str | list[str], project: Pa
         command(entry, project)
     if entry:
         assert "other.py, pkg/module.py, train.py" in str(caught.value.way_out)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("--{name} {value}", ["--lr", "0.1", "--text", "a {name} b"]),
+        ("--{name}={value}", ["--lr=0.1", "--text=a {name} b"]),
+        ("{name}={value}", ["lr=0.1", "text=a {name} b"]),
+        ("--set '{name} is {value}'", ["--set", "lr is 0.1", "--set", "text is a {name} b"]),
+        ("none", []),
+        ("file", ["--config", "/att/my params.json"]),
+        ("--cfg={file}", ["--cfg=/att/my params.json"]),
+    ],
+)
+def test_parameters_stand_as_the_format_says(form: str, words: list[str]) -> None:
+    values = {"lr": 0.1, "text": "a {name} b"}
+    file = Path("/att/my params.json")
+    assert parameter_arguments(Parameters(values, checked_format(form), file)) == words
+    assert parameter_arguments(Parameters({}, form, file)) == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["", "--x", "{name}", "{value}", "{name} {value} {file}", "{name.x} {}", "'{name}{value}"],
+)
+def test_a_format_that_says_nothing_is_refused(form: str) -> None:
+    with pytest.raises(ValueError, match=r"it takes|quotation marks"):
+        checked_format(form)
 
 
 def test_project_without_python_says_so(tmp_path: Path) -> None:

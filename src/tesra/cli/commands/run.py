@@ -2,12 +2,13 @@
 
 import os
 import sys
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tesra.cli import arguments
+from tesra.cli import arguments, proposal
+from tesra.cli.commands.doctor import look
 from tesra.cli.commands.projects import bring
 from tesra.cli.context import Session, connected
 from tesra.cli.output import is_terminal
@@ -42,32 +43,54 @@ def run(
     ] = None,
     *,
     engine: Annotated[
-        str,
-        typer.Option("--engine", "-e", help="pytorch, or pytorch==VERSION; see `tesra engines`."),
-    ] = "pytorch",
+        str | None,
+        typer.Option(
+            "--engine",
+            "-e",
+            help="pytorch, or pytorch==VERSION; see `tesra engines`. Default: what the code imports.",
+        ),
+    ] = None,
     entry: Annotated[
         str | None,
         typer.Option(
             "--entry",
             help="A file, package.module, module:function, or a JSON list of a program's"
-            " arguments; default: train.py or main.py.",
+            " arguments; default: the file that trains; see `tesra doctor`.",
         ),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="The folder that the script writes its model to.")
-    ] = "out",
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder that the script writes its model to; default: where the code says so.",
+        ),
+    ] = None,
     devices: Annotated[int, typer.Option("--devices", "-d", help="How many devices.")] = 1,
     device_class: Annotated[
         str | None, typer.Option("--device-class", help="Of this class; see `tesra devices`.")
     ] = None,
     launch: Annotated[
-        Literal["gang", "single"],
-        typer.Option("--launch", help="gang: a process for each device; single: one for all."),
-    ] = "gang",
+        Literal["gang", "single"] | None,
+        typer.Option(
+            "--launch",
+            help="gang: a process for each device; single: one for all. Default: gang where the"
+            " code makes processes work together.",
+        ),
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option("--param", "-p", metavar="NAME=VALUE", help="Parameter; repeat it."),
     ] = None,
+    param_format: Annotated[
+        str,
+        typer.Option(
+            "--param-format",
+            metavar="FORMAT",
+            help="How a parameter stands on the script's command line, such as '--{name}={value}' or"
+            " '{name}={value}'; `file` for --config FILE (JSON); `none`.",
+        ),
+    ] = "--{name} {value}",
     env: Annotated[
         list[str] | None,
         typer.Option("--env", metavar="NAME=VALUE", help="Environment variable; repeat it."),
@@ -92,6 +115,7 @@ def run(
         raise OnlyOne
     ask = (lambda name: session.ask(name, hidden=True)) if is_terminal(sys.stdin) else None
     wishes: dict[str, Any] = {
+        "entry": arguments.entry(entry) if entry is not None else None,
         "engine": engine,
         "args": args or [],
         "output": output,
@@ -99,12 +123,12 @@ def run(
         "device_class": device_class,
         "launch": launch,
         "params": arguments.params(param or []),
+        "param_format": param_format,
         "env": arguments.pairs(env or [], "--env"),
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],
     }
-    given = arguments.entry(entry) if entry is not None else None
-    started = _start(session, project, given, wishes)
+    started = _start(session, project, wishes)
     if detach:
         session.out.answer(record(started), lambda: session.out.say(started.id))
         return
@@ -112,19 +136,35 @@ def run(
     watch(session, started, rank=None)
 
 
-def _start(
-    session: Session, project: str, entry: str | list[str] | None, wishes: dict[str, Any]
-) -> "LiveRun":
-    """Import if a place is meant, find the entry if none is given, and submit."""
+def _start(session: Session, project: str, wishes: dict[str, Any]) -> "LiveRun":
+    """Import if a place is meant, let the doctor fill what is not said, and submit."""
     client = session.client
+    gaps = any(wishes[name] is None for name in proposal.GAPS)
     if arguments.is_source(project):
         stored = bring(session, project, None).project
         if not stored.unchanged:
             session.out.aside(f"tesra: imported {stored.name}")
-    elif entry is None:
+    elif gaps:
         stored = client.project(project)
     else:
-        return client.run(project, entry, **wishes)
-    if entry is None:
-        entry = arguments.default_entry(partial(client.has_file, stored.snapshot), stored.name)
-    return client.run(stored.id, entry, snapshot=stored.snapshot, **wishes)
+        return client.run(project, **wishes)
+    if not gaps:
+        return client.run(stored.id, snapshot=stored.snapshot, **wishes)
+    seen_at_hand = Path(project).is_dir() and arguments.is_source(project)
+    report = look(
+        session, project, _file_of(wishes["entry"]), None if seen_at_hand else stored.snapshot
+    )
+    name = project if seen_at_hand else stored.name
+    whole, line = proposal.complete(wishes, report, name)
+    started = client.run(stored.id, snapshot=stored.snapshot, **whole)
+    session.out.aside(f"tesra: {line}")
+    for warning in proposal.shortcomings(report):
+        session.out.aside(f"tesra: warning: {warning}")
+    return started
+
+
+def _file_of(entry: str | list[str] | None) -> str | None:
+    """What of an entry the doctor can look at: in an argument list, the first Python file."""
+    if isinstance(entry, list):
+        return next((word for word in entry if word.endswith(".py")), None)
+    return entry

@@ -1,0 +1,62 @@
+"""What Tesra understands of a project's code, before anything runs: doctor."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tesra.cli import arguments, proposal
+from tesra.cli.context import Session, connected
+
+if TYPE_CHECKING:
+    from tesra.doctor.report import Report
+
+PANEL = "Projects"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        "doctor", rich_help_panel=PANEL, epilog="Example: tesra doctor examples/pytorch-digits"
+    )(doctor)
+
+
+@connected
+def doctor(
+    session: Session,
+    project: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|PROJECT", help="A folder, archive or git repository; or a stored project."
+        ),
+    ],
+    *,
+    entry: Annotated[
+        str | None,
+        typer.Option("--entry", help="What is to be started; default: what looks most like it."),
+    ] = None,
+) -> None:
+    """Read the code and propose how to run it: engine, entry, launch, output, packages, warnings.
+
+    Nothing is executed, and a folder is not sent anywhere.
+    """
+    report = look(session, project, entry)
+    command = proposal.command(report, project)
+
+    def draw() -> None:
+        session.out.facts(proposal.facts(report))
+        session.out.say(f"\nProposed:\n  {command}")
+
+    session.out.answer({**report.as_dict(), "command": report.command(project)}, draw)
+
+
+def look(
+    session: Session, project: str, entry: str | None, snapshot: str | None = None
+) -> "Report":
+    """The doctor's report on a place or, with ``snapshot``, on what is stored."""
+    from tesra.sdk import examining  # brings the client
+
+    if snapshot is not None:
+        return examining.examine_snapshot(session.client, snapshot, entry=entry)
+    if arguments.is_source(project):
+        return examining.examine_source(project, entry=entry)
+    stored = session.client.project(project)
+    return examining.examine_snapshot(session.client, stored.snapshot, entry=entry)
