@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from typing import Any
 
 import psutil
 
+from tesra.app.network import Network
 from tesra.kit.errors import TesraError
-from tesra.kit.settings import Home, default_cache
+from tesra.kit.settings import Home, Settings, default_cache
+from tesra.node import processes
 from tesra.node.attempt_record import AttemptRecord, load_records
 from tesra.node.ray_processes import load_core
 from tesra.sdk.client import Client, LiveRun
@@ -29,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "NETWORK_UNDER_TEST"  # a name that the site does not take from Ray's environment
 PATIENCE_S = 30.0
 DEVICES = 2
+ENDED = ("succeeded", "failed", "stopped")
 SLACK_MS = 50
 
 # Counts until its workspace holds a file "finish"; a test that gave up does not leave it for long.
@@ -42,6 +46,47 @@ while not os.path.exists("finish") and time.monotonic() < deadline:
 print(f"counted {count}", flush=True)
 pathlib.Path("out").mkdir(exist_ok=True)
 pathlib.Path("out", f"model-{rank}.bin").write_bytes(os.urandom(1000))
+"""
+
+
+# Looks wherever a script could look; the hints tell it where things are. MARK stands there reversed,
+# so that it does not find itself.
+SPY = """
+import json, os, stat
+mark, network, ray = os.environ["MARK"][::-1].encode(), os.environ["NETWORK"], os.environ["RAY"]
+found = {"marked": [], "writable": [], "opened": [], "processes": [], "uid": os.getuid()}
+found["own"] = os.path.dirname(os.getcwd())
+found["beside"] = os.listdir(os.path.dirname(found["own"]))
+found["environ"] = list(os.environ)
+
+def look(path):
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with open(path, "rb") as file:
+                if mark in file.read(1 << 20):
+                    found["marked"].append(path)
+    except OSError:
+        pass
+
+for top in set(os.listdir("/")) - {"usr", "lib", "lib64", "lib32", "bin", "sbin", "sys"}:
+    for folder, folders, files in os.walk("/" + top):
+        if top == "proc":
+            if folder.count("/") > 3:
+                folders.clear()
+        elif os.access(folder, os.W_OK):
+            found["writable"].append(folder)
+        if "site-packages" in folders:
+            folders.remove("site-packages")
+        for name in files:
+            look(os.path.join(folder, name))
+for root in ("", "/proc/1/root"):
+    for path in (network + "/keys", network + "/site/ray.token", network + "/postgres", ray):
+        if os.access(root + path, os.F_OK):
+            found["opened"].append(root + path)
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    with open(f"/proc/{pid}/cmdline") as file:
+        found["processes"].append(file.read().replace(chr(0), " "))
+print(json.dumps(found))
 """
 
 
@@ -78,13 +123,13 @@ class FaultNetwork:
             MARK: self.root.name,
         }
 
-    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+    def begin(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """A ``tesra`` command that is not waited for."""
         return subprocess.Popen(
             [sys.executable, "-m", "tesra.app.main", *arguments],
             env=self.environ,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
@@ -102,6 +147,11 @@ class FaultNetwork:
 
     def down(self) -> None:
         self.tesra("down")
+
+    def remove(self) -> None:
+        """The end, whatever has happened."""
+        self.begin("down").communicate()
+        shutil.rmtree(self.root, ignore_errors=True)
 
     @property
     def url(self) -> str:
@@ -127,8 +177,13 @@ class FaultNetwork:
     # -- processes -----------------------------------------------------------------------------
 
     def pid(self, name: str) -> int:
-        rows = json.loads(self.tesra("status", "--json"))["processes"]
-        return next(row["pid"] for row in rows if row["name"] == name)
+        """``server``, ``site`` or ``postgres``, whichever runs now."""
+        rows = {
+            row.name: row.pid for row in Network(Settings(self.home, default_cache())).processes()
+        }
+        pid = rows[name]
+        assert pid is not None
+        return pid
 
     def ray_pid(self, name: str) -> int:
         """``raylet``, ``gcs_server``, or ``ray::NodeAgent``, which is the raylet's child."""
@@ -143,19 +198,25 @@ class FaultNetwork:
         family = [*found, *raylet.children()]
         return next(process.pid for process in family if process.name().startswith(name))
 
-    def gang(self) -> AttemptRecord:
-        """The one that runs now."""
-        (record,) = [
+    def gangs(self) -> list[AttemptRecord]:
+        """Those that run now."""
+        return [
             record
             for record in load_records(self.home.site / "attempts")
-            if record.pid is not None and psutil.pid_exists(record.pid) and record.ran
+            if record.pid is not None and psutil.pid_exists(record.pid)
         ]
+
+    def gang(self) -> AttemptRecord:
+        """The one that runs now."""
+        (record,) = self.gangs()
         return record
 
     def ranks(self) -> list[psutil.Process]:
         """The scripts that run now."""
-        found = psutil.Process(self.gang().pid).children(recursive=True)
-        return [process for process in found if "train.py" in process.cmdline()]
+        family = [
+            child for record in self.gangs() for child in processes.descendants(record.pid or 0)
+        ]
+        return [process for process in family if "train.py" in process.cmdline()]
 
     def processes(self) -> list[str]:
         """Every live process that was started for this network, however indirectly."""
@@ -183,17 +244,32 @@ class FaultNetwork:
 
         wait_for(said, f"attempt {attempt} of {run.id} counts")
 
-    def finish(self, run: LiveRun) -> LiveRun:
-        """Let the counter end, and wait for the run's end."""
+    def log_file(self, rank: int) -> Path:
+        """Where the rank that runs now writes on its node."""
+        return self.home.site / "attempts" / self.gang().status.attempt / f"logs/rank-{rank}.log"
+
+    def let_finish(self) -> None:
+        """Tell the counters to end."""
         for record in load_records(self.home.site / "attempts"):
             work = self.home.site / "attempts" / record.status.attempt / "work"
             if work.exists():
                 (work / "finish").touch()
+
+    def finish(self, run: LiveRun) -> LiveRun:
+        """Let the counters end, and wait for the run's end."""
+        self.let_finish()
         return self.ended(run)
+
+    def stop_runs(self) -> None:
+        """End what an earlier test left."""
+        for run in self.client.runs():
+            if run.state not in ENDED:
+                self.client.stop(run.id)
+                self.ended(LiveRun.of(run, self.client))
 
     def ended(self, run: LiveRun) -> LiveRun:
         return wait_for(
-            lambda: (now := run.refresh()).state in ("succeeded", "failed", "stopped") and now,
+            lambda: (now := run.refresh()).state in ENDED and now,
             f"{run.id} ends",
         )
 

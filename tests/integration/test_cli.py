@@ -183,7 +183,7 @@ def test_what_is_not_said_is_proposed_from_the_code(tesra: Terminal, network: Ne
     assert shown.out == f"{RUN}\n"
     first, second = shown.err.splitlines()
     assert first.startswith(
-        "tesra: from the code: --entry learn.py --engine jax --launch gang --output made (lib.py:2 "
+        "tesra: from the code: --entry learn.py --engine jax --output made; `tesra doctor"
     )
     assert second.endswith("add --with tqdm")
     [(body, _)] = network.sent("POST", "/runs")
@@ -194,11 +194,19 @@ def test_what_is_not_said_is_proposed_from_the_code(tesra: Terminal, network: Ne
 def test_what_is_said_wins_over_the_code(tesra: Terminal, network: Network) -> None:
     words = ("--entry", "main.py", "--engine", "pytorch", "--output", "o")
     shown = tesra("run", "digits", "--detach", *words)
-    assert shown.err.startswith("tesra: from the code: --launch single (")
-    [(body, _)] = network.sent("POST", "/runs")
-    assert (body["entry"], body["output"], body["launch"]) == ("main.py", "o", "single")
-    shown = tesra("run", "digits", "--detach", *words, "--launch", "gang")
     assert shown.err == ""
+    [(body, _)] = network.sent("POST", "/runs")
+    assert (body["entry"], body["output"], body["launch"]) == ("main.py", "o", "gang")
+
+
+def test_devices_that_would_train_each_by_itself_are_told(
+    tesra: Terminal, network: Network
+) -> None:
+    network.files = {"main.py": "import torch\nloss.backward()\n"}
+    shown = tesra("run", "digits", "--detach", "--devices", "2")
+    assert "each of the 2 processes trains by itself" in shown.err
+    assert "--launch single" in shown.err
+    assert "by itself" not in tesra("run", "digits", "--detach").err
 
 
 def test_two_files_to_start_are_both_named(tesra: Terminal, network: Network) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from tesra.doctor.report import DEFAULT_ENGINE, Evidence, Report
 from tesra.kit.errors import Invalid
 
-GAPS = ("entry", "engine", "launch", "output")
+GAPS = ("entry", "engine", "output")
+DEFAULT_LAUNCH = "gang"
 _SHOWN = 8
 
 
@@ -23,22 +24,25 @@ def complete(given: dict[str, Any], report: Report, project: str) -> tuple[dict[
     proposed = {
         "entry": report.entry.entry,
         "engine": report.engine.name or DEFAULT_ENGINE,
-        "launch": report.launch.launch,
         "output": report.output.path,
     }
     if given["entry"] is None:
         _check_entry(report, project)
     filled = {name: proposed[name] for name in GAPS if given[name] is None}
     words = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in filled.items())
-    why = f" ({report.launch.reason})" if "launch" in filled else ""
-    line = f"from the code: {words}{why}; `tesra doctor {shlex.quote(project)}` says more"
+    line = f"from the code: {words}; `tesra doctor {shlex.quote(project)}` says more"
     return {**given, **filled}, line
 
 
-def shortcomings(report: Report) -> list[str]:
+def shortcomings(report: Report, *, devices: int, launch: str) -> list[str]:
     """Warnings for one who starts a run and did not ask for the report, a line each."""
     missing = report.requirements.missing
     lines = []
+    if devices > 1 and launch == DEFAULT_LAUNCH and report.launch.launch != DEFAULT_LAUNCH:
+        lines.append(
+            f"{report.launch.reason}: each of the {devices} processes trains by itself;"
+            " --launch single starts one that sees all devices"
+        )
     if missing:
         modules = ", ".join(dict.fromkeys(one.module.partition(".")[0] for one in missing))
         options = " ".join(f"--with {one.package}" for one in missing)

@@ -74,8 +74,7 @@ def run(
         Literal["gang", "single"] | None,
         typer.Option(
             "--launch",
-            help="gang: a process for each device; single: one for all. Default: gang where the"
-            " code makes processes work together.",
+            help="gang: a process for each device (the default); single: one for all.",
         ),
     ] = None,
     param: Annotated[
@@ -139,6 +138,7 @@ def run(
 def _start(session: Session, project: str, wishes: dict[str, Any]) -> "LiveRun":
     """Import if a place is meant, let the doctor fill what is not said, and submit."""
     client = session.client
+    wishes = {**wishes, "launch": wishes["launch"] or proposal.DEFAULT_LAUNCH}
     gaps = any(wishes[name] is None for name in proposal.GAPS)
     if arguments.is_source(project):
         stored = bring(session, project, None).project
@@ -158,7 +158,7 @@ def _start(session: Session, project: str, wishes: dict[str, Any]) -> "LiveRun":
     whole, line = proposal.complete(wishes, report, name)
     started = client.run(stored.id, snapshot=stored.snapshot, **whole)
     session.out.aside(f"tesra: {line}")
-    for warning in proposal.shortcomings(report):
+    for warning in proposal.shortcomings(report, devices=whole["devices"], launch=whole["launch"]):
         session.out.aside(f"tesra: warning: {warning}")
     return started
 
