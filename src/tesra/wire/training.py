@@ -17,6 +17,8 @@ Text = Annotated[str, Field(max_length=32_768)]
 class RunRequest(Wire):
     """A run of one immutable snapshot. ``project`` is a name or an id; ``snapshot`` defaults to its head.
 
+    ``backend`` is for engines that have several (Keras); the engine's own choice by default.
+
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
     list of arguments (a program with its arguments).
     """
@@ -24,6 +26,7 @@ class RunRequest(Wire):
     project: str = Field(max_length=128)
     snapshot: str | None = None
     engine: str = Field(default="pytorch", max_length=64)
+    backend: str | None = Field(default=None, max_length=64)
     entry: Text | list[Text]
     args: list[Text] = Field(default=[], max_length=1000)
     output: str = Field(default="out", max_length=1024)
@@ -39,7 +42,10 @@ class RunRequest(Wire):
 
 
 class Run(Answer):
-    """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id."""
+    """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id.
+
+    ``environment_lock``: the packages it ran with, as requirement lines; not in lists of runs.
+    """
 
     id: str
     project: str
@@ -50,6 +56,7 @@ class Run(Answer):
     reason: str | None
     warnings: list[str]
     engine: str
+    backend: str | None = None
     entry: str | list[str]
     args: list[str]
     output_path: str
@@ -70,6 +77,7 @@ class Run(Answer):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    environment_lock: str | None = None
 
 
 class RunEvent(Answer):
@@ -100,7 +108,21 @@ class LogChunk(Answer):
     dropped_bytes: int = 0
 
 
+class WarmOn(Answer):
+    """A node that has built the environment of an engine: runs start there at once."""
+
+    node: str
+    version: str
+    backend: str | None = None
+    size_bytes: int
+
+
 class Engine(Answer):
+    """``backends`` of the default version, its default first; empty for an engine without."""
+
     name: str
+    title: str = ""
     versions: list[str]
     default: str
+    backends: list[str] = []
+    warm: list[WarmOn] = []
