@@ -129,8 +129,8 @@ class RayAgent:
     async def describe(self) -> EnrolNode:
         return await _answer(self._handle.describe.remote(), _DESCRIBE_S)
 
-    async def free_port(self) -> int:
-        return await _answer(self._handle.free_port.remote())
+    async def free_ports(self, count: int) -> list[int]:
+        return await _answer(self._handle.free_ports.remote(count))
 
     async def start(self, order: GangOrder, lease_left_s: float) -> None:
         await _answer(self._handle.start.remote(order, lease_left_s))

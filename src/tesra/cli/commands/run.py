@@ -43,8 +43,14 @@ def run(
     *,
     engine: Annotated[
         str,
-        typer.Option("--engine", "-e", help="pytorch, or pytorch==VERSION; see `tesra engines`."),
+        typer.Option(
+            "--engine", "-e", help="pytorch, keras, jax==VERSION, …; see `tesra engines`."
+        ),
     ] = "pytorch",
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="For engines with several, such as keras: jax, torch, …"),
+    ] = None,
     entry: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +99,7 @@ def run(
     ask = (lambda name: session.ask(name, hidden=True)) if is_terminal(sys.stdin) else None
     wishes: dict[str, Any] = {
         "engine": engine,
+        "backend": backend,
         "args": args or [],
         "output": output,
         "devices": devices,
