@@ -247,9 +247,9 @@ class FaultNetwork:
             "no rank is left",
         )
         wait_for(
-            lambda: not [
-                r for r in load_records(self.home.site / "attempts") if r.kept_until is None
-            ],
+            lambda: (
+                not [r for r in load_records(self.home.site / "attempts") if r.kept_until is None]
+            ),
             "the attempts' folders are removed",
         )
 

@@ -19,7 +19,7 @@ from tesra.node.entry import EntryMissing
 from tesra.node.environments import Environment, EnvironmentBuilder
 from tesra.node.ranks import Gang, Place
 from tesra.node.sandbox import RANK_UID, Sandbox
-from tesra.node.workspace import AttemptFolders, hand_over, output_files, prepare
+from tesra.node.workspace import TESRA_RANK, AttemptFolders, hand_over, output_files, prepare
 from tesra.wire.site import EngineSpec, RunSpec
 
 ENGINE = EngineSpec(
@@ -306,6 +306,72 @@ async def test_users_preload_never_reaches_the_nodes_own_processes(
     await gang.wait()
     assert "evil.so" in folders.log_of(0).read_text()
     assert (folders.logs / "sandbox.log").read_text() == ""
+
+
+HELPERS = "import os, sys, time\nprint('I am', os.environ['DMLC_ROLE'], flush=True)\n"
+
+
+async def helped(start: Start, folders: AttemptFolders, helper: str, script: str) -> Gang:
+    """MXNet's way of a gang, with a module of the project in MXNet's place."""
+    (folders.work / "mxnet.py").write_text(HELPERS + helper)
+    return await start(script, engine=ENGINE.model_copy(update={"announce": "mxnet"}))
+
+
+async def test_helpers_run_beside_the_ranks_and_end_with_them(
+    start: Start, folders: AttemptFolders
+) -> None:
+    mark = f"6{os.getpid()}"
+    own = folders.log_of(TESRA_RANK)
+    gang = await helped(
+        start,
+        folders,
+        f"os.execvp('sleep', ['sleep', '{mark}'])",
+        "import os, time\nprint(os.environ['DMLC_ROLE'])\n"
+        "while not os.path.exists('out/go'): time.sleep(0.02)\n",
+    )
+    assert gang.ranks == [0, 1]
+    await until(lambda: len(sleepers(mark)) == 2)
+    assert sorted(own.read_text().splitlines()) == ["I am scheduler", "I am server"]
+    (folders.output_path / "go").touch()
+    assert [ended.exit_code for ended in await gang.wait()] == [0, 0]
+    await gang.stop(0)
+    assert sleepers(mark) == []
+    assert folders.log_of(0).read_text() == "worker\n"
+
+
+async def test_helper_that_fails_ends_the_gang_and_is_named(
+    start: Start, folders: AttemptFolders
+) -> None:
+    gang = await helped(
+        start,
+        folders,
+        "sys.exit(7 if os.environ['DMLC_ROLE'] == 'server' else 0)",
+        "import time; time.sleep(600)",
+    )
+    exits = await asyncio.wait_for(gang.wait(), 10)
+    assert exits[0].words == "the engine's server ended with exit code 7"
+    assert exits[0].rank == TESRA_RANK
+
+
+async def test_helpers_serve_while_ranks_save_within_the_grace(
+    start: Start, folders: AttemptFolders
+) -> None:
+    mark = f"5{os.getpid()}"
+    gang = await helped(
+        start,
+        folders,
+        f"os.execvp('sleep', ['sleep', '{mark}'])",
+        "import signal, sys, time\n"
+        "def leave(*_):\n    time.sleep(1); sys.exit(0)\n"
+        "signal.signal(15, leave)\nprint('ready')\ntime.sleep(600)",
+    )
+    await until(lambda: len(sleepers(mark)) == 2)
+    await until(lambda: all("ready" in folders.log_of(rank).read_text() for rank in (0, 1)))
+    stopping = asyncio.create_task(gang.stop(10))
+    await asyncio.sleep(0.5)
+    assert len(sleepers(mark)) == 2
+    assert [ended.exit_code for ended in await stopping] == [0, 0]
+    assert sleepers(mark) == []
 
 
 async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) -> None:
