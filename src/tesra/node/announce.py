@@ -134,7 +134,9 @@ def _keras_jax(place: RankPlace) -> dict[str, str]:
 
 
 def _mxnet(place: RankPlace) -> dict[str, str]:
-    return _dmlc(place) | {"DMLC_ROLE": "worker", "DMLC_WORKER_ID": str(place.rank)}
+    """ps-lite counts the workers of a node by their ports, so that rank is rank."""
+    port = place.peers[place.rank].rpartition(":")[2]
+    return _dmlc(place) | {"DMLC_ROLE": "worker", "PORT": port}
 
 
 def _dmlc(place: RankPlace) -> dict[str, str]:

@@ -25,7 +25,7 @@ class Ports:
         self._given: deque[int] = deque(maxlen=_REMEMBERED)
 
     def take(self, count: int) -> list[int]:
-        """So many different ports; none of them is given again for long."""
+        """So many different ports in ascending order; none of them is given again for long."""
         found: list[int] = []
         for port in random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST):
             if len(found) == count:
@@ -35,7 +35,7 @@ class Ports:
                 self._given.append(port)
         if len(found) < count:
             raise NoPortFree
-        return found
+        return sorted(found)
 
 
 def _is_free(port: int) -> bool:

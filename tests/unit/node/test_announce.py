@@ -71,6 +71,7 @@ def test_keras_on_jax_meets_at_the_coordinator() -> None:
 def test_mxnet_ranks_are_workers_of_one_scheduler_and_a_server_on_each_node() -> None:
     variables = gang_variables("mxnet", PLACE)
     assert (variables["DMLC_ROLE"], variables["DMLC_NODE_HOST"]) == ("worker", "10.0.0.2")
+    assert variables["PORT"] == "20002"
     assert (variables["DMLC_NUM_WORKER"], variables["DMLC_NUM_SERVER"]) == ("4", "2")
     first = gang_helpers("mxnet", replace(PLACE, node_rank=0))
     assert [helper.name for helper in first] == ["scheduler", "server"]
