@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tesra.kit.settings import default_cache
+from tesra.node.attempts import FAILED_GRACE_S
 from tesra.node.devices import cpu_slots
 from tesra.node.environments import Environment, EnvironmentBuilder
 from tesra.node.ports import Ports
@@ -53,7 +54,7 @@ MEET = {
     ),
     "keras": (
         "import os, keras\nkeras.distribution.initialize()\n"
-        "import jax\njax.experimental.multihost_utils.sync_global_devices('x')\n"
+        "import jax\nfrom jax.experimental import multihost_utils\nmultihost_utils.sync_global_devices('x')\n"
         "rank = jax.process_index()\n"
     ),
     "mxnet": "import mxnet as mx\nk = mx.kv.create('dist_sync')\nrank = k.rank\nk._barrier()\n",
@@ -171,8 +172,9 @@ async def test_rank_that_fails_ends_its_gang_and_is_named(
     (tmp_path / "project" / "train.py").write_text(script)
     run = await start(tmp_path / "project", engine, None, 2)
     exits = await asyncio.wait_for(run.gang.wait(), 120)
-    await run.gang.stop(3.0)
+    await run.gang.stop(FAILED_GRACE_S)
     found = re.search(r"failing at (\S+)", run.log(exits[0].rank))
     assert found is not None, run.logs()
     assert time.time() - float(found[1]) < END_S, run.logs()
-    assert exits[0].exit_code == {"error": 1, "exit": 3, "kill": 137}[way], run.logs()
+    asked = 1 if engine == "mxnet" else 3  # MXNet waits where no code of Python's runs any more
+    assert exits[0].exit_code == {"error": 1, "exit": asked, "kill": 137}[way], run.logs()

@@ -30,6 +30,7 @@ ENGINE = EngineSpec(
     announce="torch",
     env={"ENGINE": "yes"},
 )
+PEERS = tuple(f"127.0.0.1:{29501 + rank}" for rank in range(2))
 BOTH = pytest.mark.parametrize("sandboxed", [True, False], ids=["sandboxed", "bare"])
 Start = Callable[..., Awaitable[Gang]]
 
@@ -60,7 +61,7 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
         gang = Gang(
             "run_1",
             spec(**changes),
-            place=Place(0, devices, 0, 1, "127.0.0.1", 29500),
+            place=Place(0, devices, 0, 1, "127.0.0.1", 29500, PEERS),
             devices=cpu_slots(devices),
             environment=environment,
             folders=folders,
@@ -194,6 +195,34 @@ async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(
     all_exits = await gang.stop(5)
     assert time.monotonic() - began < 5
     assert (all_exits[1].rank, all_exits[1].exit_code) == (0, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("ending", "code"), [("1 / 0", 1), ("sys.exit(3)", 3)])
+async def test_rank_that_failed_may_not_wait_for_the_others_while_it_ends(
+    start: Start, ending: str, code: int
+) -> None:
+    """As JAX does, in what it registers with atexit."""
+    script = (
+        "import atexit, os, sys, time\natexit.register(time.sleep, 600)\n"
+        f"if os.environ['RANK'] == '1': {ending}\ntime.sleep(600)"
+    )
+    gang = await start(script)
+    exits = await asyncio.wait_for(gang.wait(), 5)
+    assert [(ended.rank, ended.exit_code) for ended in exits] == [(1, code)]
+
+
+async def test_ranks_children_and_succeeding_ranks_are_left_alone(
+    start: Start, folders: AttemptFolders
+) -> None:
+    script = (
+        "import atexit, os, subprocess, sys, time\natexit.register(time.sleep, 3)\n"
+        "child = 'import os, sys; print(os.environ.get(\"PYTHONPATH\"), sys.exit.__name__)'\n"
+        "subprocess.run([sys.executable, '-c', child])\n"
+        "try: sys.exit(0)\nexcept SystemExit: pass\n"
+    )
+    gang = await start(script)
+    assert [ended.exit_code for ended in await gang.wait()] == [0, 0]
+    assert folders.log_of(0).read_text() == "None exit\n"
 
 
 @BOTH

@@ -32,7 +32,7 @@ from tesra.node.site_client import SiteClient, StaleFence, meaning
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
-FAILED_GRACE_S = 3.0  # for the surviving ranks when one has failed
+FAILED_GRACE_S = 2.5  # for the surviving ranks when one has failed
 
 Result = TypeVar("Result")
 

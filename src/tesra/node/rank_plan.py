@@ -16,6 +16,9 @@ from tesra.node.sandbox import SAFE_ENVIRON
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.site import RunSpec
 
+RANK_HOOK = Path(__file__).with_name("in_rank")
+RANK_MARK = "TESRA_GANG_RANK"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -76,11 +79,13 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
         spec.entry, spec.args, spec.params, python=environment.python, workspace=folders.work
     )
     single = spec.launch == "single"
+    many = place.world_size > 1 and not single
     threads = sum(device.threads for device in devices)
-    told = spec.engine.env | (spec.engine.gang_env if place.world_size > 1 and not single else {})
+    told = spec.engine.env | (spec.engine.gang_env if many else {})
     filled = _filled(told, environment, folders, threads if single else threads // len(devices))
     shared = _defaults(environment, folders, tmp) | filled | spec.env | spec.secrets
-    shared |= _fixed(run, spec, folders) | _paths(shared, environment, runtime) | _visible(devices)
+    added = [path for path in (runtime, RANK_HOOK if many else None) if path is not None]
+    shared |= _fixed(run, spec, folders) | _paths(shared, environment, added) | _visible(devices)
     if single:
         return NodePlan([RankCommand(0, argv, thread_variables(threads) | shared)], [])
     ranks = [
@@ -89,6 +94,7 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
             argv,
             thread_variables(device.threads)
             | shared
+            | ({RANK_MARK: "1"} if many else {})
             | gang_variables(spec.engine.announce, _rank_place(place, index, len(devices))),
         )
         for index, device in enumerate(devices)
@@ -147,14 +153,12 @@ def parameter_variable(name: str) -> str:
 
 
 def _paths(
-    shared: dict[str, str], environment: Environment, runtime: Path | None
+    shared: dict[str, str], environment: Environment, added: Sequence[Path]
 ) -> dict[str, str]:
-    """The environment's programs come first; the runtime's folder comes after the user's own."""
+    """The environment's programs come first; Tesra's own modules come after the user's."""
     paths = {"PATH": f"{environment.root}/bin:{shared.get('PATH', SAFE_ENVIRON['PATH'])}"}
-    if runtime is not None:
-        own = shared.get("PYTHONPATH")
-        paths["PYTHONPATH"] = f"{own}:{runtime}" if own else str(runtime)
-    return paths
+    modules = [path for path in (shared.get("PYTHONPATH"), *map(str, added)) if path]
+    return paths | ({"PYTHONPATH": ":".join(modules)} if modules else {})
 
 
 def _visible(devices: Sequence[FoundDevice]) -> dict[str, str]:

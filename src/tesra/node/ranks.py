@@ -25,7 +25,7 @@ from tesra.node import processes
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
-from tesra.node.rank_plan import Place, plan_ranks
+from tesra.node.rank_plan import RANK_HOOK, Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
 from tesra.node.workspace import TESRA_RANK, AttemptFolders
 from tesra.wire.site import RunSpec
@@ -361,7 +361,7 @@ def _base_python() -> str:
 def _readable(
     environment: Environment, folders: AttemptFolders, runtime: Path | None
 ) -> list[Path]:
-    paths = [LAUNCHER, CALL_ENTRY, folders.params, environment.root, *environment.bases]
+    paths = [LAUNCHER, CALL_ENTRY, RANK_HOOK, folders.params, environment.root, *environment.bases]
     return [*paths, runtime] if runtime else paths
 
 
