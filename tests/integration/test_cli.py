@@ -159,6 +159,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "project": "digits",
         "snapshot": None,
         "engine": "pytorch==2.13",
+        "backend": None,
         "entry": ["python", "t.py"],
         "args": ["--lr", "1", "-x", "--json"],
         "output": "model",

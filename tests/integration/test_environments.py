@@ -10,7 +10,7 @@ import pytest
 
 from factories.wheels import make_source_archive, make_wheel
 from tesra.node.environments import Environment, EnvironmentBuilder, EnvironmentRefused
-from tesra.wire.site import EngineSpec
+from tesra.wire.site import EngineLink, EngineSpec
 
 
 @pytest.fixture
@@ -196,13 +196,51 @@ async def test_cancelled_build_leaves_no_lock(builder: EnvironmentBuilder, proje
     assert await asyncio.wait_for(build(builder, project), 30)
 
 
+async def test_link_that_an_engine_asks_for_leads_to_the_file(
+    builder: EnvironmentBuilder, wheels: Path, project: Path
+) -> None:
+    make_wheel(wheels, "lib", files={"lib.libs/libx-12ab.so.0": "x"})
+    link = EngineLink(source="lib.libs/libx*.so*", target="lib/libx.so.0")
+    make_wheel(wheels, "user", files={"lib/__init__.py": ""})
+    engine = ENGINE.model_copy(update={"requirements": ["lib==1.0", "user==1.0"], "links": [link]})
+    environment = await builder.ensure(engine, [], project, print)
+    made = environment.packages / "lib" / "libx.so.0"
+    assert made.is_symlink()
+    assert made.read_text() == "x"
+    missing = [EngineLink(source="none*.so", target="a.so")]
+    with pytest.raises(EnvironmentRefused, match=r"no file none\*\.so"):
+        await builder.ensure(engine.model_copy(update={"links": missing}), [], project, print)
+
+
+async def test_node_with_gpus_takes_the_engines_list_for_them(
+    builder: EnvironmentBuilder, project: Path, tmp_path: Path
+) -> None:
+    engine = ENGINE.model_copy(update={"gpu_requirements": ["base==2.0"]})
+    with_gpus = EnvironmentBuilder(tmp_path / "cache", gpu=True)
+    assert "base==2.0" in (await with_gpus.ensure(engine, [], project, print)).lock
+    assert "base==1.0" in (await builder.ensure(engine, [], project, print)).lock
+
+
+async def test_what_is_warm_is_known_with_its_size_to_other_builders_too(
+    builder: EnvironmentBuilder, project: Path, tmp_path: Path
+) -> None:
+    other = EnvironmentBuilder(tmp_path / "cache", gpu=False)
+    assert builder.warm() == other.warm() == ()
+    await build(builder, project)
+    (warm,) = builder.warm()
+    assert (warm.name, warm.version, warm.backend) == ("toy", "1", None)
+    assert warm.size_bytes > 0
+    await build(builder, project, "extra")  # with a layer of a project it is the same engine
+    assert builder.warm() == other.warm() == (warm,)
+
+
 async def test_engine_that_no_python_fits_is_refused(
     builder: EnvironmentBuilder, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
     odd = ENGINE.model_copy(update={"python": "==3.1.*"})
     builder = EnvironmentBuilder(tmp_path / "cache", gpu=False)
-    with pytest.raises(EnvironmentRefused, match=r"3\.1"):
+    with pytest.raises(EnvironmentRefused, match=r"toy 1 needs Python ==3\.1\.\*; this node has 3"):
         await builder.ensure(odd, [], project, lambda _line: None)
 
 

@@ -20,7 +20,7 @@ from tesra.node.environments import Environment, EnvironmentBuilder
 from tesra.node.ranks import Gang, Place
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import RANK_UID, Sandbox
-from tesra.node.workspace import AttemptFolders, hand_over, output_files, prepare
+from tesra.node.workspace import TESRA_RANK, AttemptFolders, hand_over, output_files, prepare
 from tesra.wire.site import EngineSpec, RunSpec
 
 ENGINE = EngineSpec(
@@ -31,6 +31,7 @@ ENGINE = EngineSpec(
     announce="torch",
     env={"ENGINE": "yes"},
 )
+PEERS = tuple(f"127.0.0.1:{29501 + rank}" for rank in range(2))
 BOTH = pytest.mark.parametrize("sandboxed", [True, False], ids=["sandboxed", "bare"])
 Start = Callable[..., Awaitable[Gang]]
 
@@ -61,7 +62,7 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
         gang = Gang(
             "run_1",
             spec(**changes),
-            place=Place(0, devices, 0, 1, "127.0.0.1", 29500),
+            place=Place(0, devices, 0, 1, "127.0.0.1", 29500, PEERS),
             devices=cpu_slots(devices),
             environment=environment,
             folders=folders,
@@ -232,6 +233,36 @@ async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(
     assert (all_exits[1].rank, all_exits[1].exit_code) == (0, 128 + signal.SIGTERM)
 
 
+@pytest.mark.parametrize(("ending", "code"), [("1 / 0", 1), ("sys.exit(3)", 3)])
+async def test_rank_that_failed_may_not_wait_for_the_others_while_it_ends(
+    start: Start, ending: str, code: int
+) -> None:
+    """As JAX does, in what it registers with atexit."""
+    script = (
+        "import atexit, os, sys, time\natexit.register(time.sleep, 600)\n"
+        f"if os.environ['RANK'] == '1': {ending}\ntime.sleep(600)"
+    )
+    gang = await start(script)
+    exits = await asyncio.wait_for(gang.wait(), 5)
+    assert [(ended.rank, ended.exit_code) for ended in exits] == [(1, code)]
+
+
+async def test_ranks_children_and_succeeding_ranks_are_left_alone(
+    start: Start, folders: AttemptFolders
+) -> None:
+    script = (
+        "import atexit, os, subprocess, sys, time\natexit.register(time.sleep, 3)\n"
+        "child = 'import os, sys; print(os.environ.get(\"PYTHONPATH\"), sys.exit.__name__)'\n"
+        "subprocess.run([sys.executable, '-c', child])\n"
+        "try: sys.exit(0)\nexcept SystemExit: pass\n"
+    )
+    gang = await start(script)
+    assert [ended.exit_code for ended in await gang.wait()] == [0, 0]
+    path, name = folders.log_of(0).read_text().split()
+    assert str(RANK_HOOK) not in path
+    assert name == "exit"
+
+
 @BOTH
 async def test_rank_killed_by_the_kernel_says_so(start: Start, sandboxed: bool) -> None:
     gang = await start("import os; os.kill(os.getpid(), 9)", devices=1, sandboxed=sandboxed)
@@ -342,6 +373,72 @@ async def test_users_preload_never_reaches_the_nodes_own_processes(
     await gang.wait()
     assert "evil.so" in folders.log_of(0).read_text()
     assert (folders.logs / "sandbox.log").read_text() == ""
+
+
+HELPERS = "import os, sys, time\nprint('I am', os.environ['DMLC_ROLE'], flush=True)\n"
+
+
+async def helped(start: Start, folders: AttemptFolders, helper: str, script: str) -> Gang:
+    """MXNet's way of a gang, with a module of the project in MXNet's place."""
+    (folders.work / "mxnet.py").write_text(HELPERS + helper)
+    return await start(script, engine=ENGINE.model_copy(update={"announce": "mxnet"}))
+
+
+async def test_helpers_run_beside_the_ranks_and_end_with_them(
+    start: Start, folders: AttemptFolders
+) -> None:
+    mark = f"6{os.getpid()}"
+    own = folders.log_of(TESRA_RANK)
+    gang = await helped(
+        start,
+        folders,
+        f"os.execvp('sleep', ['sleep', '{mark}'])",
+        "import os, time\nprint(os.environ['DMLC_ROLE'])\n"
+        "while not os.path.exists('out/go'): time.sleep(0.02)\n",
+    )
+    assert gang.ranks == [0, 1]
+    await until(lambda: len(sleepers(mark)) == 2)
+    assert sorted(own.read_text().splitlines()) == ["I am scheduler", "I am server"]
+    (folders.output_path / "go").touch()
+    assert [ended.exit_code for ended in await gang.wait()] == [0, 0]
+    await gang.stop(0)
+    assert sleepers(mark) == []
+    assert folders.log_of(0).read_text() == "worker\n"
+
+
+async def test_helper_that_fails_ends_the_gang_and_is_named(
+    start: Start, folders: AttemptFolders
+) -> None:
+    gang = await helped(
+        start,
+        folders,
+        "sys.exit(7 if os.environ['DMLC_ROLE'] == 'server' else 0)",
+        "import time; time.sleep(600)",
+    )
+    exits = await asyncio.wait_for(gang.wait(), 10)
+    assert exits[0].words == "the engine's server ended with exit code 7"
+    assert exits[0].rank == TESRA_RANK
+
+
+async def test_helpers_serve_while_ranks_save_within_the_grace(
+    start: Start, folders: AttemptFolders
+) -> None:
+    mark = f"5{os.getpid()}"
+    gang = await helped(
+        start,
+        folders,
+        f"os.execvp('sleep', ['sleep', '{mark}'])",
+        "import signal, sys, time\n"
+        "def leave(*_):\n    time.sleep(1); sys.exit(0)\n"
+        "signal.signal(15, leave)\nprint('ready')\ntime.sleep(600)",
+    )
+    await until(lambda: len(sleepers(mark)) == 2)
+    await until(lambda: all("ready" in folders.log_of(rank).read_text() for rank in (0, 1)))
+    stopping = asyncio.create_task(gang.stop(10))
+    await asyncio.sleep(0.5)
+    assert len(sleepers(mark)) == 2
+    assert [ended.exit_code for ended in await stopping] == [0, 0]
+    assert sleepers(mark) == []
 
 
 async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) -> None:

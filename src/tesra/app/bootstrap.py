@@ -87,7 +87,7 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         compute=compute,
         billing=billing,
-        engines=read_engines(),
+        engines=read_engines(settings.home.engines),
         sealer=sealer,
     )
     attempts = AttemptService(

@@ -56,6 +56,7 @@ def main() -> None:
     node = typer.Typer(no_args_is_help=True)
     node.callback()(_node)
     node.command("start", epilog=f"Example: {NODE_EXAMPLE}")(node_start)
+    node.command("warm", epilog="Example: tesra node warm pytorch mxnet")(node_warm)
     app.add_typer(node, name="node", rich_help_panel=PANEL, epilog=f"Example: {NODE_EXAMPLE}")
     app()
 
@@ -150,6 +151,23 @@ def node_start(
         read_settings(home=home),
         Contribution(server_url, token_file, devices=devices, sandbox=not no_sandbox, name=name),
     )
+
+
+def node_warm(
+    engines: Annotated[
+        list[str], typer.Argument(metavar="ENGINE", help="Such as pytorch or jax==VERSION.")
+    ],
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="For engines with several, such as keras.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Build the environments of AI engines on this machine, so that their first run starts at once."""
+    _require("node", NODE_NEEDS)
+    from tesra.app.warm_command import warm_node
+
+    warm_node(read_settings(home=home), engines, backend, as_json=as_json)
 
 
 def _require(extra: str, modules: Sequence[str]) -> None:

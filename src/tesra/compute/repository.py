@@ -18,9 +18,11 @@ from sqlalchemy import (
     column,
     func,
     select,
+    text,
     update,
     values,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.compute.model import Device
@@ -55,6 +57,7 @@ nodes = Table(
     Column("cores", Integer, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("online", Boolean, nullable=False),
+    Column("engines", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # WarmEngine
 )
 
 devices = Table(
@@ -133,6 +136,18 @@ class ComputeRepository:
                 await tx.execute(
                     statement.on_conflict_do_update(index_elements=["id"], set_=changes)
                 )
+
+    async def set_engines(
+        self, tx: Tx, site: SiteId, node: NodeId, engines: Sequence[dict[str, object]]
+    ) -> None:
+        statement = update(nodes).where(nodes.c.site_id == site, nodes.c.id == node)
+        await tx.execute(statement.values(engines=list(engines)))
+
+    async def engines_of_nodes(self, tx: Tx) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Name and warm engines of each node that is online."""
+        statement = select(nodes.c.name, nodes.c.engines).where(nodes.c.online)
+        rows = await tx.execute(statement.order_by(nodes.c.name, nodes.c.id))
+        return [(row.name, row.engines) for row in rows]
 
     async def devices(self, tx: Tx) -> list[Device]:
         """All that are online, busy ones included."""

@@ -11,6 +11,7 @@ from tesra.compute.sites import SiteRegister
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId
 from tesra.kit.money import MICROS
+from tesra.wire.site import WarmEngine
 
 
 def read_class_table() -> ClassTable:
@@ -34,6 +35,14 @@ class ComputeService:
     async def online_devices(self, tx: Tx) -> list[Device]:
         """All devices of the network that are online, busy ones included."""
         return await self._repository.devices(tx)
+
+    async def warm_engines(self, tx: Tx) -> list[tuple[str, WarmEngine]]:
+        """By node name: the engines whose environments have been built there."""
+        return [
+            (node, WarmEngine.model_validate(engine))
+            for node, engines in await self._repository.engines_of_nodes(tx)
+            for engine in engines
+        ]
 
     async def lock_free_devices(self, tx: Tx) -> list[Device]:
         """Free devices of sites that spoke lately, locked until the transaction ends, so that no other placer takes them."""

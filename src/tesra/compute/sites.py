@@ -6,7 +6,7 @@ from tesra.compute.model import ClassTable
 from tesra.compute.repository import ComputeRepository
 from tesra.db.engine import Tx
 from tesra.kit.errors import Conflict
-from tesra.kit.ids import SiteId
+from tesra.kit.ids import NodeId, SiteId
 
 
 class UnknownBoot(Conflict):
@@ -45,6 +45,12 @@ class SiteRegister:
         ]
         await self._repository.replace_machines(tx, site, machines, rated)
         return await self._repository.upsert_boot(tx, site, boot)
+
+    async def note_engines(
+        self, tx: Tx, site: SiteId, node: NodeId, *, engines: list[dict[str, object]]
+    ) -> None:
+        """What is warm on one of the site's nodes now; a node of another site is left alone."""
+        await self._repository.set_engines(tx, site, node, engines)
 
     async def leave(self, tx: Tx, site: SiteId) -> None:
         """Nothing of the site runs: its devices are not on offer until it enrols again."""

@@ -53,6 +53,11 @@ class Home:
         return self.root / "site"
 
     @property
+    def engines(self) -> Path:
+        """The operator's own AI engines (TOML), beside those that ship with Tesra; need not exist."""
+        return self.root / "engines"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

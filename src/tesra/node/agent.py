@@ -7,7 +7,6 @@ monotonic clock, so a controller, a head or a network that is gone ends the gang
 import asyncio
 import contextlib
 import logging
-import socket
 import sys
 import time
 
@@ -24,6 +23,7 @@ from tesra.node.orders import (
     Stage,
     StopReason,
 )
+from tesra.node.ports import Ports
 from tesra.node.projects import ProjectCache
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import Sandbox
@@ -46,6 +46,7 @@ class NodeAgent:
         self._attempts: dict[str, Attempt] = {}
         self._deadlines: dict[str, float] = {}
         self._version = 0
+        self._ports = Ports()
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
         self._tools: NodeTools | None = None
@@ -54,13 +55,11 @@ class NodeAgent:
     async def describe(self) -> EnrolNode:
         tools = await self._open()
         inventory = Inventory(self._config.site_folder / "devices.json")
-        return await inventory.describe(self._address, list(tools.devices.values()))
+        node = await inventory.describe(self._address, list(tools.devices.values()))
+        return node.model_copy(update={"engines": list(tools.environments.warm())})
 
-    async def free_port(self) -> int:
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            port: int = listener.getsockname()[1]
-        return port
+    async def free_ports(self, count: int) -> list[int]:
+        return self._ports.take(count)
 
     async def start(self, order: GangOrder, lease_left_s: float) -> None:
         tools = await self._open()
@@ -97,7 +96,7 @@ class NodeAgent:
                 self._deadlines[attempt] = now + left_s
 
     async def status(self, after: int, wait_s: float) -> AgentReport:
-        await self._open()
+        tools = await self._open()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 while self._version == after:
@@ -105,6 +104,7 @@ class NodeAgent:
         return AgentReport(
             version=self._version,
             attempts=tuple(attempt.status for attempt in self._attempts.values()),
+            engines=tools.environments.warm(),
         )
 
     async def forget(self, attempt: str) -> None:

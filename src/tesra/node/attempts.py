@@ -7,6 +7,7 @@ the end is fixed: gang gone, output stored, logs delivered, and only then ``ENDE
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -28,9 +29,10 @@ from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient, StaleFence, meaning
+from tesra.node.workspace import TESRA_RANK
+from tesra.wire.site import MAX_LOCK_CHARS
 
-TESRA_RANK = -1  # Tesra's own lines in a run's log
-FAILED_GRACE_S = 5.0  # for the surviving ranks when one has failed
+FAILED_GRACE_S = 2.5  # for the surviving ranks when one has failed
 
 Result = TypeVar("Result")
 
@@ -153,6 +155,8 @@ class Attempt:
         environment = await tools.environments.ensure(
             spec.engine, spec.packages, folders.work, self._say
         )
+        if len(environment.lock) <= MAX_LOCK_CHARS:
+            self._note(lock=environment.lock)
         await asyncio.to_thread(workspace.hand_over, folders)
         self._note(phase="starting")
         return Gang(
@@ -188,7 +192,8 @@ class Attempt:
         if bad is None:
             return Verdict("succeeded", exit_code=0)
         tail = last_lines(self._folders.log_of(bad.rank))
-        reason = f"{bad.words[:1].upper()}{bad.words[1:]}." + (f"\n{tail}" if tail else "")
+        words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {socket.gethostname()}."
+        reason = words + (f"\n{tail}" if tail else "")
         return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
 
     def _stop_verdict(self) -> Verdict:

@@ -23,16 +23,17 @@ from tesra.node.orders import (
     Stage,
     Verdict,
 )
-from tesra.node.placing import device_counts, nodes_of, orders_of
+from tesra.node.placing import device_counts, nodes_of, orders_of, port_counts
 from tesra.node.reconcile import Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
-from tesra.wire.site import Assignment, Assignments, EnrolNode, Preparing
+from tesra.wire.site import Assignment, Assignments, EnrolNode, Preparing, WarmEngine
 
 RECONCILE_EVERY_S = 5.0
 STATUS_WAIT_S = 2.0
 REVIVE_WITHIN_S = 25.0  # a node that is gone longer loses its attempts
 SHUTDOWN_GRACE_S = 5.0
+FAILED_GRACE_S = 2.5  # for the other nodes when a rank of one has failed
 _SHUTDOWN_S = 12.0
 _FLUSH_S = 3.0
 _REVIVE_PAUSE_S = 1.0
@@ -49,6 +50,7 @@ class Controller:
         self._link = link
         self._agents: dict[str, Agent] = {}
         self._reports: dict[str, dict[str, AttemptStatus]] = {}
+        self._engines: dict[str, tuple[WarmEngine, ...]] = {}
         self._listed: dict[str, Assignment] | None = None
         self._listed_at = 0.0
         self._wanted = asyncio.Event()
@@ -88,6 +90,7 @@ class Controller:
         nodes = []
         for node, agent in self._agents.items():
             nodes.append(await agent.describe())
+            self._engines[node] = tuple(nodes[-1].engines)
             self._note_report(node, await agent.status(-1, 0.0))
         for attempt in await self._cluster.reserved():
             if attempt not in self._spool.notes:
@@ -170,9 +173,12 @@ class Controller:
             self._lose(assignment.attempt, error.detail)
 
     async def _start(self, assignment: Assignment) -> None:
-        port = await self._agents[assignment.devices[0].node].free_port()
+        ports = {
+            node: await self._agents[node].free_ports(count)
+            for node, count in port_counts(assignment).items()
+        }
         left_s = self._link.left_s(assignment.attempt)
-        for node, order in orders_of(assignment, self._link.addresses, port).items():
+        for node, order in orders_of(assignment, self._link.addresses, ports).items():
             await self._agents[node].start(order, left_s)
 
     async def _kill(self, attempt: str) -> None:
@@ -226,6 +232,9 @@ class Controller:
         self._reports[node] = {status.attempt: status for status in report.attempts}
         if before.keys() != self._reports[node].keys():
             self._wanted.set()
+        if report.engines != self._engines.get(node, ()):
+            self._engines[node] = report.engines
+            self._chore(self._link.tell_engines(node, report.engines))
         for attempt, note in self._spool.notes.items():
             if node in note.nodes and not note.ended:
                 self._observe(attempt, note)
@@ -245,7 +254,7 @@ class Controller:
     async def _stop_rest(self, attempt: str, note: Note) -> None:
         """One node's part has ended badly: the others have nothing to wait for."""
         for node in note.nodes:
-            await self._agents[node].stop(attempt, "stopped", SHUTDOWN_GRACE_S)
+            await self._agents[node].stop(attempt, "stopped", FAILED_GRACE_S)
 
     def _tell(self, attempt: str, note: Note, facts: list[Body]) -> Note:
         if facts:

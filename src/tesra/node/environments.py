@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -24,7 +25,8 @@ from packaging.specifiers import SpecifierSet
 from tesra.node.byte_code import adopt_byte_code, compile_rest
 from tesra.node.requirement_files import EnvironmentRefused, checked_packages, project_requirements
 from tesra.node.uv import Uv, UvFailed, without_machine
-from tesra.wire.site import EngineSpec
+from tesra.node.warm import tree_size, warm_engines
+from tesra.wire.site import EngineSpec, WarmEngine
 
 _LAYOUT = 1  # part of the key: raised when what is built from the same requirements changes
 _LOCK_POLL_S = 0.1
@@ -37,7 +39,8 @@ __all__ = ["Environment", "EnvironmentBuilder", "EnvironmentRefused"]
 class Environment:
     """A ready virtual environment. ``lock``: every package that is in it, as exact requirements.
 
-    ``bases``: the folders outside ``root`` that its interpreter needs.
+    ``bases``: the folders outside ``root`` that its interpreter needs. ``packages``: where its
+    packages are.
     """
 
     root: Path
@@ -46,14 +49,20 @@ class Environment:
     lock: str
     bases: tuple[Path, ...] = ()
 
+    @property
+    def packages(self) -> Path:
+        return next(self.root.glob("lib/python3*/site-packages"), self.root)
+
 
 class EnvironmentBuilder:
-    """Builds below ``cache``, which several processes may share; ``gpu`` decides torch's build."""
+    """Builds below ``cache``, which several processes may share; ``gpu`` decides which builds."""
 
     def __init__(self, cache: Path, *, gpu: bool) -> None:
         self._environments = cache / "environments"
         self._uv = Uv(cache / "uv")
         self._gpu = gpu
+        self._warm: tuple[WarmEngine, ...] = ()
+        self._warm_at = 0  # when the folder had last changed as that was read
 
     async def ensure(
         self,
@@ -80,13 +89,25 @@ class EnvironmentBuilder:
         key = self._key(engine, self._wanted(engine, packages, project))
         return _read(self._environments / key, key) is not None
 
+    def warm(self) -> tuple[WarmEngine, ...]:
+        """The engines that have an environment here; quick when nothing has been built since."""
+        try:
+            changed_at = self._environments.stat().st_mtime_ns
+        except FileNotFoundError:
+            return ()
+        if changed_at != self._warm_at:
+            self._warm, self._warm_at = warm_engines(self._environments), changed_at
+        return self._warm
+
     def _wanted(self, engine: EngineSpec, packages: Sequence[str], project: Path) -> list[str]:
         """The engine's pins first: they hold for the project's requirements, resolved together."""
-        return [*engine.requirements, *project_requirements(project), *checked_packages(packages)]
+        pins = engine.gpu_requirements if self._gpu else None
+        own = engine.requirements if pins is None else pins
+        return [*own, *project_requirements(project), *checked_packages(packages)]
 
     def _key(self, engine: EngineSpec, wanted: Sequence[str]) -> str:
         python = [engine.python, platform.python_version(), sys.base_prefix]
-        parts = [
+        parts: list[Any] = [
             _LAYOUT,
             platform.machine(),
             platform.libc_ver(),
@@ -94,6 +115,7 @@ class EnvironmentBuilder:
             self._gpu,
             sorted(set(wanted)),
         ]
+        parts += [link.model_dump() for link in engine.links]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     async def _build(
@@ -110,7 +132,7 @@ class EnvironmentBuilder:
         except UvFailed as error:
             await asyncio.to_thread(shutil.rmtree, folder)
             raise _refused(error.words) from error
-        await asyncio.to_thread(_seal, folder)
+        await asyncio.to_thread(_seal, folder, engine)
         report(f"The environment is ready after {time.monotonic() - began:.1f} s.")
         built = _read(folder, key)
         assert built is not None, "a sealed environment can be read"
@@ -120,8 +142,7 @@ class EnvironmentBuilder:
         self, engine: EngineSpec, wanted: Sequence[str], folder: Path, report: Callable[[str], None]
     ) -> None:
         """Interpreter, lock, packages, byte code. Nothing of a package is run on the way."""
-        creating = ["venv", "--quiet", "--no-project", "--python", _interpreter(engine), "venv"]
-        await self._uv.run(creating, cwd=folder, report=report)
+        await self._create(engine, folder, report)
         pins, torch = await self._torch_build(wanted)
         (folder / "wanted.txt").write_text("\n".join([*wanted, *pins]) + "\n")
         (folder / "lock.txt").touch()
@@ -138,8 +159,21 @@ class EnvironmentBuilder:
             installing = ["pip", "install", "--requirements", "lock.txt", "--no-deps", "--no-build"]
             installing += ["--python", "venv/bin/python", "--link-mode", "hardlink"]
             await self._uv.run([*installing, *torch], cwd=folder, report=report)
+            _link(folder, engine)
         await asyncio.to_thread(adopt_byte_code, folder, self._sealed())
         await compile_rest(folder, report)
+
+    async def _create(
+        self, engine: EngineSpec, folder: Path, report: Callable[[str], None]
+    ) -> None:
+        creating = ["venv", "--quiet", "--no-project", "--python", _interpreter(engine), "venv"]
+        try:
+            await self._uv.run(creating, cwd=folder, report=report)
+        except UvFailed as error:
+            raise UvFailed(
+                f"{engine.name} {engine.version} needs Python {engine.python}; this node has "
+                f"{platform.python_version()}, and no other could be found or fetched:\n{error.words}"
+            ) from error
 
     def _sealed(self) -> list[Path]:
         return [ready.parent for ready in self._environments.glob("*/ready")]
@@ -193,13 +227,34 @@ def _read(folder: Path, key: str) -> Environment | None:
     return Environment(root=root, python=root / "bin" / "python", key=key, lock=lock, bases=bases)
 
 
-def _seal(folder: Path) -> None:
+def _link(folder: Path, engine: EngineSpec) -> None:
+    """The links that the engine asks for, where the file to link to is there."""
+    packages = next((folder / "venv").glob("lib/python3*/site-packages"))
+    for link in engine.links:
+        target = packages / link.target
+        found = min(packages.glob(link.source), default=None)
+        if found is None:
+            raise UvFailed(
+                f"{engine.name} {engine.version}: there is no file {link.source} to link."
+            )
+        if not target.exists():
+            target.symlink_to(os.path.relpath(found, target.parent))
+
+
+def _seal(folder: Path, engine: EngineSpec) -> None:
     """Everything to the disk, then the ``ready`` file, then that too."""
-    home = Path((folder / "venv" / "bin" / "python").resolve()).parent.parent
-    bases = [] if home.is_relative_to("/usr") else [str(home)]
+    about = {
+        "bases": _bases(folder),
+        "engine": {
+            "name": engine.name,
+            "version": engine.version,
+            "backend": engine.backend,
+            "size_bytes": tree_size(folder),
+        },
+    }
     os.sync()
     with (folder / "ready").open("w") as ready:
-        json.dump({"bases": bases}, ready)
+        json.dump(about, ready)
         ready.flush()
         os.fsync(ready.fileno())
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -207,6 +262,12 @@ def _seal(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    os.utime(folder.parent)  # tells those who list what is warm, in other processes too
+
+
+def _bases(folder: Path) -> list[str]:
+    home = Path((folder / "venv" / "bin" / "python").resolve()).parent.parent
+    return [] if home.is_relative_to("/usr") else [str(home)]
 
 
 def _interpreter(engine: EngineSpec) -> str:

@@ -29,6 +29,7 @@ class GangStatus:
     verdict: Verdict | None
     warnings: tuple[str, ...]
     output: SnapshotCommit | None
+    lock: str | None
     broken: bool
 
 
@@ -47,6 +48,7 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         verdict=min(verdicts, key=lambda v: _SEVERITY[v.outcome]) if verdicts else None,
         warnings=tuple(warning for part in parts for warning in part.warnings),
         output=parts[0].output,
+        lock=parts[0].lock,
         broken=bool(bad) and len(verdicts) < len(parts),
     )
 
@@ -57,7 +59,7 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
         return []
     facts: list[Body] = []
     if gang.started_at is not None and not note.started:
-        facts.append(Started(at=gang.started_at))
+        facts.append(Started(at=gang.started_at, environment_lock=gang.lock))
     if gang.started_at is not None:
         facts += _usage(note, gang, gang.started_at)
     if gang.stage is Stage.ENDED and gang.verdict is not None:

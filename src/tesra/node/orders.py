@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
 from tesra.wire.drive import SnapshotCommit
-from tesra.wire.site import Assignment, EnrolNode
+from tesra.wire.site import Assignment, EnrolNode, WarmEngine
 
 Outcome = Literal["succeeded", "failed", "stopped", "refused", "lost"]
 StopReason = Literal["stopped", "lost", "gone"]
@@ -76,7 +76,7 @@ class AttemptStatus:
 
     ``started_at`` and ``ran_ms`` say since when and how long all of the node's ranks have run;
     the duration is monotonic and stops at the first rank's end. ``verdict`` comes with
-    ``STORING``, the rest of the result with ``ENDED``.
+    ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
     """
 
     attempt: str
@@ -88,14 +88,19 @@ class AttemptStatus:
     verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
     output: SnapshotCommit | None = None
+    lock: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AgentReport:
-    """All attempts that a node knows; ``version`` changes with every stage and phase."""
+    """All attempts that a node knows; ``version`` changes with every stage and phase.
+
+    ``engines``: what is warm there.
+    """
 
     version: int
     attempts: tuple[AttemptStatus, ...]
+    engines: tuple[WarmEngine, ...] = ()
 
 
 class Agent(Protocol):
@@ -103,8 +108,8 @@ class Agent(Protocol):
 
     async def describe(self) -> EnrolNode: ...
 
-    async def free_port(self) -> int:
-        """A port that nobody listens on there, for the gang whose first node it is."""
+    async def free_ports(self, count: int) -> list[int]:
+        """Ports that nobody listens on there, for a gang to meet at."""
         ...
 
     async def start(self, order: GangOrder, lease_left_s: float) -> None:

@@ -1,7 +1,7 @@
 """How an assignment's devices become each node's part of the gang. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tesra.node.orders import GangOrder
 from tesra.node.rank_plan import Place
@@ -20,13 +20,26 @@ def device_counts(assignment: Assignment) -> dict[str, int]:
     return Counter(device.node for device in assignment.devices)
 
 
+def port_counts(assignment: Assignment) -> dict[str, int]:
+    """How many ports the gang needs on each node: one for each rank, and the master's on node 0."""
+    counts = device_counts(assignment)
+    counts[nodes_of(assignment)[0]] += 1
+    return counts
+
+
 def orders_of(
-    assignment: Assignment, addresses: Mapping[str, str], master_port: int
+    assignment: Assignment, addresses: Mapping[str, str], ports: Mapping[str, Sequence[int]]
 ) -> dict[str, GangOrder]:
-    """One order for each node; ranks count through the nodes, a single process has rank 0."""
+    """One order for each node; ranks count through the nodes, a single process has rank 0.
+
+    ``ports``: as many as ``port_counts`` says.
+    """
     nodes = nodes_of(assignment)
     single = assignment.spec.launch == "single"
-    master = _LOOPBACK if len(nodes) == 1 else addresses[nodes[0]]
+    hosts = {node: _LOOPBACK if len(nodes) == 1 else addresses[node] for node in nodes}
+    master_port, *first_ports = ports[nodes[0]]
+    rank_ports = {**ports, nodes[0]: first_ports}
+    peers = tuple(f"{hosts[node]}:{port}" for node in nodes for port in rank_ports[node])
     orders, rank_start = {}, 0
     for node_rank, node in enumerate(nodes):
         indices = tuple(device.index for device in assignment.devices if device.node == node)
@@ -35,8 +48,10 @@ def orders_of(
             world_size=1 if single else len(assignment.devices),
             node_rank=node_rank,
             node_count=len(nodes),
-            master_addr=master,
+            master_addr=hosts[nodes[0]],
             master_port=master_port,
+            peers=peers,
+            node_addr=hosts[node],
         )
         orders[node] = GangOrder(assignment=assignment, place=place, indices=indices)
         rank_start += len(indices)

@@ -3,7 +3,8 @@
 It starts every rank of a node and tells how each ended; when its socket closes (the agent is
 gone, or has finished) it ends everything below itself and leaves. Started as
 ``python -I -S rank_launcher.py FD``; FD is a socket that brings the plan as one line of JSON
-and takes one line of JSON for each event: ``started``, ``refused``, ``ended``.
+and takes one line of JSON for each event: ``started``, ``refused``, ``ended``. Helpers have names
+in place of ranks' numbers, and take no notice of SIGTERM: ranks may need them while they save.
 """
 
 import json
@@ -31,17 +32,19 @@ def main() -> None:
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _ignore)  # a handler, not SIG_IGN, which the ranks would inherit
-    ranks: dict[int, int] = {}
-    for rank in plan["ranks"]:
-        os.set_inheritable(rank["log"], False)  # a rank gets its own log only
-    for rank in plan["ranks"]:
-        if not _start(rank, ranks, link):
+    ranks: dict[int, int | str] = {}
+    processes = [*plan["helpers"], *plan["ranks"]]
+    for process in processes:
+        os.set_inheritable(process["log"], False)  # each gets its own log only
+    for process in processes:
+        if not _start(process, ranks, link):
             break
     _serve(link, woken, ranks)
     _end_children()
 
 
-def _start(rank: dict[str, Any], ranks: dict[int, int], link: int) -> bool:
+def _start(rank: dict[str, Any], ranks: dict[int, int | str], link: int) -> bool:
+    blocked = [signal.SIGTERM] if isinstance(rank["rank"], str) else []
     try:
         program = _find(rank["argv"][0], rank["environ"].get("PATH", os.defpath))
         pid = os.posix_spawn(
@@ -54,6 +57,7 @@ def _start(rank: dict[str, Any], ranks: dict[int, int], link: int) -> bool:
                 (os.POSIX_SPAWN_DUP2, rank["log"], 2),
             ],
             setpgroup=0,
+            setsigmask=blocked,
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
     except OSError as error:
@@ -76,7 +80,7 @@ def _find(program: str, path: str) -> str:
     raise FileNotFoundError(2, os.strerror(2), program)
 
 
-def _serve(link: int, woken: int, ranks: dict[int, int]) -> None:
+def _serve(link: int, woken: int, ranks: dict[int, int | str]) -> None:
     waiting = select.poll()
     waiting.register(link, select.POLLIN)
     waiting.register(woken, select.POLLIN)
@@ -89,7 +93,7 @@ def _serve(link: int, woken: int, ranks: dict[int, int]) -> None:
             return
 
 
-def _reap(link: int, ranks: dict[int, int]) -> None:
+def _reap(link: int, ranks: dict[int, int | str]) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

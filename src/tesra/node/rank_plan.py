@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesra.node.announce import RankPlace, gang_variables, thread_variables
+from tesra.node.announce import RankPlace, gang_helpers, gang_variables, thread_variables
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import Parameters, command_of, parameter_text, source_roots
 from tesra.node.environments import Environment
@@ -16,10 +16,16 @@ from tesra.node.sandbox import SAFE_ENVIRON
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.site import RunSpec
 
+RANK_HOOK = Path(__file__).with_name("in_rank")
+RANK_MARK = "TESRA_GANG_RANK"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this node stands in the gang. ``rank_start``: global rank of its first device."""
+    """Where this node stands in the gang. ``rank_start``: global rank of its first device.
+
+    ``peers``: an address for each rank of the gang; ``node_addr``: this node's own.
+    """
 
     rank_start: int
     world_size: int
@@ -27,6 +33,25 @@ class Place:
     node_count: int
     master_addr: str
     master_port: int
+    peers: tuple[str, ...] = ()
+    node_addr: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class HelperCommand:
+    """A process beside the ranks, by name, and all it is started with."""
+
+    name: str
+    argv: list[str]
+    environ: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """All that is started on this node."""
+
+    ranks: list["RankCommand"]
+    helpers: list[HelperCommand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +73,57 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     folders: AttemptFolders,
     tmp: Path,
     runtime: Path | None = None,
-) -> list[RankCommand]:
+) -> NodePlan:
     """One command for each device of this node, or one for all with launch ``single``."""
     parameters = Parameters(spec.params, spec.param_format, folders.params)
     argv = command_of(
         spec.entry, spec.args, parameters, python=environment.python, workspace=folders.work
     )
-    shared = _defaults(environment, folders, tmp) | spec.engine.env | spec.env | spec.secrets
+    single = spec.launch == "single"
+    many = place.world_size > 1 and not single
+    threads = sum(device.threads for device in devices)
+    told = spec.engine.env | (spec.engine.gang_env if many else {})
+    filled = _filled(told, environment, folders, threads if single else threads // len(devices))
+    shared = _defaults(environment, folders, tmp) | filled | spec.env | spec.secrets
     shared |= _fixed(run, spec, folders) | _visible(devices)
-    imports = [*source_roots(folders.work), *([runtime] if runtime else [])]
-    shared |= _paths(shared, environment, imports)
-    if spec.launch == "single":
-        threads = thread_variables(sum(device.threads for device in devices))
-        return [RankCommand(0, argv, threads | shared | _own(folders, 0))]
-    return [
+    added = [path for path in (runtime, RANK_HOOK if many else None) if path is not None]
+    shared |= _paths(shared, environment, [*source_roots(folders.work), *added])
+    if single:
+        argv_environ = thread_variables(threads) | shared | _own(folders, 0)
+        return NodePlan([RankCommand(0, argv, argv_environ)], [])
+    ranks = [
         RankCommand(
             place.rank_start + index,
             argv,
             thread_variables(device.threads)
             | shared
             | _own(folders, place.rank_start + index)
+            | ({RANK_MARK: "1"} if many else {})
             | gang_variables(spec.engine.announce, _rank_place(place, index, len(devices))),
         )
         for index, device in enumerate(devices)
     ]
+    helpers = [
+        HelperCommand(
+            helper.name, [str(environment.python), "-c", helper.code], shared | helper.environ
+        )
+        for helper in gang_helpers(spec.engine.announce, _rank_place(place, 0, len(devices)))
+    ]
+    return NodePlan(ranks, helpers)
+
+
+def _filled(
+    variables: dict[str, str], environment: Environment, folders: AttemptFolders, threads: int
+) -> dict[str, str]:
+    """An engine's variables, with what only the node knows filled in."""
+    known = {
+        "{home}": str(folders.home),
+        "{packages}": str(environment.packages),
+        "{threads}": str(max(1, threads)),
+    }
+    for name, value in known.items():
+        variables = {key: text.replace(name, value) for key, text in variables.items()}
+    return variables
 
 
 def _defaults(environment: Environment, folders: AttemptFolders, tmp: Path) -> dict[str, str]:
@@ -109,14 +161,12 @@ def parameter_variable(name: str) -> str:
 
 
 def _paths(
-    shared: dict[str, str], environment: Environment, imports: Sequence[Path]
+    shared: dict[str, str], environment: Environment, added: Sequence[Path]
 ) -> dict[str, str]:
-    """The environment's programs come first; ``imports`` come after the user's own."""
+    """The environment's programs come first; Tesra's own modules come after the user's."""
     paths = {"PATH": f"{environment.root}/bin:{shared.get('PATH', SAFE_ENVIRON['PATH'])}"}
-    if imports:
-        own = shared.get("PYTHONPATH")
-        paths["PYTHONPATH"] = ":".join([*([own] if own else []), *map(str, imports)])
-    return paths
+    modules = [path for path in (shared.get("PYTHONPATH"), *map(str, added)) if path]
+    return paths | ({"PYTHONPATH": ":".join(modules)} if modules else {})
 
 
 def _visible(devices: Sequence[FoundDevice]) -> dict[str, str]:
@@ -135,4 +185,6 @@ def _rank_place(place: Place, local_rank: int, local_world_size: int) -> RankPla
         node_count=place.node_count,
         master_addr=place.master_addr,
         master_port=place.master_port,
+        peers=place.peers,
+        node_addr=place.node_addr,
     )

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from tesra.node import processes
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
-from tesra.node.rank_plan import Place, plan_ranks
+from tesra.node.rank_plan import RANK_HOOK, Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
-from tesra.node.workspace import AttemptFolders
+from tesra.node.workspace import TESRA_RANK, AttemptFolders
 from tesra.wire.site import RunSpec
 
 __all__ = ["Gang", "GangFailed", "Place", "RankExit"]
@@ -44,22 +44,25 @@ class GangFailed(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class RankExit:
-    """How a rank ended: ``exit_code`` is 128+n when signal n killed it; ``ended_at`` is monotonic."""
+    """How a rank ended: ``exit_code`` is 128+n when signal n killed it; ``ended_at`` is monotonic.
+
+    A helper that failed has a name, and the rank of Tesra's own log.
+    """
 
     rank: int
     exit_code: int
     ended_at: float
     signal: int | None = None
+    helper: str | None = None
 
     @property
     def words(self) -> str:
         """For the user: ``rank 1 ended with exit code 3``."""
+        who = f"the engine's {self.helper}" if self.helper else f"rank {self.rank}"
         if self.signal is None:
-            return f"rank {self.rank} ended with exit code {self.exit_code}"
+            return f"{who} ended with exit code {self.exit_code}"
         hint = " (out of memory?)" if self.signal == signal.SIGKILL else ""
-        return (
-            f"rank {self.rank} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
-        )
+        return f"{who} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
 
 
 class Gang:
@@ -84,7 +87,7 @@ class Gang:
 
         ``runtime``: a folder that holds ``tesra/``, the runtime, to put on the script's path.
         """
-        self._commands = plan_ranks(
+        self._plan = plan_ranks(
             run,
             spec,
             place=place,
@@ -114,7 +117,7 @@ class Gang:
     @property
     def ranks(self) -> list[int]:
         """Global ranks that run here: one for each device, or just 0 with launch ``single``."""
-        return [command.rank for command in self._commands]
+        return [command.rank for command in self._plan.ranks]
 
     @property
     def pid(self) -> int:
@@ -125,7 +128,7 @@ class Gang:
 
     @property
     def exits(self) -> list[RankExit]:
-        """Those that have ended so far, in that order."""
+        """Those that have ended so far, in that order; a helper only if it failed."""
         return list(self._exits)
 
     @property
@@ -142,7 +145,8 @@ class Gang:
         self._folders.params.write_text(json.dumps(self._params))
         self._folders.params.chmod(0o644)
         ours, theirs = socket.socketpair()
-        logs = [_open_log(self._folders.log_of(command.rank)) for command in self._commands]
+        logs = [_open_log(self._folders.log_of(command.rank)) for command in self._plan.ranks]
+        logs += [_open_own_log(self._folders.log_of(TESRA_RANK)) for _ in self._plan.helpers]
         try:
             self._process = self._launch(theirs, logs)
         except OSError as error:
@@ -154,7 +158,7 @@ class Gang:
             self.started = processes.started_at(self._process.pid) or time.time()
             ours.setblocking(False)
             self._link = ours
-            await asyncio.get_running_loop().sock_sendall(ours, self._plan(logs))
+            await asyncio.get_running_loop().sock_sendall(ours, self._message(logs))
         except OSError as error:  # the launcher is gone already
             await self._clear()
             raise GangFailed(f"The ranks could not be started: {self._complaint()}") from error
@@ -165,7 +169,7 @@ class Gang:
         await self._until_running()
 
     async def wait(self) -> list[RankExit]:
-        """Returns at the first rank that fails, or when all have ended; in the order of their ends."""
+        """Returns at the first failure, or when all ranks have ended; in the order of their ends."""
         while not self._over() and all(ended.exit_code == 0 for ended in self._exits):
             self._changed.clear()
             await self._changed.wait()
@@ -207,15 +211,22 @@ class Gang:
                 start_new_session=True,
             )
 
-    def _plan(self, logs: Sequence[int]) -> bytes:
+    def _message(self, logs: Sequence[int]) -> bytes:
+        """The plan as the launcher reads it; ``logs`` has the ranks' first."""
+        plan, count = self._plan, len(self._plan.ranks)
         ranks = [
             {"rank": command.rank, "argv": command.argv, "environ": command.environ, "log": log}
-            for command, log in zip(self._commands, logs, strict=True)
+            for command, log in zip(plan.ranks, logs[:count], strict=True)
         ]
-        return json.dumps({"adopt": not self._sandbox.enabled, "ranks": ranks}).encode() + b"\n"
+        helpers = [
+            {"rank": helper.name, "argv": helper.argv, "environ": helper.environ, "log": log}
+            for helper, log in zip(plan.helpers, logs[count:], strict=True)
+        ]
+        message = {"adopt": not self._sandbox.enabled, "ranks": ranks, "helpers": helpers}
+        return json.dumps(message).encode() + b"\n"
 
     async def _until_running(self) -> None:
-        wanted = len(self._commands)
+        wanted = len(self._plan.ranks)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 while len(self._running) + len(self._exits) < wanted and not self._over():
@@ -228,7 +239,7 @@ class Gang:
             raise
         if self._refused is not None:
             await self._clear()
-            program = self._commands[0].argv[0]
+            program = self._plan.ranks[0].argv[0]
             raise EntryMissing(
                 f"The program '{program}' cannot be started: {self._refused}.",
                 way_out="Name a file of the project, or a program that the environment has.",
@@ -264,10 +275,15 @@ class Gang:
         rank = event["rank"]
         match event["event"]:
             case "started":
-                self._running.add(rank)
                 self._note_start(event["pid"])
+                if not isinstance(rank, str):
+                    self._running.add(rank)
             case "refused":
                 self._refused = str(event["why"])
+            case "ended" if isinstance(rank, str):
+                if event["code"] != 0:
+                    failed = _exit_of(TESRA_RANK, event["code"])
+                    self._exits.append(replace(failed, helper=rank))
             case "ended" if rank in self._running:
                 self._running.discard(rank)
                 self._exits.append(_exit_of(rank, event["code"]))
@@ -289,7 +305,8 @@ class Gang:
         )
 
     def _all_told(self) -> bool:
-        return len(self._exits) == len(self._commands)
+        ended = [known for known in self._exits if known.helper is None]
+        return len(ended) == len(self._plan.ranks)
 
     async def _all_ended(self) -> None:
         while not self._over():
@@ -355,7 +372,7 @@ def _base_python() -> str:
 def _readable(
     environment: Environment, folders: AttemptFolders, runtime: Path | None
 ) -> list[Path]:
-    paths = [LAUNCHER, CALL_ENTRY, folders.params, environment.root, *environment.bases]
+    paths = [LAUNCHER, CALL_ENTRY, RANK_HOOK, folders.params, environment.root, *environment.bases]
     return [*paths, runtime] if runtime else paths
 
 
@@ -367,6 +384,13 @@ def _open_log(path: Path) -> int:
     if os.geteuid() == 0:
         os.fchown(descriptor, RANK_UID, RANK_UID)
     return descriptor
+
+
+def _open_own_log(path: Path) -> int:
+    """Tesra's own log, for a helper to append to: no rank can open it."""
+    return os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
 
 
 async def _readable_fd(descriptor: int, timeout_s: float) -> None:

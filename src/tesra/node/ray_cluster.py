@@ -138,9 +138,9 @@ class RayAgent:
         node: EnrolNode = await self._ask(_DESCRIBE_S, "describe")
         return node
 
-    async def free_port(self) -> int:
-        port: int = await self._ask(_CALL_S, "free_port")
-        return port
+    async def free_ports(self, count: int) -> list[int]:
+        ports: list[int] = await self._ask(_CALL_S, "free_ports", count)
+        return ports
 
     async def start(self, order: GangOrder, lease_left_s: float) -> None:
         await self._ask(_CALL_S, "start", order, lease_left_s)

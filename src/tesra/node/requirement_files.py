@@ -10,18 +10,21 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
 from tesra.kit.errors import Invalid
 
 REQUIREMENTS = "requirements.txt"
 PYPROJECT = "pyproject.toml"
+CONDA_FILES = ("environment.yml", "environment.yaml")
 _SIZE_LIMIT_BYTES = 1 << 20
 _LINE_LIMIT = 2000
 _DEPTH_LIMIT = 5
 _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s*=?\s*)(\S+)$")
 _HASH = re.compile(r"\s--hash[=\s]\S+")
 _COMMENT = re.compile(r"(^|\s)#.*$")
+_PASSED_OVER = frozenset({"python", "pip", "setuptools", "wheel"})
 
 
 class EnvironmentRefused(Invalid):
@@ -29,11 +32,19 @@ class EnvironmentRefused(Invalid):
 
 
 def project_requirements(project: Path) -> list[str]:
-    """Lines of requirements.txt, else of pyproject's dependencies, else none; checked and cleaned."""
+    """Lines of requirements.txt, else of pyproject's dependencies, else of environment.yml's pip part.
+
+    Checked and cleaned; none when no file names any.
+    """
     if (project / REQUIREMENTS).is_file():
         return list(_of_file(project, REQUIREMENTS, _DEPTH_LIMIT))
     if (project / PYPROJECT).is_file():
-        return [checked(line, PYPROJECT) for line in _of_pyproject(project)]
+        found = [checked(line, PYPROJECT) for line in _of_pyproject(project)]
+        if found:
+            return found
+    for name in CONDA_FILES:
+        if (project / name).is_file():
+            return [checked(line, name) for line in _of_conda(project, name)]
     return []
 
 
@@ -100,6 +111,39 @@ def _of_pyproject(project: Path) -> list[str]:
             f"{PYPROJECT}: [project].dependencies is not a list of requirements."
         )
     return found
+
+
+def _of_conda(project: Path, name: str) -> list[str]:
+    """The pip part. Of conda's own packages, those that every environment has are passed over."""
+    try:
+        data = yaml.safe_load(_text_of(project, name))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise EnvironmentRefused(f"{name} cannot be read: {error}.") from error
+    listed = data.get("dependencies") if isinstance(data, dict) else None
+    packages: list[str] = []
+    for item in listed if isinstance(listed, list) else []:
+        match item:
+            case {"pip": list(lines)} if len(item) == 1 and all(isinstance(x, str) for x in lines):
+                packages += [line.strip() for line in lines]
+            case str() if _conda_name(item) in _PASSED_OVER:
+                pass
+            case _:
+                raise _conda_refused(name, listed or [])
+    return packages
+
+
+def _conda_name(item: str) -> str:
+    return re.split(r"[\s=<>!~]", item.partition("::")[2] or item, maxsplit=1)[0].lower()
+
+
+def _conda_refused(name: str, listed: Sequence[object]) -> EnvironmentRefused:
+    names = [_conda_name(item) for item in listed if isinstance(item, str)]
+    foreign = ", ".join(found for found in names if found not in _PASSED_OVER)
+    return EnvironmentRefused(
+        f"{name}: packages of conda cannot be installed here{f' ({foreign})' if foreign else ''}.",
+        way_out="Move them under '- pip:' by their PyPI names, such as 'scikit-learn==1.7'. "
+        "Python and the engine's own packages come with the engine: leave them out.",
+    )
 
 
 def _text_of(project: Path, name: str) -> str:

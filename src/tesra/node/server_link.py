@@ -9,12 +9,21 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from tesra.kit.errors import TesraError
 from tesra.node.site_client import ServerAway, SiteClient, UnknownSite
 from tesra.node.spool import Spool
-from tesra.wire.site import Assignments, AttemptRef, Enrolment, EnrolNode, Messages, Renewal
+from tesra.wire.site import (
+    Assignments,
+    AttemptRef,
+    Enrolment,
+    EnrolNode,
+    Messages,
+    NodeEngines,
+    Renewal,
+    WarmEngine,
+)
 
 LONG_POLL_S = 25.0
 RENEW_EVERY_S = 10.0
@@ -47,6 +56,14 @@ class ServerLink:
     @property
     def addresses(self) -> dict[str, str]:
         return {node.id: node.address for node in self._nodes}
+
+    async def tell_engines(self, node: str, engines: Sequence[WarmEngine]) -> None:
+        """What is warm on a node has changed. If it can't be said now, the next change or enrolment does."""
+        self._nodes = [
+            known.model_copy(update={"engines": list(engines)}) if known.id == node else known
+            for known in self._nodes
+        ]
+        await self._client.tell_engines(node, NodeEngines(engines=list(engines)))
 
     def wake(self) -> None:
         """There is something new in the journal."""

@@ -20,6 +20,7 @@ from tesra.wire.site import (
     Enrolment,
     LogAccepted,
     Messages,
+    NodeEngines,
     Renewal,
     Renewed,
 )
@@ -81,6 +82,15 @@ class SiteClient:
 
     async def renew(self, renewal: Renewal) -> Renewed:
         return await self._post("/site/v1/renew", renewal, Renewed)
+
+    async def tell_engines(self, node: str, engines: NodeEngines) -> None:
+        """What is warm on a node now."""
+        await self._request(
+            "PUT",
+            f"/site/v1/nodes/{quote(node)}/engines",
+            content=engines.model_dump_json().encode(),
+            content_type="application/json",
+        )
 
     async def assignments(self, after: int, wait_s: float) -> Assignments:
         """Long poll: answers at once when the version differs from ``after``."""

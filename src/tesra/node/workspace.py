@@ -15,6 +15,7 @@ from typing import Literal
 from tesra.kit.errors import Invalid
 from tesra.node.sandbox import give
 
+TESRA_RANK = -1  # Tesra's own lines in a run's log
 _SKIPPED_LIMIT = 20
 
 

@@ -208,7 +208,10 @@ class AttemptService:
                 event = PreparingSeen(attempt, phase)
             case Phase(phase=phase):
                 event = PhaseSeen(attempt, phase)
-            case Started():
+            case Started(environment_lock=lock):
+                if lock is not None:
+                    values = {"environment_lock": lock}
+                    await self._repository.update_attempt(tx, attempt, values)
                 event = RanksStarted(attempt)
             case Ended() as ended:
                 result = await self._store_result(tx, row, ended, output)

@@ -86,6 +86,7 @@ attempts = Table(
     Column("devices", JSONB, nullable=False),  # AssignedDevice, in rank order
     Column("lease_until", DateTime(timezone=True), nullable=False),
     Column("usage_ms", BigInteger, nullable=False, server_default="0"),
+    Column("environment_lock", Text),  # what it ran with, as requirement lines
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
@@ -224,6 +225,13 @@ class RunRepository:
             .where(attempts.c.id == attempt)
         )
         return (await tx.execute(statement)).one_or_none()
+
+    async def environment_lock(self, tx: Tx, run: RunId) -> str | None:
+        """Of the run's last attempt that got as far as its environment."""
+        found = attempts.c.environment_lock
+        statement = select(found).where(attempts.c.run_id == run, found.is_not(None))
+        statement = statement.order_by(attempts.c.number.desc()).limit(1)
+        return (await tx.execute(statement)).scalar_one_or_none()
 
     async def site_of(self, tx: Tx, attempt: AttemptId) -> SiteId:
         """Where the attempt was placed."""

@@ -61,7 +61,7 @@ class TrainingService:
 
     async def check(self, owner: UserId, request: RunRequest) -> None:
         """Refuse what cannot work: engine, entry, output path. Reads the project, so outside a transaction."""
-        self.engines.resolve(request.engine)
+        self.engines.resolve(request.engine, request.backend)
         check_output_path(request.output)
         async with self._database.begin() as tx:
             project = await self._drive.project(tx, owner, request.project)
@@ -72,7 +72,7 @@ class TrainingService:
     async def submit(self, tx: Tx, owner: UserId, request: RunRequest) -> Run:
         """Queue a run of a snapshot; refused with ``PaymentDue`` while a bill is unpaid."""
         await self._billing.require_settled(tx, owner)
-        engine = self.engines.resolve(request.engine)
+        engine = self.engines.resolve(request.engine, request.backend)
         project = await self._drive.project(tx, owner, request.project)
         if request.snapshot is not None:
             await self._drive.snapshot(SnapshotId(request.snapshot), owner=owner)
@@ -109,8 +109,10 @@ class TrainingService:
         return await self.run(tx, owner, run)
 
     async def run(self, tx: Tx, owner: UserId, run: RunId) -> Run:
-        """One of the owner's runs."""
-        return await self._show(tx, await self._row(tx, owner, run))
+        """One of the owner's runs, with the lock of its environment."""
+        shown = await self._show(tx, await self._row(tx, owner, run))
+        lock = await self._repository.environment_lock(tx, run)
+        return shown.model_copy(update={"environment_lock": lock})
 
     async def runs(
         self,

@@ -20,6 +20,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
         reason=row.reason or None,
         warnings=row.warnings,
         engine=f"{row.engine_spec['name']}=={row.engine_spec['version']}",
+        backend=row.engine_spec.get("backend"),
         entry=spec["entry"],
         args=spec["args"],
         output_path=spec["output"],

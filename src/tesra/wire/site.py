@@ -9,6 +9,8 @@ from tesra.wire.common import Answer, Wire
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.parameters import DEFAULT_FORMAT
 
+MAX_LOCK_CHARS = 131_072
+
 
 class EnrolDevice(Wire):
     """``measured_micro_t``: FP32 matrix product, in millionths of a TFLOPS, measured on the node."""
@@ -20,7 +22,22 @@ class EnrolDevice(Wire):
     measured_micro_t: int = Field(ge=0)
 
 
-class EnrolNode(Wire):
+class WarmEngine(Wire):
+    """An engine whose environment a node has built; ``size_bytes`` is its own, before sharing."""
+
+    name: str
+    version: str
+    backend: str | None = None
+    size_bytes: int = Field(ge=0)
+
+
+class NodeEngines(Wire):
+    """What is warm on a node now; replaces what it said before."""
+
+    engines: list[WarmEngine] = Field(default=[], max_length=200)
+
+
+class EnrolNode(NodeEngines):
     id: str
     name: str
     address: str
@@ -51,15 +68,34 @@ class AssignedDevice(Answer):
     rating_micro_t: int
 
 
+class EngineLink(Answer):
+    """A link in the environment's packages folder: ``target`` to the file that ``source`` finds.
+
+    ``source`` is a pattern; both are relative to that folder.
+    """
+
+    source: str
+    target: str
+
+
 class EngineSpec(Answer):
-    """What the node builds: exact requirements on an interpreter, and how the gang is announced."""
+    """What the node builds: exact requirements on an interpreter, and how the gang is announced.
+
+    ``gpu_requirements`` replace ``requirements`` on a node with GPUs. In the values of ``env``,
+    and of ``gang_env`` (for gangs of two and more), the node fills in ``{home}``, ``{packages}``
+    and ``{threads}``.
+    """
 
     name: str
     version: str
+    backend: str | None = None
     requirements: list[str]
+    gpu_requirements: list[str] | None = None
     python: str
     announce: str
     env: dict[str, str] = {}
+    gang_env: dict[str, str] = {}
+    links: list[EngineLink] = []
 
 
 class RunSpec(Answer):
@@ -122,10 +158,11 @@ class Preparing(Wire):
 
 
 class Started(Wire):
-    """All ranks of the gang run."""
+    """All ranks of the gang run; ``environment_lock``: the packages they run with, line by line."""
 
     kind: Literal["started"] = "started"
     at: datetime
+    environment_lock: str | None = Field(default=None, max_length=MAX_LOCK_CHARS)
 
 
 class Usage(Wire):

@@ -18,6 +18,8 @@ Text = Annotated[str, Field(max_length=32_768)]
 class RunRequest(Wire):
     """A run of one immutable snapshot. ``project`` is a name or an id; ``snapshot`` defaults to its head.
 
+    ``backend`` is for engines that have several (Keras); the engine's own choice by default.
+
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
     list of arguments (a program with its arguments). ``param_format`` is how each parameter stands
     on the command line, ``none`` (variables and file only), or ``file`` (``--config FILE``, JSON).
@@ -26,6 +28,7 @@ class RunRequest(Wire):
     project: str = Field(max_length=128)
     snapshot: str | None = None
     engine: str = Field(default="pytorch", max_length=64)
+    backend: str | None = Field(default=None, max_length=64)
     entry: Text | list[Text]
     args: list[Text] = Field(default=[], max_length=1000)
     output: str = Field(default="out", max_length=1024)
@@ -42,7 +45,10 @@ class RunRequest(Wire):
 
 
 class Run(Answer):
-    """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id."""
+    """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id.
+
+    ``environment_lock``: the packages it ran with, as requirement lines; not in lists of runs.
+    """
 
     id: str
     project: str
@@ -53,6 +59,7 @@ class Run(Answer):
     reason: str | None
     warnings: list[str]
     engine: str
+    backend: str | None = None
     entry: str | list[str]
     args: list[str]
     output_path: str
@@ -74,6 +81,7 @@ class Run(Answer):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    environment_lock: str | None = None
 
 
 class RunEvent(Answer):
@@ -104,7 +112,21 @@ class LogChunk(Answer):
     dropped_bytes: int = 0
 
 
+class WarmOn(Answer):
+    """A node that has built the environment of an engine: runs start there at once."""
+
+    node: str
+    version: str
+    backend: str | None = None
+    size_bytes: int
+
+
 class Engine(Answer):
+    """``backends`` of the default version, its default first; empty for an engine without."""
+
     name: str
+    title: str = ""
     versions: list[str]
     default: str
+    backends: list[str] = []
+    warm: list[WarmOn] = []

@@ -90,3 +90,55 @@ def test_broken_pyproject_is_refused(tmp_path: Path, text: str) -> None:
 def test_project_without_either_asks_for_nothing(tmp_path: Path) -> None:
     assert project_requirements(tmp_path) == []
     assert project_requirements(write(tmp_path, "[tool.x]\n", "pyproject.toml")) == []
+
+
+CONDA = """
+name: vision
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - conda-forge::pip>=24
+  - pip:
+      - six==1.17.0
+      - idna>=3
+"""
+
+
+@pytest.mark.parametrize("name", ["environment.yml", "environment.yaml"])
+def test_pip_part_of_a_conda_environment_counts_when_nothing_else_does(
+    tmp_path: Path, name: str
+) -> None:
+    write(tmp_path, CONDA, name)
+    write(tmp_path, "[tool.x]\n", "pyproject.toml")
+    assert project_requirements(tmp_path) == ["six==1.17.0", "idna>=3"]
+    write(tmp_path, "attrs\n")
+    assert project_requirements(tmp_path) == ["attrs"]
+
+
+def test_packages_of_conda_are_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path, "dependencies: [python, numpy=1.26, conda-forge::scipy]\n", "environment.yml")
+    with pytest.raises(EnvironmentRefused, match=r"conda cannot .* \(numpy, scipy\)") as caught:
+        project_requirements(tmp_path)
+    assert "pip" in str(caught.value.way_out)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dependencies: [",
+        "!!python/object/apply:os.system ['true']",
+        "dependencies: [{pip: [1]}]",
+        "dependencies: [{pip: six}]",
+        "dependencies: [{pip: ['-e .']}]",
+        "dependencies: [{conda: [six]}]",
+        "[" * 5000,
+    ],
+)
+def test_broken_conda_environment_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(EnvironmentRefused, match=r"environment\.yml"):
+        project_requirements(write(tmp_path, text, "environment.yml"))
+
+
+@pytest.mark.parametrize("text", ["", "name: x", "dependencies:", "- six"])
+def test_conda_environment_without_packages_asks_for_nothing(tmp_path: Path, text: str) -> None:
+    assert project_requirements(write(tmp_path, text, "environment.yml")) == []

@@ -1,8 +1,14 @@
 """What is on offer: devices, engines."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from tesra.cli.context import Session, connected
+from tesra.cli.words import size
+
+if TYPE_CHECKING:
+    from tesra.wire.training import Engine
 
 PANEL = "Compute"
 
@@ -39,12 +45,38 @@ def devices(session: Session) -> None:
 
 @connected
 def engines(session: Session) -> None:
-    """List the AI engines and their versions."""
+    """List the AI engines: versions, backends, and the nodes on which they start at once."""
     found = session.client.engines()
     session.out.answer(
         found,
         lambda: session.out.table(
-            ["Engine", "Versions", "Default"],
-            [[engine.name, ", ".join(engine.versions), engine.default] for engine in found],
+            ["Engine", "Versions", "Backends", "Size", "Warm on"],
+            [
+                [
+                    engine.name,
+                    ", ".join(_versions(engine)),
+                    ", ".join(engine.backends),
+                    ", ".join(sorted({size(warm.size_bytes) for warm in engine.warm})),
+                    ", ".join(_places(engine)),
+                ]
+                for engine in found
+            ],
+            right=["Size"],
         ),
     )
+
+
+def _versions(engine: "Engine") -> list[str]:
+    """The default first."""
+    others = [version for version in engine.versions if version != engine.default]
+    return [engine.default, *others]
+
+
+def _places(engine: "Engine") -> list[str]:
+    """Node by node, and which version or backend where there is a choice."""
+    places = []
+    for warm in engine.warm:
+        choice = [warm.version] if len(engine.versions) > 1 else []
+        choice += [warm.backend] if warm.backend else []
+        places.append(f"{warm.node} ({' '.join(choice)})" if choice else warm.node)
+    return places

@@ -47,8 +47,12 @@ def run(
         typer.Option(
             "--engine",
             "-e",
-            help="pytorch, or pytorch==VERSION; see `tesra engines`. Default: what the code imports.",
+            help="pytorch, keras, jax==VERSION, …; see `tesra engines`. Default: what the code imports.",
         ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="For engines with several, such as keras: jax, torch, …"),
     ] = None,
     entry: Annotated[
         str | None,
@@ -116,6 +120,7 @@ def run(
     wishes: dict[str, Any] = {
         "entry": arguments.entry(entry) if entry is not None else None,
         "engine": engine,
+        "backend": backend,
         "args": args or [],
         "output": output,
         "devices": devices,

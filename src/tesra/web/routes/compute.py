@@ -7,7 +7,7 @@ from tesra.web.auth import Reader
 from tesra.web.context import ServicesDep
 from tesra.wire.common import Page
 from tesra.wire.compute import DeviceClass
-from tesra.wire.training import Engine
+from tesra.wire.training import Engine, WarmOn
 
 router = APIRouter(prefix="/api/v1", tags=["compute"])
 
@@ -35,10 +35,23 @@ async def devices(services: ServicesDep, caller: Reader) -> Page[DeviceClass]:  
 
 @router.get("/engines")
 async def engines(services: ServicesDep, caller: Reader) -> Page[Engine]:  # noqa: ARG001 - signed in
-    """AI engines with their versions."""
+    """AI engines: versions, backends, and on which nodes their environments have been built."""
+    async with services.database.begin() as tx:
+        warm = await services.compute.warm_engines(tx)
     return Page(
         items=[
-            Engine(name=engine.name, versions=list(engine.versions), default=engine.default)
+            Engine(
+                name=engine.name,
+                title=engine.title,
+                versions=list(engine.versions),
+                default=engine.default,
+                backends=engine.backends,
+                warm=[
+                    WarmOn(node=node, **found.model_dump(exclude={"name"}))
+                    for node, found in warm
+                    if found.name == engine.name
+                ],
+            )
             for engine in services.training.engines.engines()
         ]
     )

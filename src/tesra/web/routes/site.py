@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tesra.kit.errors import Unauthenticated
-from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.kit.ids import AttemptId, NodeId, RunId, SiteId, SnapshotId, UserId
 from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid, output_purpose
 from tesra.training.logs import MAX_SEGMENT_BYTES
 from tesra.web.context import ServicesDep
@@ -21,6 +21,7 @@ from tesra.wire.site import (
     EnrolNode,
     LogAccepted,
     Messages,
+    NodeEngines,
     Renewal,
     Renewed,
 )
@@ -62,6 +63,15 @@ async def enrol(request: Enrolment, services: ServicesDep, site: SiteCaller) -> 
         )
         await services.attempts.wake_dispatcher(tx)
     return Enrolled(site=site, high_water=high_water, lease_s=int(LEASE_S))
+
+
+@router.put("/nodes/{node}/engines", status_code=204)
+async def engines(node: str, request: NodeEngines, services: ServicesDep, site: SiteCaller) -> None:
+    """What is warm on a node of this site now."""
+    async with services.database.begin() as tx:
+        await services.compute.sites.note_engines(
+            tx, site, NodeId(node), engines=request.model_dump(mode="json")["engines"]
+        )
 
 
 @router.post("/messages")
@@ -162,6 +172,7 @@ def _machine(site: SiteId, node: EnrolNode) -> dict[str, object]:
         "cores": node.cores,
         "memory_bytes": node.memory_bytes,
         "online": True,
+        "engines": node.model_dump(mode="json")["engines"],
     }
 
 

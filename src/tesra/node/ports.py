@@ -1,0 +1,48 @@
+"""Ports for a gang to meet at: free now, not given to another gang, and not taken by chance.
+
+They lie below the range from which the kernel picks ports for outgoing connections, since
+minutes may pass between the choice and its use.
+"""
+
+import random
+import socket
+from collections import deque
+
+from tesra.kit.errors import Unavailable
+
+FIRST, LAST = 20_000, 32_767
+_REMEMBERED = 2000
+
+
+class NoPortFree(Unavailable):
+    """This node has no free port for a gang."""
+
+
+class Ports:
+    """One per node agent."""
+
+    def __init__(self) -> None:
+        self._given: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def take(self, count: int) -> list[int]:
+        """So many different ports in ascending order; none of them is given again for long."""
+        found: list[int] = []
+        for port in random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST):
+            if len(found) == count:
+                break
+            if port not in self._given and _is_free(port):
+                found.append(port)
+                self._given.append(port)
+        if len(found) < count:
+            raise NoPortFree
+        return sorted(found)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError:
+            return False
+    return True
