@@ -17,6 +17,7 @@ import pytest
 from tesra.node.devices import cpu_slots
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import Environment, EnvironmentBuilder
+from tesra.node.rank_plan import RANK_HOOK
 from tesra.node.ranks import Gang, Place
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import RANK_UID, Sandbox
