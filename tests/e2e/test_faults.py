@@ -143,17 +143,7 @@ def test_killed_rank_fails_the_run_and_its_use_is_billed(net: FaultNetwork) -> N
     net.check_bill(run)
 
 
-def test_down_in_the_middle_ends_everything_and_up_runs_it_again(net: FaultNetwork) -> None:
-    run = counting(net)
-    net.down()
-    assert net.processes() == []
-    net.up()
-    net.running(run, attempt=2)
-    net.finish(run)
-    check_success(net, run, attempt=2)
-
-
-def test_interrupted_down_and_up_are_made_good_by_the_next(net: FaultNetwork) -> None:
+def test_run_outlives_down_and_up_even_when_these_are_killed_half_way(net: FaultNetwork) -> None:
     run = counting(net)
     site = psutil.Process(net.pid("site"))
     down = net.begin("down")
@@ -164,6 +154,7 @@ def test_interrupted_down_and_up_are_made_good_by_the_next(net: FaultNetwork) ->
     assert not site.is_running()
     net.running(run, attempt=2)
     net.down()
+    assert net.processes() == []
     up = net.begin("up", "--detach")
     wait_for(lambda: net.home.processes.stat().st_size > 3, "something has been started")
     kill(up.pid)

@@ -280,7 +280,8 @@ class FaultNetwork:
         again = Reconnection() if follow else None
         chunks = client.follow(run.id, again=again) if follow else client.logs(run.id)
         for chunk in chunks:
-            texts[chunk.attempt, chunk.rank] += chunk.text or ""
+            if chunk.text is not None:
+                texts[chunk.attempt, chunk.rank] += chunk.text
         return defaultdict(list, {key: text.splitlines() for key, text in texts.items()})
 
     # -- what must hold ------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from tesra.app.readiness import is_ready, wait_ready
 from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, is_held, spawn, stop
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.private_files import read_or_make_secret, write_private
-from tesra.kit.settings import Settings
+from tesra.kit.settings import MEASURING, Settings
 
 SERVER = "server"
 SITE = "site"
@@ -75,6 +75,7 @@ class Network:
         """Start what is missing, wait until all is ready; answers the names of what it started."""
         self.home.create()
         with self._alone():
+            self._end_what_a_killed_stop_left()
             running = self._table.running()
             fixed = SERVER in running or SITE in running
             choices = choose(
@@ -161,7 +162,9 @@ class Network:
             self._spawn(SERVER, self._server_command(choices), begun)
         if SITE not in running and not site_first:
             self._spawn(SITE, self._site_command(choices), begun)
-        wait_ready(choices, token, self._table.read(), self.log_of, progress)
+        measuring = self.home.site / MEASURING
+        records = self._table.read()
+        wait_ready(choices, token, records, self.log_of, progress, measuring.exists)
 
     def _start_database(self, begun: list[str]) -> str:
         if self._settings.database_url:
@@ -214,8 +217,15 @@ class Network:
 
     def _stop_recorded(self, record: ProcessRecord | None, grace_s: float) -> None:
         if record is not None:
+            self._table.put(replace(record, ending=True))
             stop(record, grace_s)
             self._table.remove(record.name)
+
+    def _end_what_a_killed_stop_left(self) -> None:
+        """A process that was told to end, by a command that was killed, is no base to start on."""
+        ending = [record.name for record in self._table.running().values() if record.ending]
+        if ending:
+            self._stop(ending)
 
     def _end_what_a_killed_site_left(self) -> None:
         """A site that was killed outright leaves its gangs and its Ray for its next start."""

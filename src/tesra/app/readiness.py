@@ -12,6 +12,7 @@ from tesra.app.supervisor import START_LINE, ProcessRecord, alive
 from tesra.kit.errors import Unavailable
 
 READY_TIMEOUT_S = 120.0
+MEASURE_TIMEOUT_S = 3600.0
 POLL_S = 0.1
 ANSWER_S = 5.0
 TAIL_LINES = 12
@@ -33,12 +34,21 @@ def wait_ready(
     processes: Mapping[str, ProcessRecord],
     log_of: Callable[[str], Path],
     progress: Progress,
+    measures: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Return when runs can start; raises ``NotStarted`` with the log's last lines otherwise."""
+    """Return when runs can start; raises ``NotStarted`` with the log's last lines otherwise.
+
+    While the site ``measures`` GPUs, which needs PyTorch first, it gets more time.
+    """
     deadline = time.monotonic() + READY_TIMEOUT_S
+    longest = time.monotonic() + MEASURE_TIMEOUT_S
     with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
         while (waits_for := lacking(client, token, choices.devices)) is not None:
-            progress.say(f"Waiting for the {waits_for}")
+            if measures():
+                progress.say("Measuring the GPUs; fetching PyTorch for it takes minutes, once")
+                deadline = min(time.monotonic() + READY_TIMEOUT_S, longest)
+            else:
+                progress.say(f"Waiting for the {waits_for}")
             for name, record in processes.items():
                 if not alive(record):
                     raise NotStarted(f"The {name} ended while it started.", log_of(name))

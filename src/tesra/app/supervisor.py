@@ -35,11 +35,12 @@ class HomeBusy(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """One process; ``started`` is its start mark."""
+    """One process; ``started`` is its start mark, ``ending`` says that it has been told to end."""
 
     name: str
     pid: int
     started: str
+    ending: bool = False
 
 
 def start_mark(pid: int) -> str | None:

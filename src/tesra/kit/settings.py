@@ -82,6 +82,7 @@ class Settings:
 
 
 DEFAULT_PORT = 8420
+MEASURING = "measuring"  # a folder of the site's that exists while GPUs are rated, which takes long
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:

@@ -1,6 +1,6 @@
 """What a node offers: itself and its devices, under ids and ratings that stay the same.
 
-The first look measures; the result is kept in ``devices.json``, so that the same devices have the
+The first look measures CPU slots; the result is kept in ``devices.json``, so that the same devices have the
 same ids and ratings at every later start.
 """
 
@@ -35,38 +35,49 @@ class Inventory:
             self._save(kept)
         return str(kept["node"])
 
-    async def describe(self, address: str, found: list[FoundDevice]) -> EnrolNode:
-        """The node with its devices; measures those that are new. One CPU slot stands for all."""
+    def rating(self, device: FoundDevice) -> int:
+        """As it was measured, in micro-T; 0 if it has not been."""
+        known = self._load().get("devices", {}).get(_key(device), {})
+        return int(known.get("measured_micro_t", 0))
+
+    def keep(self, device: FoundDevice, micro_t: int) -> None:
+        """A device's rating, for good; a device that is new gets its id."""
         kept = self._load()
-        known: dict[str, Any] = kept.setdefault("devices", {})
+        known = kept.setdefault("devices", {}).setdefault(_key(device), {"id": new_id("dev")})
+        known["measured_micro_t"] = micro_t
+        self._save(kept)
+
+    async def describe(self, address: str, found: list[FoundDevice]) -> EnrolNode:
+        """The node with those of its devices that are rated; measures CPU slots that are new.
+
+        One slot stands for all of its size. GPUs are measured before: ``rating.rate_gpus``.
+        """
         fresh: dict[tuple[str, int], int] = {}
-        devices = []
         for device in found:
-            key = _key(device)
-            if key not in known:
-                rating = fresh.get(_kind(device))
-                if rating is None:
-                    rating = await _rating(device)
-                if device.kind == "cpu":
-                    fresh[_kind(device)] = rating
-                known[key] = {"id": new_id("dev"), "measured_micro_t": rating}
-                self._save(kept)
-            devices.append(
-                EnrolDevice(
-                    id=known[key]["id"],
-                    index=device.index,
-                    device_class=device.device_class,
-                    name=device.name,
-                    measured_micro_t=known[key]["measured_micro_t"],
-                )
-            )
+            if device.kind == "cpu" and not self.rating(device):
+                if _kind(device) not in fresh:
+                    fresh[_kind(device)] = await _measured(device)
+                if fresh[_kind(device)]:
+                    self.keep(device, fresh[_kind(device)])
+        kept = self._load()
+        known = kept.get("devices", {})
         return EnrolNode(
             id=str(kept["node"]),
             name=socket.gethostname(),
             address=address,
             cores=os.cpu_count() or 1,
             memory_bytes=psutil.virtual_memory().total,
-            devices=[device for device in devices if device.measured_micro_t > 0],
+            devices=[
+                EnrolDevice(
+                    id=known[_key(device)]["id"],
+                    index=device.index,
+                    device_class=device.device_class,
+                    name=device.name,
+                    measured_micro_t=rating,
+                )
+                for device in found
+                if (rating := self.rating(device)) > 0
+            ],
         )
 
     def _load(self) -> dict[str, Any]:
@@ -84,7 +95,7 @@ class Inventory:
         draft.rename(self.path)
 
 
-async def _rating(device: FoundDevice) -> int:
+async def _measured(device: FoundDevice) -> int:
     """0 for a device that cannot be measured: it is not offered."""
     try:
         return await measure(device)

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tesra.kit.errors import Conflict
-from tesra.kit.settings import Home
+from tesra.kit.settings import MEASURING, Home
 from tesra.node.controller import Controller
-from tesra.node.devices import find_devices
+from tesra.node.devices import FoundDevice, find_devices
+from tesra.node.environments import EnvironmentBuilder
 from tesra.node.inventory import Inventory
 from tesra.node.orders import AgentConfig
+from tesra.node.rating import rate_gpus
 from tesra.node.ray_processes import driver_environ
 from tesra.node.sandbox import Sandbox
 from tesra.node.server_link import ServerLink
@@ -66,7 +68,8 @@ async def _run(config: AgentConfig, name: str) -> None:
     os.environ.update(driver_environ(config.site_folder))
     from tesra.node.ray_cluster import RayCluster  # Ray reads its token's place when imported
 
-    cluster = RayCluster(config.site_folder, config, len(find_devices(config.devices)))
+    found = find_devices(config.devices)
+    cluster = RayCluster(config.site_folder, config, len(found))
     spool = Spool(config.site_folder / "spool" / "journal")
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -75,15 +78,24 @@ async def _run(config: AgentConfig, name: str) -> None:
     async with SiteClient(config.server_url, config.site_token) as client:
         spool.open()
         starting = asyncio.create_task(cluster.start())
+        rating = asyncio.create_task(_rate(config, found))
         told_to_end = asyncio.create_task(ending.wait())
         try:
-            await asyncio.wait({starting, told_to_end}, return_when=asyncio.FIRST_COMPLETED)
+            for work in (starting, rating):
+                await asyncio.wait({work, told_to_end}, return_when=asyncio.FIRST_COMPLETED)
             await starting
             await _control(Controller(cluster, spool, ServerLink(client, spool, name)), told_to_end)
         finally:
             told_to_end.cancel()
+            rating.cancel()
             await cluster.stop()
             spool.close()
+
+
+async def _rate(config: AgentConfig, found: list[FoundDevice]) -> None:
+    inventory = Inventory(config.site_folder / "devices.json")
+    builder = EnvironmentBuilder(config.cache, gpu=True)
+    await rate_gpus(inventory, found, builder, config.site_folder / MEASURING)
 
 
 async def _control(controller: Controller, told_to_end: "asyncio.Task[bool]") -> None:
