@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo up test test-fast check check-fast lint format-check types \
+.PHONY: help setup setup-system demo up test test-fast test-engines check check-fast lint format-check types \
         imports sizes lock fmt bench clean
 
 help:  ## List the targets
@@ -48,6 +48,9 @@ test: setup  ## The whole suite
 
 test-fast: setup  ## The tests that need no process of ours: unit and property
 	@$(BIN)/python -m pytest -q tests/unit tests/property
+
+test-engines: setup  ## Train every example in its own engine (several GB of downloads at first)
+	@$(BIN)/python -m pytest -q -m engines
 
 check: setup  ## Lint, format, types, layers, sizes
 	@$(MAKE) --no-print-directory --jobs 3 --keep-going --output-sync=target \

@@ -24,7 +24,7 @@ from tesra.node.workspace import TESRA_RANK, AttemptFolders, hand_over, output_f
 from tesra.training.engines.catalog import read_engines
 from tesra.wire.site import RunSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ACCURATE = 0.9
