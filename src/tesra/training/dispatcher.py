@@ -26,7 +26,7 @@ LEASE_NAME = "dispatcher"
 HOLD_S = 6.0  # renewed at least every IDLE_S; a killed server is replaced after this
 IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
 ROUND_S = 0.01
-QUEUE_PER_USER = 32  # deep enough to fill what became free, small enough to load quickly
+QUEUE_AT_LEAST = 64  # and some for each free device: enough to fill them, quick to load
 PAYMENT_DUE = "payment due"
 
 
@@ -76,7 +76,7 @@ class Dispatcher:
             if not await leases.holds(tx, LEASE_NAME, token):
                 return 0
             free = await self._compute.lock_free_devices(tx)
-            queue = await self._repository.queued(tx, max(1, min(len(free), QUEUE_PER_USER)))
+            queue = await self._repository.queued(tx, QUEUE_AT_LEAST + 4 * len(free))
             queue = await self._without_debtors(tx, queue)
             if not free or not queue:
                 return 0

@@ -179,12 +179,12 @@ class RunRepository:
     async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:
         await tx.execute(update(runs).where(runs.c.id == run).values(**values))
 
-    async def queued(self, tx: Tx, limit_per_user: int) -> list[RunRow]:
-        """Queued runs, the oldest first, at most so many of each user; what placing needs of them."""
+    async def queued(self, tx: Tx, limit: int) -> list[RunRow]:
+        """Queued runs, what placing needs of them: each user's oldest, then each one's second, …"""
         place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.id)
         columns = (runs.c.id, runs.c.owner, runs.c.devices, runs.c.device_class, runs.c.launch)
         waited = func.extract("epoch", func.clock_timestamp() - runs.c.created_at)
-        inner = (
+        statement = (
             select(
                 *columns,
                 runs.c.attempts,
@@ -193,9 +193,9 @@ class RunRepository:
                 place.label("place"),
             )
             .where(text("state = 'queued'"))
-            .subquery()
+            .order_by(text("place"), runs.c.id)
+            .limit(limit)
         )
-        statement = select(inner).where(inner.c.place <= limit_per_user).order_by(inner.c.id)
         return list(await tx.execute(statement))
 
     async def devices_held(self, tx: Tx) -> dict[UserId, int]:
