@@ -32,8 +32,10 @@ from tesra.security.sites import SiteCredentials
 from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
 from tesra.training.dispatcher import Dispatcher
+from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
 from tesra.training.service import TrainingService
+from tesra.training.transitions import Observer, Transitions
 from tesra.web.api import create_api
 from tesra.web.context import Services
 
@@ -82,17 +84,11 @@ def make_services(settings: Settings) -> Services:
         database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
     )
     compute = ComputeService(read_class_table())
-    training = TrainingService(
-        database,
-        drive=drive,
-        compute=compute,
-        billing=billing,
-        engines=read_engines(settings.home.engines),
-        sealer=sealer,
-    )
-    attempts = AttemptService(
-        database, drive=drive, compute=compute, billing=billing, sealer=sealer
-    )
+    observers: list[Observer] = []  # those of changes of runs; a service made later joins them
+    transitions = Transitions(compute, billing, observers=observers)
+    domains = Domains(database, drive, compute, billing, sealer, transitions)
+    training = TrainingService(domains, engines=read_engines(settings.home.engines))
+    attempts = AttemptService(domains)
     site_token = read_or_make_secret(settings.home.keys / "site.token")
     return Services(
         settings=settings,
@@ -106,6 +102,8 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         git_imports=git_imports,
         compute=compute,
+        domains=domains,
+        observers=observers,
         training=training,
         attempts=attempts,
         sites=SiteCredentials({LOCAL_SITE: site_token}),
@@ -115,10 +113,8 @@ def make_services(settings: Settings) -> Services:
 def make_dispatcher(services: Services) -> Dispatcher:
     """The dispatcher of this process; idle until it gets the lease."""
     return Dispatcher(
-        services.database,
+        services.domains,
         services.listener,
-        compute=services.compute,
-        billing=services.billing,
         attempts=services.attempts,
         holder=f"{socket.gethostname()}:{os.getpid()}",
     )

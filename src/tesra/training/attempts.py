@@ -10,15 +10,12 @@ import logging
 from collections.abc import Sequence
 
 from tesra.billing.model import RatedDevice, UsageRecord
-from tesra.billing.service import BillingService
-from tesra.compute.service import ComputeService
 from tesra.compute.sites import UnknownBoot
-from tesra.crypto.aead import Sealer
-from tesra.db.engine import Database, Tx
+from tesra.db.engine import Tx
 from tesra.db.notify import notify
-from tesra.drive.service import DriveService
 from tesra.kit.errors import Conflict, Invalid, TesraError
 from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.training.domains import Domains
 from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
 from tesra.training.model import (
     AttemptEnded,
@@ -29,7 +26,7 @@ from tesra.training.model import (
     RunEvent,
 )
 from tesra.training.repository import RunRepository, RunRow
-from tesra.training.transitions import Result, Transitions
+from tesra.training.transitions import Result
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.site import (
@@ -72,23 +69,15 @@ class LogPieceInvalid(Invalid):
 class AttemptService:
     """Assignments, leases, facts, logs: all that a site controller speaks of."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        drive: DriveService,
-        compute: ComputeService,
-        billing: BillingService,
-        sealer: Sealer,
-    ) -> None:
-        self._database = database
-        self._drive = drive
-        self._compute = compute
-        self._billing = billing
-        self._sealer = sealer
+    def __init__(self, domains: Domains) -> None:
+        self._database = domains.database
+        self._drive = domains.drive
+        self._compute = domains.compute
+        self._billing = domains.billing
+        self._sealer = domains.sealer
+        self._transitions = domains.transitions
         self._repository = RunRepository()
         self._logs = LogStore()
-        self._transitions = Transitions(self._repository, compute, billing)
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""

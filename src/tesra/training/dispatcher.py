@@ -7,18 +7,16 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tesra.billing.service import BillingService
 from tesra.compute.model import Device
 from tesra.compute.scheduling import Placement, Waiting, place_runs
-from tesra.compute.service import ComputeService
 from tesra.db import leases
-from tesra.db.engine import Database, Tx
+from tesra.db.engine import Tx
 from tesra.db.notify import Listener, notify
 from tesra.kit.ids import AttemptId, RunId, UserId, new_id
 from tesra.training.attempts import LEASE_S, AttemptService
+from tesra.training.domains import Domains
 from tesra.training.model import Placed
 from tesra.training.repository import RunRepository, RunRow
-from tesra.training.transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +32,15 @@ class Dispatcher:
     """Loads the queue and the free devices, lets ``place_runs`` decide, writes the placements."""
 
     def __init__(
-        self,
-        database: Database,
-        listener: Listener,
-        *,
-        compute: ComputeService,
-        billing: BillingService,
-        attempts: AttemptService,
-        holder: str,
+        self, domains: Domains, listener: Listener, *, attempts: AttemptService, holder: str
     ) -> None:
-        self._database = database
+        self._database = domains.database
         self._listener = listener
-        self._compute = compute
-        self._billing = billing
+        self._compute = domains.compute
+        self._billing = domains.billing
+        self._transitions = domains.transitions
         self._attempts = attempts
         self._repository = RunRepository()
-        self._transitions = Transitions(self._repository, compute, billing)
         self._holder = holder
 
     async def run(self) -> None:

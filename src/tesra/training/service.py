@@ -2,22 +2,18 @@
 
 import json
 
-from tesra.billing.service import BillingService
 from tesra.compute.scheduling import largest_gangs, largest_single
-from tesra.compute.service import ComputeService
-from tesra.crypto.aead import Sealer
-from tesra.db.engine import Database, Tx
+from tesra.db.engine import Tx
 from tesra.db.notify import notify
-from tesra.drive.service import DriveService
 from tesra.kit.errors import Invalid, NotFound, Unavailable
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId, new_id
 from tesra.kit.money import MS_PER_HOUR
+from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
 from tesra.training.logs import LogStore, Segment
 from tesra.training.model import RunState, StopCause, StopRequested
 from tesra.training.repository import RunRepository, RunRow
-from tesra.training.transitions import Transitions
 from tesra.training.views import show_event, show_run
 from tesra.wire.training import Run, RunEvent, RunRequest
 
@@ -39,25 +35,16 @@ class DevicesInvalid(Invalid):
 class TrainingService:
     """Runs, from the user's side."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        drive: DriveService,
-        compute: ComputeService,
-        billing: BillingService,
-        engines: EngineCatalog,
-        sealer: Sealer,
-    ) -> None:
-        self._database = database
-        self._drive = drive
-        self._compute = compute
-        self._billing = billing
-        self._sealer = sealer
+    def __init__(self, domains: Domains, *, engines: EngineCatalog) -> None:
+        self._database = domains.database
+        self._drive = domains.drive
+        self._compute = domains.compute
+        self._billing = domains.billing
+        self._sealer = domains.sealer
+        self._transitions = domains.transitions
         self.engines = engines
         self._repository = RunRepository()
         self._logs = LogStore()
-        self._transitions = Transitions(self._repository, compute, billing)
 
     async def check(self, owner: UserId, request: RunRequest) -> None:
         """Refuse what cannot work: engine, entry, output path. Reads the project, so outside a transaction."""

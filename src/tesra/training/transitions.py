@@ -1,6 +1,6 @@
 """Apply an event to a run in one transaction: decide by the life cycle, then carry out its commands."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,9 @@ from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all
-from tesra.kit.ids import AttemptId, RunId, SiteId, SnapshotId, UserId
+from tesra.kit.ids import AttemptId, BillId, RunId, SiteId, SnapshotId, UserId
 from tesra.training.lifecycle import advance
-from tesra.training.model import Command, RunEvent, RunLife, RunState
+from tesra.training.model import Command, RunEvent, RunLife, RunState, StopCause
 from tesra.training.repository import RunRepository, RunRow, life_of
 
 
@@ -25,15 +25,43 @@ class Result:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """A run has gone from one state to another; ``bill`` and its amount come with a terminal one."""
+
+    run: RunId
+    owner: UserId
+    before: RunState
+    after: RunState
+    reason: str | None
+    attempt: AttemptId | None
+    stop: StopCause | None
+    sweep: str | None = None
+    bill: BillId | None = None
+    amount_micros: int | None = None
+
+
+Observer = Callable[[Tx, RunChange], Awaitable[None]]
+
+
 class Transitions:
-    """The only place where a run's state is written."""
+    """The only place where a run's state is written.
+
+    Each of ``observers`` is called after each change of state, in its transaction: what it writes
+    is there exactly when the change is, and if it raises, nothing has changed.
+    """
 
     def __init__(
-        self, repository: RunRepository, compute: ComputeService, billing: BillingService
+        self,
+        compute: ComputeService,
+        billing: BillingService,
+        *,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        self._repository = repository
+        self._repository = RunRepository()
         self._compute = compute
         self._billing = billing
+        self._observers = observers
 
     async def apply(
         self, tx: Tx, run: RunId, event: RunEvent, *, result: Result | None = None
@@ -56,7 +84,12 @@ class Transitions:
         await self._repository.update_run(tx, run, values)
         if after.state is not before.state:
             await self._repository.add_event(tx, run, after.state.value, after.reason or "")
-        topics = await self._carry_out(tx, before.attempt or after.attempt, commands)
+        attempt = before.attempt or after.attempt
+        topics = await self._carry_out(tx, attempt, commands)
+        if after.state is not before.state and self._observers:
+            change = _change(row, before, after, values)
+            for observer in self._observers:
+                await observer(tx, change)
         return [f"run:{run}", *topics]
 
     async def tell(self, tx: Tx, topics: Iterable[str]) -> None:
@@ -113,6 +146,21 @@ class Transitions:
             site = site or await self._repository.site_of(tx, attempt)
             topics.append(f"site:{site}")
         return topics
+
+
+def _change(row: RunRow, before: RunLife, after: RunLife, values: dict[str, Any]) -> RunChange:
+    return RunChange(
+        run=RunId(row.id),
+        owner=UserId(row.owner),
+        before=before.state,
+        after=after.state,
+        reason=after.reason,
+        attempt=before.attempt or after.attempt,
+        stop=after.stop,
+        sweep=row._mapping.get("sweep_id"),
+        bill=values.get("bill_id"),
+        amount_micros=values.get("billed_micros"),
+    )
 
 
 def _changed(before: RunLife, after: RunLife) -> dict[str, Any]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tesra.kit.settings import Settings
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
+    from tesra.training.domains import Domains
     from tesra.training.service import TrainingService
+    from tesra.training.transitions import Observer
 
 
 @dataclass
@@ -40,6 +42,8 @@ class Services:
     drive: DriveService
     git_imports: GitImports
     compute: ComputeService
+    domains: Domains
+    observers: list[Observer]
     training: TrainingService
     attempts: AttemptService
     sites: SiteCredentials
