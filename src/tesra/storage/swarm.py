@@ -336,7 +336,7 @@ class LibtorrentSwarm:
         pack.tell()
 
 
-def _begin(settings: dict[str, Any]) -> Any:
+def _begin(settings: Any) -> Any:
     return libtorrent.session(settings)
 
 
