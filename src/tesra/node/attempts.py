@@ -7,13 +7,12 @@ the end is fixed: gang gone, output stored, logs delivered, and only then ``ENDE
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tesra.kit.errors import TesraError
 from tesra.node import workspace
@@ -21,7 +20,7 @@ from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
-from tesra.node.log_push import LogPusher, last_lines
+from tesra.node.log_push import LogPusher
 from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
 from tesra.node.output import KEEP_S, store_output
 from tesra.node.processes import kill_tree
@@ -29,12 +28,11 @@ from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient, StaleFence, meaning
+from tesra.node.verdicts import judge, span_ms, until, words_of
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
 FAILED_GRACE_S = 2.5  # for the surviving ranks when one has failed
-
-Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +119,7 @@ class Attempt:
         """The outer loop: whatever happens, the attempt ends with a verdict."""
         try:
             verdict = await life
-            await self._until(self._gone, self._settle(verdict), _Gone)
+            await until(self._gone, self._settle(verdict), _Gone)
         except (_Gone, StaleFence):
             await self._vanish()
         except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
@@ -130,17 +128,17 @@ class Attempt:
 
     async def _live(self, order: GangOrder) -> Verdict:
         try:
-            gang = await self._until(self._stopping, self._prepare(order), _Stopped)
+            gang = await until(self._stopping, self._prepare(order), _Stopped)
             return await self._train(gang)
         except _Stopped:
             return self._stop_verdict()
         except (EnvironmentRefused, EntryMissing, workspace.OutputOutside) as error:
-            return Verdict("refused", reason=_words(error))
+            return Verdict("refused", reason=words_of(error))
         except (TesraError, OSError) as error:
             if isinstance(error, TesraError) and isinstance(meaning(error), StaleFence):
                 raise _Gone from error
             _log.exception("attempt %s", self._record.status.attempt)
-            words = _words(error) if isinstance(error, TesraError) else str(error)
+            words = words_of(error) if isinstance(error, TesraError) else str(error)
             return Verdict("lost", reason=f"The node could not run it: {words}")
 
     async def _prepare(self, order: GangOrder) -> Gang:
@@ -176,7 +174,7 @@ class Attempt:
                 raise _Stopped
             await gang.start()
             self._mark_running(gang)
-            exits = await self._until(self._stopping, gang.wait(), _Stopped)
+            exits = await until(self._stopping, gang.wait(), _Stopped)
         except _Stopped:
             self._freeze(await gang.stop(self._grace_s))
             raise
@@ -185,16 +183,7 @@ class Attempt:
         self._freeze(exits)
         if gang.broken:
             return Verdict("lost", reason="The run's sandbox was killed from outside.")
-        return self._judge(exits)
-
-    def _judge(self, exits: list[RankExit]) -> Verdict:
-        bad = next((rank_exit for rank_exit in exits if rank_exit.exit_code != 0), None)
-        if bad is None:
-            return Verdict("succeeded", exit_code=0)
-        tail = last_lines(self._folders.log_of(bad.rank))
-        words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {socket.gethostname()}."
-        reason = words + (f"\n{tail}" if tail else "")
-        return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
+        return judge(exits, self._folders)
 
     def _stop_verdict(self) -> Verdict:
         if self._why == "gone":
@@ -255,14 +244,14 @@ class Attempt:
     def _freeze(self, exits: list[RankExit]) -> None:
         """Stop the clock at the first rank's end, well or badly."""
         if self._running_since is not None and exits:
-            ran_ms = _span_ms(self._running_since, exits)
+            ran_ms = span_ms(self._running_since, exits)
             self._running_since = None
             self._note(ran_ms=ran_ms)
 
     def _ran_ms(self) -> int:
         if self._running_since is None or self._gang is None:
             return self._record.status.ran_ms
-        return _span_ms(self._running_since, self._gang.exits)
+        return span_ms(self._running_since, self._gang.exits)
 
     def _note(self, **changes: Any) -> None:
         self._record = self._record.with_status(**changes)
@@ -272,30 +261,3 @@ class Attempt:
     def _say(self, line: str) -> None:
         with self._folders.log_of(TESRA_RANK).open("a", encoding="utf-8") as file:
             file.write(line.rstrip("\n").replace("\0", "") + "\n")
-
-    async def _until(
-        self, event: asyncio.Event, work: Coroutine[Any, Any, Result], signal: type[Exception]
-    ) -> Result:
-        """The work's result, or ``signal`` once the event is set and the work is cancelled."""
-        doing = asyncio.ensure_future(work)
-        waiting = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if doing.done():
-                return doing.result()
-            doing.cancel()
-            await asyncio.gather(doing, return_exceptions=True)
-            raise signal
-        finally:
-            doing.cancel()
-            waiting.cancel()
-
-
-def _span_ms(since: float, exits: list[RankExit]) -> int:
-    """Until the first of these ends; until now while all run."""
-    until = min((end.ended_at for end in exits), default=time.monotonic())
-    return int(max(0.0, until - since) * 1000)
-
-
-def _words(error: TesraError) -> str:
-    return f"{error.detail} {error.way_out}" if error.way_out else error.detail

@@ -8,7 +8,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tesra.kit.errors import Unauthenticated
 from tesra.kit.ids import AttemptId, NodeId, RunId, SiteId, SnapshotId, UserId
-from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid, output_purpose
+from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid
+from tesra.training.facts import output_purpose
 from tesra.training.logs import MAX_SEGMENT_BYTES
 from tesra.web.context import ServicesDep
 from tesra.web.routes.drive import transfer_router

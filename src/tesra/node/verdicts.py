@@ -1,0 +1,54 @@
+"""How a node's part of an attempt ended, in words for the user; and waiting that can be cut short."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from tesra.kit.errors import TesraError
+from tesra.node.log_push import last_lines
+from tesra.node.orders import Verdict
+from tesra.node.ranks import RankExit
+from tesra.node.workspace import AttemptFolders
+
+Result = TypeVar("Result")
+
+
+def judge(exits: list[RankExit], folders: AttemptFolders) -> Verdict:
+    """The first rank that failed decides; its last lines are the reason."""
+    bad = next((rank_exit for rank_exit in exits if rank_exit.exit_code != 0), None)
+    if bad is None:
+        return Verdict("succeeded", exit_code=0)
+    tail = last_lines(folders.log_of(bad.rank))
+    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {socket.gethostname()}."
+    reason = words + (f"\n{tail}" if tail else "")
+    return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
+
+
+async def until(
+    event: asyncio.Event, work: Coroutine[Any, Any, Result], signal: type[Exception]
+) -> Result:
+    """The work's result, or ``signal`` once the event is set and the work is cancelled."""
+    doing = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        raise signal
+    finally:
+        doing.cancel()
+        waiting.cancel()
+
+
+def span_ms(since: float, exits: list[RankExit]) -> int:
+    """Until the first of these ends; until now while all run."""
+    until = min((end.ended_at for end in exits), default=time.monotonic())
+    return int(max(0.0, until - since) * 1000)
+
+
+def words_of(error: TesraError) -> str:
+    return f"{error.detail} {error.way_out}" if error.way_out else error.detail

@@ -1,0 +1,124 @@
+"""Facts that sites report, applied: each changes usage or a run's life, in the caller's transaction."""
+
+import logging
+
+from tesra.billing.model import RatedDevice, UsageRecord
+from tesra.db.engine import Tx
+from tesra.kit.errors import TesraError
+from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
+from tesra.training.domains import Domains
+from tesra.training.model import (
+    AttemptEnded,
+    Outcome,
+    PhaseSeen,
+    PreparingSeen,
+    RanksStarted,
+    RunEvent,
+)
+from tesra.training.repository import RunRepository, RunRow
+from tesra.training.transitions import Result
+from tesra.wire.drive import SnapshotCommit
+from tesra.wire.site import Ended, Message, Phase, Preparing, Started, Usage
+
+log = logging.getLogger(__name__)
+
+CheckedOutput = tuple[SnapshotCommit | None, list[str]]  # what is stored, and the warnings
+Fact = tuple[Message, CheckedOutput]
+
+
+def output_purpose(run: RunId) -> str:
+    """What the drive calls the epoch that a run's output is written under."""
+    return f"run:{run}"
+
+
+class Facts:
+    """What is to be done about each kind of fact."""
+
+    def __init__(self, domains: Domains) -> None:
+        self._database = domains.database
+        self._drive = domains.drive
+        self._billing = domains.billing
+        self._transitions = domains.transitions
+        self._repository = RunRepository()
+
+    async def checked_output(self, message: Message) -> CheckedOutput:
+        """An ended attempt's output, verified to be complete; a warning instead when it is not."""
+        if not isinstance(message.body, Ended):
+            return None, []
+        commit, warnings = message.body.output, list(message.body.warnings)
+        if commit is None:
+            return None, warnings
+        async with self._database.begin() as tx:
+            row = await self._repository.attempt(tx, AttemptId(message.attempt))
+        if row is None:
+            return None, warnings
+        try:
+            await self._drive.check_complete(
+                UserId(row.owner), commit, purpose=output_purpose(RunId(row.run_id))
+            )
+        except TesraError as error:
+            log.warning("output of %s is not complete: %s", message.attempt, error.detail)
+            return None, [*warnings, f"The output could not be stored: {error.detail}"]
+        return commit, warnings
+
+    async def apply(
+        self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput
+    ) -> list[str]:
+        """Bring one fact about; answers whom to wake."""
+        run, attempt = RunId(row.run_id), AttemptId(row.id)
+        event: RunEvent
+        result = None
+        match message.body:
+            case Usage() as usage:
+                await self._record_usage(tx, row, usage)
+                return [f"run:{run}"]
+            case Preparing(phase=phase):
+                event = PreparingSeen(attempt, phase)
+            case Phase(phase=phase):
+                event = PhaseSeen(attempt, phase)
+            case Started(environment_lock=lock):
+                if lock is not None:
+                    values = {"environment_lock": lock}
+                    await self._repository.update_attempt(tx, attempt, values)
+                event = RanksStarted(attempt)
+            case Ended() as ended:
+                result = await self._store_result(tx, row, ended, output)
+                event = AttemptEnded(
+                    attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
+                )
+        return await self._transitions.apply(tx, run, event, result=result)
+
+    async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
+        """Billed time is never more than the wall time since the attempt was placed."""
+        most = max(0, int(row.age_ms) - row.usage_ms)
+        duration_ms = min(usage.duration_ms, most)
+        record = UsageRecord(
+            attempt_id=AttemptId(row.id),
+            seq=usage.number,
+            run_id=RunId(row.run_id),
+            started_at=usage.started_at,
+            duration_ms=duration_ms,
+            devices=[
+                RatedDevice(device["device_class"], device["rating_micro_t"])
+                for device in row.devices
+            ],
+        )
+        await self._billing.record_usage(tx, record)
+        await self._repository.update_attempt(
+            tx, AttemptId(row.id), {"usage_ms": row.usage_ms + duration_ms}
+        )
+
+    async def _store_result(
+        self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput
+    ) -> Result:
+        commit, warnings = output
+        if ended.outcome == "lost":
+            return Result(warnings=warnings)
+        if commit is None:
+            purpose = output_purpose(RunId(row.run_id))
+            await self._drive.forget_upload(tx, UserId(row.owner), purpose=purpose)
+            return Result(warnings=warnings)
+        snapshot = await self._drive.commit_snapshot(tx, UserId(row.owner), commit, kind="output")
+        return Result(
+            output=SnapshotId(snapshot.id), output_size_bytes=snapshot.size_bytes, warnings=warnings
+        )

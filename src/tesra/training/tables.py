@@ -1,0 +1,93 @@
+"""The tables of runs, their attempts and their timelines; see the migrations 0006 and later."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy import Sequence as DbSequence
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tesra.db.engine import metadata
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, ForeignKey("users.id"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("project_name", Text, nullable=False),
+    Column("snapshot_id", Text, nullable=False),
+    Column("spec", JSONB, nullable=False),  # the request as it was validated, without secrets
+    Column("engine_spec", JSONB, nullable=False),
+    Column("secrets", LargeBinary),  # sealed; forgotten when the run ends
+    Column("devices", Integer, nullable=False),
+    Column("device_class", Text),
+    Column("launch", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("phase", Text),
+    Column("reason", Text),
+    Column("warnings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("stop", Text),
+    Column("attempt_id", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("exit_code", Integer),
+    Column("output_id", Text),
+    Column("output_size_bytes", BigInteger),
+    Column("bill_id", Text),
+    Column("billed_micros", BigInteger),
+    Column("billed_micro_th", BigInteger),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("ix_runs_owner_id", "owner", "id"),
+    Index(
+        "ix_runs_queued",
+        "id",
+        postgresql_where=text("state = 'queued'"),
+    ),
+    Index(
+        "ix_runs_live_owner",
+        "owner",
+        postgresql_where=text("state IN ('placing', 'preparing', 'running')"),
+    ),
+)
+
+attempt_fences = DbSequence("attempt_fences", metadata=metadata)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("site_id", Text, ForeignKey("sites.id"), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("devices", JSONB, nullable=False),  # AssignedDevice, in rank order
+    Column("lease_until", DateTime(timezone=True), nullable=False),
+    Column("usage_ms", BigInteger, nullable=False, server_default="0"),
+    Column("environment_lock", Text),  # what it ran with, as requirement lines
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+    Index("ix_attempts_run_id", "run_id"),
+    Index("ix_attempts_live_site", "site_id", postgresql_where=text("ended_at IS NULL")),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
