@@ -96,7 +96,7 @@ def test_stopped_run_keeps_output_and_logs_and_a_queued_one_costs_nothing(
     ann: Person, tmp_path: Path
 ) -> None:
     folder = ann.project(STEPS, folder="步")
-    run = ann.commands.ask("run", folder, "--devices", "2", "--detach")["run"]
+    run = ann.commands.ask("run", folder, "--devices", "2", "--launch", "gang", "--detach")["run"]
     queued = ann.commands.ask("run", folder, "--detach")["run"]
     with Client(token=ann.token, url=ann.commands.environ["TESRA_URL"]) as client:
         seen: set[int] = set()

@@ -23,6 +23,7 @@ MODULES_WITH_TABLES = (
     "tesra.compute.repository",
     "tesra.training.repository",
     "tesra.training.logs",
+    "tesra.training.project_doctor",
 )
 
 FreshDatabase = Callable[[], Awaitable[Database]]

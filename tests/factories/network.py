@@ -108,10 +108,11 @@ class NetworkDouble:
         )
 
     async def submit(self, owner: UserId, **request: Any) -> Run:
-        wanted = RunRequest(**({"project": "digits", "entry": "train.py"} | request))
-        await self.services.training.check(owner, wanted)
+        said = {"project": "digits", "entry": "train.py", "engine": "pytorch", "output": "out"}
+        wanted = RunRequest(**(said | {"launch": "gang"} | request))
+        prepared = await self.services.training.check(owner, wanted)
         async with self.services.database.begin() as tx:
-            return await self.services.training.submit(tx, owner, wanted)
+            return await self.services.training.submit(tx, owner, prepared)
 
     async def dispatch(self) -> int:
         """One round, by whoever holds the lease now."""

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tesra.doctor.examine import examine
+
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).isoformat()
 RUN = "run_01kaaaaaaaaaaaaaaaaaaaaaaa"
 OLDER_RUN = "run_01kaaaaaaaaaaaaaaaaaaaaaab"
@@ -99,6 +101,7 @@ class Network:
     chunks: list[dict[str, Any]] = field(default_factory=list)
     bills: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[tuple[str, str], tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    proposed: dict[str, Any] = field(default_factory=dict)  # of a run's record, from its code
     files: dict[str, str] = field(default_factory=lambda: {"main.py": "print('hello')\n"})
     breaks: list[int] = field(default_factory=list)  # cursors, each of which is cut off once
     requests: list[tuple[str, str, Any, dict[str, str]]] = field(default_factory=list)
@@ -231,8 +234,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _submit(self, step: list[str], body: Any, query: dict[str, str]) -> None:
         taken = {name: body[name] for name in ("engine", "entry", "args", "devices", "params")}
-        run = {**self.network.runs[0], **taken}
+        given = {name: value for name, value in taken.items() if value is not None}
+        run = {**self.network.runs[0], **self.network.proposed, **given}
         self._answer(201, run)
+
+    def _doctor(self, step: list[str], body: Any, query: dict[str, str]) -> None:
+        contents = {path: text.encode() for path, text in self.network.files.items()}
+        report = examine(contents, entry=query.get("entry"))
+        self._answer(
+            200,
+            {
+                "project": "prj_1",
+                "snapshot": "snap_1",
+                "report": report.as_dict(),
+                "command": report.command(step[1]),
+            },
+        )
 
     def _file(self, step: list[str], body: Any, query: dict[str, str]) -> None:
         content = self.network.files[step[-1]].encode()
@@ -323,6 +340,7 @@ _ROUTES: dict[str, Callable[..., None]] = {
     "GET me": _Handler._me,
     "GET projects": _listed(lambda network: [_PROJECT]),
     "GET projects/*": _fixed(_PROJECT),
+    "GET projects/*/doctor": _Handler._doctor,
     "GET drive/snapshots/*/files": _listed(
         lambda network: [
             {"path": path, "kind": "file", "size_bytes": len(text)}

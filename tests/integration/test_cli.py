@@ -174,52 +174,33 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
     }
 
 
-def test_what_is_not_said_is_proposed_from_the_code(tesra: Terminal, network: Network) -> None:
-    network.files = {
-        "learn.py": "import lib\nlib.fit()\n",
-        "lib.py": "import jax, tqdm\njax.distributed.initialize()\nopen('made/x', 'w')\n",
-        "notes.txt": "import torch",
+def test_what_the_server_read_from_the_code_is_told(tesra: Terminal, network: Network) -> None:
+    network.proposed = {
+        "entry": "learn.py",
+        "engine": "jax==0.10.2",
+        "output_path": "made",
+        "launch": "gang",
+        "launch_reason": "lib.py:2 calls it",
+        "warnings": ["tqdm: add --with tqdm"],
     }
     shown = tesra("run", "digits", "--detach")
     assert shown.out == f"{RUN}\n"
-    first, second = shown.err.splitlines()
-    assert first.startswith(
-        "tesra: from the code: --entry learn.py --engine jax --output made; `tesra doctor"
+    first, second, third = shown.err.splitlines()
+    assert first == (
+        "tesra: from the code: --entry learn.py --engine jax==0.10.2 --output made;"
+        " `tesra doctor digits` says more"
     )
-    assert second.endswith("add --with tqdm")
+    assert second == ("tesra: launch: gang, because lib.py:2 calls it; --launch single overrides")
+    assert third == "tesra: warning: tqdm: add --with tqdm"
     [(body, _)] = network.sent("POST", "/runs")
-    asked = [body[name] for name in ("entry", "engine", "launch", "output")]
-    assert asked == ["learn.py", "jax", "gang", "made"]
+    assert {body[name] for name in ("entry", "engine", "launch", "output")} == {None}
 
 
-def test_what_is_said_wins_over_the_code(tesra: Terminal, network: Network) -> None:
-    words = ("--entry", "main.py", "--engine", "pytorch", "--output", "o")
-    shown = tesra("run", "digits", "--detach", *words)
-    assert shown.err == ""
+def test_what_is_said_is_not_told_again(tesra: Terminal, network: Network) -> None:
+    words = ("--entry", "main.py", "--engine", "pytorch", "--output", "o", "--launch", "gang")
+    assert tesra("run", "digits", "--detach", *words).err == ""
     [(body, _)] = network.sent("POST", "/runs")
     assert (body["entry"], body["output"], body["launch"]) == ("main.py", "o", "gang")
-
-
-def test_devices_that_would_train_each_by_itself_are_told(
-    tesra: Terminal, network: Network
-) -> None:
-    network.files = {"main.py": "import torch\nloss.backward()\n"}
-    shown = tesra("run", "digits", "--detach", "--devices", "2")
-    assert "each of the 2 processes trains by itself" in shown.err
-    assert "--launch single" in shown.err
-    assert "by itself" not in tesra("run", "digits", "--detach").err
-
-
-def test_two_files_to_start_are_both_named(tesra: Terminal, network: Network) -> None:
-    network.files = {f"train_{name}.py": "import torch\nloss.backward()\n" for name in "ab"}
-    shown = tesra("run", "digits", "--detach", exit_code=1)
-    assert shown.err == (
-        "tesra: digits has more than one file to start: train_a.py or train_b.py."
-        " Say which: --entry train_a.py.\n"
-    )
-    tesra("run", "digits", "--detach", "--entry", "train_b.py")
-    network.files = {"notes.txt": "nothing"}
-    assert "--entry" in tesra("run", "digits", "--detach", exit_code=1).err
 
 
 def test_the_doctor_reads_a_folder_without_a_server(tesra: Terminal, network: Network) -> None:

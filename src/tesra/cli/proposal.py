@@ -1,54 +1,31 @@
-"""What the command line makes of the doctor's report: the gaps of a run filled, and the report shown. Pure."""
+"""What the command line shows of the doctor: its report, and what it filled of a run. Pure."""
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tesra.cli import words
 from tesra.doctor.report import DEFAULT_ENGINE, Evidence, Report
-from tesra.kit.errors import Invalid
 
-GAPS = ("entry", "engine", "output")
-DEFAULT_LAUNCH = "gang"
+if TYPE_CHECKING:
+    from tesra.wire.training import Run
+
 _SHOWN = 8
 
 
-class EntryUnknown(Invalid):
-    """Which script to run is not said."""
-
-
-def complete(given: dict[str, Any], report: Report, project: str) -> tuple[dict[str, Any], str]:
-    """``given`` with its gaps (None) filled from the report, and the line that says with what.
-
-    Raises ``EntryUnknown`` when the entry is a gap and no file, or more than one, could be it.
-    """
-    proposed = {
-        "entry": report.entry.entry,
-        "engine": report.engine.name or DEFAULT_ENGINE,
-        "output": report.output.path,
-    }
-    if given["entry"] is None:
-        _check_entry(report, project)
-    filled = {name: proposed[name] for name in GAPS if given[name] is None}
-    words = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in filled.items())
-    line = f"from the code: {words}; `tesra doctor {shlex.quote(project)}` says more"
-    return {**given, **filled}, line
-
-
-def shortcomings(report: Report, *, devices: int, launch: str) -> list[str]:
-    """Warnings for one who starts a run and did not ask for the report, a line each."""
-    missing = report.requirements.missing
+def filled(wishes: dict[str, Any], run: "Run", project: str) -> list[str]:
+    """What the server read from the code for what the wishes left out, in lines."""
     lines = []
-    if devices > 1 and launch == DEFAULT_LAUNCH and report.launch.launch != DEFAULT_LAUNCH:
+    values = {"entry": words.entry(run.entry), "engine": run.engine, "output": run.output_path}
+    values = {name: value for name, value in values.items() if wishes[name] is None}
+    if values:
+        said = " ".join(f"--{name} {shlex.quote(value)}" for name, value in values.items())
+        lines.append(f"from the code: {said}; `tesra doctor {shlex.quote(project)}` says more")
+    if wishes["launch"] is None and run.launch_reason:
+        other = "gang" if run.launch == "single" else "single"
         lines.append(
-            f"{report.launch.reason}: each of the {devices} processes trains by itself;"
-            " --launch single starts one that sees all devices"
+            f"launch: {run.launch}, because {run.launch_reason}; --launch {other} overrides"
         )
-    if missing:
-        modules = ", ".join(dict.fromkeys(one.module.partition(".")[0] for one in missing))
-        options = " ".join(f"--with {one.package}" for one in missing)
-        lines.append(f"{modules}: imported, but no requirements file names it; add {options}")
-    broken = [one for one in report.warnings if one.kind in {"unreadable", "input"}]
-    lines += [f"{one.place} {one.text}" for one in broken[:_SHOWN]]
     return lines
 
 
@@ -77,21 +54,6 @@ def facts(report: Report) -> list[tuple[str, str]]:
 def command(report: Report, project: str) -> str:
     """The proposed command, ready to be typed."""
     return shlex.join(report.command(project))
-
-
-def _check_entry(report: Report, project: str) -> None:
-    entry = report.entry
-    if len(entry.ambiguous) > 1:
-        names = _or([shlex.quote(name) for name in entry.ambiguous[:_SHOWN]])
-        raise EntryUnknown(
-            f"{project} has more than one file to start: {names}.",
-            way_out=f"Say which: --entry {shlex.quote(entry.ambiguous[0])}.",
-        )
-    if entry.entry is None:
-        raise EntryUnknown(
-            f"{project} has no Python file that does something when it is started.",
-            way_out="Say what to run: --entry FILE, package.module or module:function.",
-        )
 
 
 def _engine(report: Report) -> str:

@@ -25,9 +25,7 @@ _WANTED = re.compile(
 
 def is_wanted(path: str, size_bytes: int) -> bool:
     """Whether the doctor looks into a file: Python, and what names requirements."""
-    if size_bytes > MAX_FILE_BYTES:
-        return path.endswith(".py") and size_bytes <= 4 * MAX_FILE_BYTES  # to be told of
-    return bool(_WANTED.fullmatch(path))
+    return size_bytes <= MAX_FILE_BYTES and bool(_WANTED.fullmatch(path))
 
 
 def examine(

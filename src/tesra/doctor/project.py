@@ -118,18 +118,19 @@ def read_project(contents: Mapping[str, bytes], paths: Collection[str]) -> Proje
     """Read the Python files among ``contents`` (paths with slashes), smallest depth first."""
     sources: dict[str, Source] = {}
     warnings: list[Caution] = []
-    total = left_out = 0
+    total = 0
     files = [path for path in contents if path.endswith(".py")]
     for path in sorted(files, key=lambda path: (path.count("/"), path)):
         size = len(contents[path])
         total += size
         if len(sources) >= MAX_FILES or size > MAX_FILE_BYTES or total > MAX_TOTAL_BYTES:
-            left_out += 1
             continue
         source = sources[path] = read_source(path, contents[path])
         if source.error:
             text = f"can't be read as Python: {source.error}"
             warnings.append(Caution("unreadable", text, path, source.error_line))
+    every = frozenset(paths) | frozenset(contents)
+    left_out = sum(path.endswith(".py") for path in every) - len(sources)
     if left_out:
         text = f"{left_out} Python files were not looked at: too many, or too large"
         warnings.append(Caution("limit", text))
@@ -138,7 +139,7 @@ def read_project(contents: Mapping[str, bytes], paths: Collection[str]) -> Proje
         for path, content in contents.items()
         if path not in sources and not path.endswith(".py")
     }
-    return Project(sources, frozenset(paths) | frozenset(contents), texts, warnings)
+    return Project(sources, every, texts, warnings)
 
 
 def evidence(source: Source, line: int, text: str) -> Evidence:

@@ -4,7 +4,7 @@
 another's drive is as unknown as one that never was.
 """
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 from tesra.crypto.aead import Sealer
@@ -20,6 +20,7 @@ from tesra.drive.model import (
 from tesra.drive.pack_store import PackStore
 from tesra.drive.reading import EpochReader
 from tesra.drive.repository import DriveRepository
+from tesra.drive.sampling import Sample, take_sample
 from tesra.kit.ids import EpochId, SnapshotId, UserId
 from tesra.storage.format import KEY_BYTES, EpochKeys
 from tesra.storage.tree import Entry, File, Folder, Link
@@ -91,6 +92,22 @@ class SnapshotReads:
             if len(page) == limit:
                 break
         return page
+
+    async def sample(
+        self,
+        snapshot_id: SnapshotId,
+        wanted: Callable[[str, int], bool],
+        *,
+        most_files: int,
+        most_bytes: int,
+        owner: UserId | None = None,
+    ) -> Sample:
+        """All paths, and the content of the files that ``wanted(path, size)`` chooses, within limits."""
+        snapshot = await self.snapshot(snapshot_id, owner=owner)
+        reader = await self._reader(snapshot.epoch_id)
+        return await take_sample(
+            reader, snapshot.root, wanted, most_files=most_files, most_bytes=most_bytes
+        )
 
     async def find_file(
         self, snapshot_id: SnapshotId, path: str, *, owner: UserId | None = None

@@ -146,6 +146,9 @@ class Attempt:
         spec = assignment.spec
         folders = workspace.prepare(tools.attempts, assignment.attempt, spec.output)
         self._logs.follow([(TESRA_RANK, folders.log_of(TESRA_RANK))])
+        if order.place.node_rank == 0:
+            for note in spec.notes:
+                self._say(note)
         self._note(phase="fetching the project")
         door = tools.client.drive(assignment.attempt, assignment.fence)
         await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)

@@ -21,6 +21,7 @@ from tesra.sdk.credentials import find_access
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
 from tesra.storage.progress import Report, silent
 from tesra.wire.compute import DeviceClass
+from tesra.wire.doctor import DoctorAnswer
 from tesra.wire.drive import FileEntry, Project, ProjectCommit
 from tesra.wire.identity import Credentials, Session, User
 from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
@@ -157,6 +158,11 @@ class Client(BillingVerbs):
         with self.connection.stream(at, {}) as parts:
             return b"".join(parts)
 
+    def doctor(self, project: str, *, entry: str | None = None) -> DoctorAnswer:
+        """What the code of a project's newest snapshot says about how to run it."""
+        at = f"/projects/{_step(project)}/doctor"
+        return self.connection.get(at, DoctorAnswer, query={"entry": entry})
+
     # What is on offer
 
     def devices(self) -> list[DeviceClass]:
@@ -167,8 +173,11 @@ class Client(BillingVerbs):
 
     # Runs
 
-    def run(self, project: str, entry: str | list[str], **wishes: Any) -> LiveRun:
-        """Train: ``wishes`` are the other fields of ``RunRequest`` (engine, devices, params, ...)."""
+    def run(self, project: str, entry: str | list[str] | None = None, **wishes: Any) -> LiveRun:
+        """Train: ``wishes`` are the other fields of ``RunRequest`` (engine, devices, params, ...).
+
+        What is left out of entry, engine, output and launch is read from the code.
+        """
         try:
             request = RunRequest(project=project, entry=entry, **wishes)
         except ValidationError as error:

@@ -33,5 +33,6 @@ def assignment_of(row: RunRow, sealer: Sealer) -> Assignment:
             param_format=spec.get("param_format", DEFAULT_FORMAT),
             env=spec["env"],
             secrets=json.loads(secrets),
+            notes=spec.get("notes", []),
         ),
     )

@@ -25,6 +25,7 @@ _LIFE: tuple[Column[Any], ...] = (
     runs.c.reason,
     runs.c.exit_code,
     runs.c.started_at,
+    runs.c.warnings,
 )
 
 

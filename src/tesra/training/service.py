@@ -13,9 +13,11 @@ from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
 from tesra.training.logs import LogStore, Segment
 from tesra.training.model import RunState, StopCause, StopRequested
+from tesra.training.project_doctor import ProjectDoctor
+from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.views import show_event, show_run
-from tesra.wire.training import Run, RunEvent, RunRequest
+from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
 
 LOG_READ_BYTES = 2**20
 
@@ -43,29 +45,39 @@ class TrainingService:
         self._sealer = domains.sealer
         self._transitions = domains.transitions
         self.engines = engines
+        self.doctor = ProjectDoctor(domains.database, domains.drive)
         self._repository = RunRepository()
         self._logs = LogStore()
 
-    async def check(self, owner: UserId, request: RunRequest) -> None:
-        """Refuse what cannot work: engine, entry, output path. Reads the project, so outside a transaction."""
-        self.engines.resolve(request.engine, request.backend)
-        check_output_path(request.output)
+    async def check(self, owner: UserId, request: RunRequest) -> Prepared:
+        """The request as it will run, its gaps filled from the code; refuses what cannot work.
+
+        Reads the project, so outside a transaction.
+        """
+        if request.engine is not None:
+            self.engines.resolve(request.engine, request.backend)
         async with self._database.begin() as tx:
             project = await self._drive.project(tx, owner, request.project)
         snapshot = SnapshotId(request.snapshot or project.snapshot)
+        request = request.model_copy(update={"snapshot": snapshot})
         entries = await self._drive.list_files(snapshot, owner=owner)
-        check_entry(request.entry, {entry.path for entry in entries if entry.kind != "dir"})
+        if request.entry is not None:
+            check_entry(request.entry, {entry.path for entry in entries if entry.kind != "dir"})
+        prepared = await self._complete(owner, request, snapshot, project.name)
+        check_output_path(prepared.request.output)
+        self.engines.resolve(prepared.request.engine, prepared.request.backend)
+        return prepared
 
-    async def submit(self, tx: Tx, owner: UserId, request: RunRequest) -> Run:
-        """Queue a run of a snapshot; refused with ``PaymentDue`` while a bill is unpaid."""
+    async def submit(self, tx: Tx, owner: UserId, prepared: Prepared) -> Run:
+        """Queue a run that ``check`` has prepared; refused with ``PaymentDue`` while a bill is unpaid."""
+        request = prepared.request
         await self._billing.require_settled(tx, owner)
         engine = self.engines.resolve(request.engine, request.backend)
         project = await self._drive.project(tx, owner, request.project)
-        if request.snapshot is not None:
-            await self._drive.snapshot(SnapshotId(request.snapshot), owner=owner)
         await self._check_devices(tx, request)
         run = RunId(new_id("run"))
         public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
+        public["notes"] = prepared.notes
         secrets = json.dumps(request.secrets).encode()
         await self._repository.insert_run(
             tx,
@@ -81,6 +93,8 @@ class TrainingService:
                 "devices": request.devices,
                 "device_class": request.device_class,
                 "launch": request.launch,
+                "launch_reason": prepared.launch_reason,
+                "warnings": list(prepared.warnings),
                 "state": RunState.QUEUED.value,
             },
         )
@@ -141,6 +155,16 @@ class TrainingService:
             has = "rank 0 alone" if last == 0 else f"the ranks 0 to {last}"
             raise RankNotFound(f"There is no rank {rank}: this run has {has}.")
 
+    async def _complete(
+        self, owner: UserId, request: RunRequest, snapshot: SnapshotId, project: str
+    ) -> Prepared:
+        if not needs_doctor(request):
+            return as_it_is(request)
+        entry = started_file(request.entry)
+        report = await self.doctor.report(snapshot, owner=owner, entry=entry)
+        backends = self.engines.backends_of(report.engine.name)
+        return complete(request, report, project=project, backends=backends)
+
     async def _row(self, tx: Tx, owner: UserId, run: RunId) -> RunRow:
         row = await self._repository.run(tx, run, owner=owner)
         if row is None:
@@ -161,7 +185,7 @@ class TrainingService:
         rating_micro_t = sum(device["rating_micro_t"] for device in row.devices)
         return int(rating_micro_t * row.usage_ms // MS_PER_HOUR)
 
-    async def _check_devices(self, tx: Tx, request: RunRequest) -> None:
+    async def _check_devices(self, tx: Tx, request: WholeRequest) -> None:
         if request.devices < 1:
             raise DevicesInvalid(
                 f"A run needs at least one device, not {request.devices}.",

@@ -48,6 +48,7 @@ runs = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
+    Column("launch_reason", Text),
     Index("ix_runs_owner_id", "owner", "id"),
     Index(
         "ix_runs_queued",

@@ -122,7 +122,7 @@ class Transitions:
             "secrets": None,
             "output_id": result.output,
             "output_size_bytes": result.output_size_bytes,
-            "warnings": result.warnings,
+            "warnings": [*row.warnings, *result.warnings],
         }
 
     async def _carry_out(

@@ -42,6 +42,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        launch_reason=row.launch_reason,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
-from tesra.web.routes import billing, compute, drive, identity, site, training
+from tesra.web.routes import billing, compute, doctor, drive, identity, site, training
 from tesra.wire.common import Answer, Problem
 
 OPENAPI_URL = "/api/openapi.json"
@@ -26,6 +26,7 @@ ROUTERS: Sequence[APIRouter] = (
     identity.router,
     drive.router,
     training.router,
+    doctor.router,
     billing.router,
     compute.router,
     site.router,

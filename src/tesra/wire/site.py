@@ -99,7 +99,10 @@ class EngineSpec(Answer):
 
 
 class RunSpec(Answer):
-    """All that a node needs to know of a run; no credential of the user's is in it."""
+    """All that a node needs to know of a run; no credential of the user's is in it.
+
+    ``notes``: what the server has to say, for the run's own log.
+    """
 
     owner: str
     project: str
@@ -115,6 +118,7 @@ class RunSpec(Answer):
     param_format: str = DEFAULT_FORMAT
     env: dict[str, str]
     secrets: dict[str, str]
+    notes: list[str] = []
 
 
 class Assignment(Answer):

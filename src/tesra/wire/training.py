@@ -18,7 +18,8 @@ Text = Annotated[str, Field(max_length=32_768)]
 class RunRequest(Wire):
     """A run of one immutable snapshot. ``project`` is a name or an id; ``snapshot`` defaults to its head.
 
-    ``backend`` is for engines that have several (Keras); the engine's own choice by default.
+    What is left out of ``engine``, ``entry``, ``output`` and ``launch`` is filled from the code, as the
+    import doctor reads it; ``backend`` is for engines that have several (Keras).
 
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
     list of arguments (a program with its arguments). ``param_format`` is how each parameter stands
@@ -27,14 +28,14 @@ class RunRequest(Wire):
 
     project: str = Field(max_length=128)
     snapshot: str | None = None
-    engine: str = Field(default="pytorch", max_length=64)
+    engine: str | None = Field(default=None, max_length=64)
     backend: str | None = Field(default=None, max_length=64)
-    entry: Text | list[Text]
+    entry: Text | list[Text] | None = None
     args: list[Text] = Field(default=[], max_length=1000)
-    output: str = Field(default="out", max_length=1024)
+    output: str | None = Field(default=None, max_length=1024)
     devices: int = 1
     device_class: str | None = Field(default=None, max_length=128)
-    launch: Launch = "gang"
+    launch: Launch | None = None
     params: dict[ParameterName, str | int | float | bool] = {}
     param_format: ParameterFormat = DEFAULT_FORMAT
     env: dict[VariableName, Text] = {}
@@ -44,10 +45,20 @@ class RunRequest(Wire):
     )
 
 
+class WholeRequest(RunRequest):
+    """A request with nothing left out: what the server runs."""
+
+    engine: str = Field(max_length=64)
+    entry: Text | list[Text]
+    output: str = Field(max_length=1024)
+    launch: Launch
+
+
 class Run(Answer):
     """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id.
 
     ``environment_lock``: the packages it ran with, as requirement lines; not in lists of runs.
+    ``launch_reason``: the line of the code that decided, where the request did not.
     """
 
     id: str
@@ -82,6 +93,7 @@ class Run(Answer):
     started_at: datetime | None
     ended_at: datetime | None
     environment_lock: str | None = None
+    launch_reason: str | None = None
 
 
 class RunEvent(Answer):

@@ -483,3 +483,11 @@ def test_the_proposed_command_can_be_typed() -> None:
         *("tesra", "run", "dir", "--engine", "pytorch", "--entry", "train.py"),
         *("--launch", "single", "--output", "result", "--with", "tqdm"),
     ]  # fmt: skip
+
+
+def test_python_files_that_were_not_handed_over_are_counted() -> None:
+    found = examine({"train.py": b"print(1)\n"}, ["train.py", "large.py", "notes.txt"])
+    assert [one.text for one in found.warnings if one.kind == "limit"] == [
+        "1 Python files were not looked at: too many, or too large"
+    ]
+    assert not is_wanted("large.py", 50_000_000)

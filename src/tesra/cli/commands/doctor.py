@@ -48,15 +48,10 @@ def doctor(
     session.out.answer({**report.as_dict(), "command": report.command(project)}, draw)
 
 
-def look(
-    session: Session, project: str, entry: str | None, snapshot: str | None = None
-) -> "Report":
-    """The doctor's report on a place or, with ``snapshot``, on what is stored."""
-    from tesra.sdk import examining  # brings the client
+def look(session: Session, project: str, entry: str | None) -> "Report":
+    """The doctor's report on a place, or on a stored project."""
+    if not arguments.is_source(project):
+        return session.client.doctor(project, entry=entry).report
+    from tesra.sdk import examining  # brings the doctor
 
-    if snapshot is not None:
-        return examining.examine_snapshot(session.client, snapshot, entry=entry)
-    if arguments.is_source(project):
-        return examining.examine_source(project, entry=entry)
-    stored = session.client.project(project)
-    return examining.examine_snapshot(session.client, stored.snapshot, entry=entry)
+    return examining.examine_source(project, entry=entry)

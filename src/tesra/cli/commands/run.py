@@ -2,13 +2,11 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tesra.cli import arguments, proposal
-from tesra.cli.commands.doctor import look
 from tesra.cli.commands.projects import bring
 from tesra.cli.context import Session, connected
 from tesra.cli.output import is_terminal
@@ -78,7 +76,7 @@ def run(
         Literal["gang", "single"] | None,
         typer.Option(
             "--launch",
-            help="gang: a process for each device (the default); single: one for all.",
+            help="gang: a process for each device; single: one for all. Default: what the code uses.",
         ),
     ] = None,
     param: Annotated[
@@ -141,35 +139,17 @@ def run(
 
 
 def _start(session: Session, project: str, wishes: dict[str, Any]) -> "LiveRun":
-    """Import if a place is meant, let the doctor fill what is not said, and submit."""
+    """Import if a place is meant, submit, and tell what the server read from the code."""
     client = session.client
-    wishes = {**wishes, "launch": wishes["launch"] or proposal.DEFAULT_LAUNCH}
-    gaps = any(wishes[name] is None for name in proposal.GAPS)
     if arguments.is_source(project):
         stored = bring(session, project, None).project
         if not stored.unchanged:
             session.out.aside(f"tesra: imported {stored.name}")
-    elif gaps:
-        stored = client.project(project)
+        started = client.run(stored.id, snapshot=stored.snapshot, **wishes)
     else:
-        return client.run(project, **wishes)
-    if not gaps:
-        return client.run(stored.id, snapshot=stored.snapshot, **wishes)
-    seen_at_hand = Path(project).is_dir() and arguments.is_source(project)
-    report = look(
-        session, project, _file_of(wishes["entry"]), None if seen_at_hand else stored.snapshot
-    )
-    name = project if seen_at_hand else stored.name
-    whole, line = proposal.complete(wishes, report, name)
-    started = client.run(stored.id, snapshot=stored.snapshot, **whole)
-    session.out.aside(f"tesra: {line}")
-    for warning in proposal.shortcomings(report, devices=whole["devices"], launch=whole["launch"]):
+        started = client.run(project, **wishes)
+    for line in proposal.filled(wishes, started, project):
+        session.out.aside(f"tesra: {line}")
+    for warning in started.warnings:
         session.out.aside(f"tesra: warning: {warning}")
     return started
-
-
-def _file_of(entry: str | list[str] | None) -> str | None:
-    """What of an entry the doctor can look at: in an argument list, the first Python file."""
-    if isinstance(entry, list):
-        return next((word for word in entry if word.endswith(".py")), None)
-    return entry

@@ -154,6 +154,7 @@ def download(
 def _facts(run: "Run") -> list[tuple[str, str]]:
     phase = f" ({run.phase})" if run.phase and run.phase != run.state else ""
     devices = f"{run.devices} {run.device_class or 'of any class'}, launch {run.launch}"
+    devices += f" ({run.launch_reason})" if run.launch_reason else ""
     optional = [
         ("Why", _why(run)),
         ("Arguments", " ".join(run.args)),

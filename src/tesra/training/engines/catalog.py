@@ -136,6 +136,10 @@ class EngineCatalog:
         """All of them, by name."""
         return [self._engines[name] for name in sorted(self._engines)]
 
+    def backends_of(self, name: str | None) -> list[str]:
+        """Of an engine's default version; none for what is no engine here."""
+        return self._engines[name].backends if name in self._engines else []
+
     def resolve(self, text: str, backend: str | None = None) -> EngineSpec:
         """The spec for ``pytorch``, ``pytorch==2.13`` (the newest 2.13.x) or an exact version.
 

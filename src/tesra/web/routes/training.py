@@ -21,14 +21,18 @@ router = APIRouter(prefix="/api/v1", tags=["training"])
 async def submit(
     request: RunRequest, services: ServicesDep, caller: Writer, key: IdempotencyKey = None
 ) -> Run:
-    """Queue a run. 402 while a bill is unpaid; 422 when engine, entry, output or devices can't be."""
-    await services.training.check(caller.user_id, request)
+    """Queue a run. 402 while a bill is unpaid; 422 when engine, entry, output or devices can't be.
+
+    An entry, engine, output or launch that is left out is read from the code; 422 with the
+    ``candidates`` when more than one file could be the entry.
+    """
+    prepared = await services.training.check(caller.user_id, request)
     return await once(
         services,
         caller,
         key,
         request,
-        lambda tx: services.training.submit(tx, caller.user_id, request),
+        lambda tx: services.training.submit(tx, caller.user_id, prepared),
     )
 
 

@@ -1,4 +1,8 @@
-"""What the doctor said of a snapshot, and records that were imported."""
+"""What the doctor said of a snapshot, and why a run was launched as it was."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0014"
 down_revision = "0013"
@@ -7,8 +11,26 @@ depends_on = None
 
 
 def upgrade() -> None:
-    pass
+    op.add_column("runs", sa.Column("launch_reason", sa.Text))
+    op.create_table(
+        "doctor_reports",
+        sa.Column("snapshot_id", sa.Text, nullable=False),
+        sa.Column("entry", sa.Text, nullable=False),
+        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("report", JSONB, nullable=False),
+        sa.Column(
+            "created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()
+        ),
+        sa.PrimaryKeyConstraint("snapshot_id", "entry", name=op.f("pk_doctor_reports")),
+        sa.ForeignKeyConstraint(
+            ["snapshot_id"],
+            ["snapshots.id"],
+            name=op.f("fk_doctor_reports_snapshot_id_snapshots"),
+            ondelete="CASCADE",
+        ),
+    )
 
 
 def downgrade() -> None:
-    pass
+    op.drop_table("doctor_reports")
+    op.drop_column("runs", "launch_reason")
