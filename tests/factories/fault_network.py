@@ -107,6 +107,7 @@ class FaultNetwork:
     """One home with all its processes."""
 
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tesra-faults-")))
+    nodes: int = 1
 
     @cached_property
     def home(self) -> Home:
@@ -141,7 +142,8 @@ class FaultNetwork:
 
     def up(self) -> list[str]:
         """The names of what it started."""
-        answer = self.tesra("up", "--port", "0", "--devices", str(DEVICES), "--detach", "--json")
+        size = ("--devices", str(DEVICES), "--nodes", str(self.nodes))
+        answer = self.tesra("up", "--port", "0", *size, "--detach", "--json")
         started: list[str] = json.loads(answer)["started"]
         return started
 
@@ -189,32 +191,38 @@ class FaultNetwork:
         """``raylet``, ``gcs_server``, or ``ray::NodeAgent``, which is the raylet's child."""
         core = load_core(self.home.site)
         assert core is not None
-        found = [
-            process
-            for process in psutil.process_iter(["name", "cmdline"])
-            if any(core.temp in part for part in process.info["cmdline"] or [])
-        ]
-        raylet = next(process for process in found if process.name() == "raylet")
-        family = [*found, *raylet.children()]
-        return next(process.pid for process in family if process.name().startswith(name))
+        return next(
+            known.pid
+            for known in core.processes
+            if known.name.startswith(name) and processes.alive(known.pid, known.started)
+        )
 
-    def gangs(self) -> list[AttemptRecord]:
-        """Those that run now."""
+    def kill_node(self, place: int) -> None:
+        """As when a machine dies: Ray's processes, the agent and all ranks of one node, at once."""
+        kill_node(self.home.node(place))
+
+    def gangs(self, place: int | None = None) -> list[AttemptRecord]:
+        """Those that run now, on all nodes or on one."""
+        folders = self.home.nodes() if place is None else [self.home.node(place)]
         return [
             record
-            for record in load_records(self.home.site / "attempts")
+            for folder in folders
+            for record in load_records(folder / "attempts")
             if record.pid is not None and psutil.pid_exists(record.pid)
         ]
 
     def gang(self) -> AttemptRecord:
-        """The one that runs now."""
-        (record,) = self.gangs()
-        return record
+        """The one that runs now; one node's part of it if it is on several."""
+        first, *others = self.gangs()
+        assert {record.status.attempt for record in others} <= {first.status.attempt}
+        return first
 
-    def ranks(self) -> list[psutil.Process]:
-        """The scripts that run now."""
+    def ranks(self, place: int | None = None) -> list[psutil.Process]:
+        """The scripts that run now, on all nodes or on one."""
         family = [
-            child for record in self.gangs() for child in processes.descendants(record.pid or 0)
+            child
+            for record in self.gangs(place)
+            for child in processes.descendants(record.pid or 0)
         ]
         return [process for process in family if "train.py" in process.cmdline()]
 
@@ -246,13 +254,16 @@ class FaultNetwork:
 
     def log_file(self, rank: int) -> Path:
         """Where the rank that runs now writes on its node."""
-        return self.home.site / "attempts" / self.gang().status.attempt / f"logs/rank-{rank}.log"
+        attempt = self.gang().status.attempt
+        logs = [
+            folder / "attempts" / attempt / f"logs/rank-{rank}.log" for folder in self.home.nodes()
+        ]
+        return next(log for log in logs if log.exists())
 
     def let_finish(self) -> None:
         """Tell the counters to end."""
-        for record in load_records(self.home.site / "attempts"):
-            work = self.home.site / "attempts" / record.status.attempt / "work"
-            if work.exists():
+        for folder in self.home.nodes():
+            for work in folder.glob("attempts/*/work"):
                 (work / "finish").touch()
 
     def finish(self, run: LiveRun) -> LiveRun:
@@ -327,10 +338,42 @@ class FaultNetwork:
         )
         wait_for(
             lambda: (
-                not [r for r in load_records(self.home.site / "attempts") if r.kept_until is None]
+                not [
+                    record
+                    for folder in self.home.nodes()
+                    for record in load_records(folder / "attempts")
+                    if record.kept_until is None
+                ]
             ),
             "the attempts' folders are removed",
         )
+
+
+def kill_node(folder: Path) -> None:
+    """SIGKILL everything of the node that has this folder; returns when it is gone.
+
+    All is stopped before anything is killed: nobody on it sees another die.
+    """
+    core = load_core(folder)
+    assert core is not None
+    roots = [(known.pid, known.started) for known in core.processes]
+    roots += [
+        (gang.pid, gang.pid_started) for gang in load_records(folder / "attempts") if gang.pid
+    ]
+    doomed = {pid: psutil.Process(pid) for pid, started in roots if processes.alive(pid, started)}
+    processes.signal_all(doomed.values(), signal.SIGSTOP)
+    for pid in list(doomed):
+        doomed |= {child.pid: child for child in processes.descendants(pid)}
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        processes.signal_all(doomed.values(), number)
+    wait_for(
+        lambda: not [one for one in doomed.values() if one.is_running() and not _is_zombie(one)],
+        f"the node of {folder} is gone",
+    )
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_ZOMBIE
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:

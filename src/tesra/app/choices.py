@@ -41,16 +41,21 @@ class Wish:
     port: int | None = None
     devices: int | None = None
     sandbox: bool | None = None
+    nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What holds for a home; ``devices`` None means all GPUs, or the node's default of CPU slots."""
+    """What holds for a home; ``devices`` None means all GPUs, or the default number of CPU slots.
+
+    ``devices`` are those of all ``nodes`` together.
+    """
 
     host: str
     port: int
     devices: int | None
     sandbox: bool
+    nodes: int = 1
 
     @property
     def url(self) -> str:
@@ -64,7 +69,7 @@ def load_choices(path: Path) -> Choices | None:
         row = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Choices(row["host"], row["port"], row["devices"], row["sandbox"])
+    return Choices(row["host"], row["port"], row["devices"], row["sandbox"], row.get("nodes", 1))
 
 
 def render_choices(choices: Choices) -> str:
@@ -92,17 +97,22 @@ def choose(
     host = wish.host or (remembered.host if remembered else "127.0.0.1")
     port = wish.port if wish.port is not None else (remembered.port if remembered else DEFAULT_PORT)
     if port == ANY_PORT:
-        kept = remembered is not None and port_is_free(host, remembered.port)
-        port = remembered.port if remembered and kept else free_port(host)
-    kept_devices, kept_sandbox = (
-        (remembered.devices, remembered.sandbox) if remembered else (None, True)
-    )
-    return Choices(
+        again = remembered is not None and port_is_free(host, remembered.port)
+        port = remembered.port if remembered and again else free_port(host)
+    kept = remembered or Choices(host, port, devices=None, sandbox=True)
+    choices = Choices(
         host,
         port,
-        devices=kept_devices if wish.devices is None else wish.devices,
-        sandbox=kept_sandbox if wish.sandbox is None else wish.sandbox,
+        devices=kept.devices if wish.devices is None else wish.devices,
+        sandbox=kept.sandbox if wish.sandbox is None else wish.sandbox,
+        nodes=kept.nodes if wish.nodes is None else wish.nodes,
     )
+    if choices.devices is not None and choices.devices < choices.nodes:
+        raise DevicesInvalid(
+            f"{choices.devices} devices cannot be shared out to {choices.nodes} nodes.",
+            way_out="Each node needs one: give more --devices, or fewer --nodes.",
+        )
+    return choices
 
 
 def _check(wish: Wish) -> None:
@@ -117,6 +127,7 @@ def _refuse_change(wish: Wish, remembered: Choices) -> None:
         "--host": (wish.host, remembered.host),
         "--port": (wish.port or None, remembered.port),
         "--devices": (wish.devices, remembered.devices),
+        "--nodes": (wish.nodes, remembered.nodes),
         "--no-sandbox": (wish.sandbox, remembered.sandbox),
     }
     for flag, (asked, present) in wanted.items():

@@ -17,6 +17,7 @@ from tesra.kit.settings import DEFAULT_PORT, read_settings
 
 PANEL = "Network on this machine"
 SERVER_NEEDS = ("uvicorn", "fastapi", "sqlalchemy", "psycopg", "procrastinate")
+MAX_NODES = 16  # on one machine: each is another 300 MB of Ray
 NODE_NEEDS = ("ray", "numpy")
 
 Home = Annotated[
@@ -26,7 +27,19 @@ Home = Annotated[
 Devices = Annotated[
     int | None,
     typer.Option(
-        "--devices", help="CPU slots to offer, on a machine without a GPU.", show_default=False
+        "--devices",
+        help="CPU slots to offer on a machine without a GPU, else GPUs: in all, not on each node.",
+        show_default=False,
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        min=1,
+        max=MAX_NODES,
+        help="Nodes that share this machine; its devices are dealt evenly to them. [1]",
+        show_default=False,
     ),
 ]
 NoSandbox = Annotated[
@@ -61,7 +74,7 @@ def main() -> None:
     app()
 
 
-def up(
+def up(  # noqa: PLR0913 - each is one flag
     home: Home = None,
     port: Annotated[
         int | None,
@@ -72,6 +85,7 @@ def up(
         ),
     ] = None,
     devices: Devices = None,
+    nodes: Nodes = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when all is ready.")
     ] = False,
@@ -85,7 +99,8 @@ def up(
     from tesra.app.choices import Wish
 
     settings = read_settings(home=home)
-    wish = Wish(port=port, devices=devices, sandbox=False if no_sandbox else None)
+    sandbox = False if no_sandbox else None
+    wish = Wish(port=port, devices=devices, sandbox=sandbox, nodes=nodes)
     network.up(settings, wish, detach=detach, as_json=as_json)
 
 
@@ -133,13 +148,14 @@ def _node() -> None:
     """Offer this machine's devices to a network."""
 
 
-def node_start(
+def node_start(  # noqa: PLR0913 - each is one flag
     server_url: Annotated[str, typer.Option("--server", help="Address of the server.")],
     token_file: Annotated[
         Path, typer.Option("--token-file", help="File with the site's token, from the operator.")
     ],
     home: Home = None,
     devices: Devices = None,
+    nodes: Nodes = None,
     name: Annotated[str, typer.Option("--name", help="The site's name.")] = "local",
     no_sandbox: NoSandbox = False,
 ) -> None:
@@ -149,7 +165,14 @@ def node_start(
 
     start_node(
         read_settings(home=home),
-        Contribution(server_url, token_file, devices=devices, sandbox=not no_sandbox, name=name),
+        Contribution(
+            server_url,
+            token_file,
+            devices=devices,
+            sandbox=not no_sandbox,
+            name=name,
+            nodes=nodes or 1,
+        ),
     )
 
 

@@ -119,7 +119,7 @@ class Network:
         choices, token = self.choices(), self.operator_token()
         if choices is None or token is None or any(row.pid is None for row in self.processes()):
             return False
-        return is_ready(choices.url, token, choices.devices)
+        return is_ready(choices, token)
 
     def is_changing(self) -> bool:
         """Whether another command starts or stops this network right now."""
@@ -200,6 +200,8 @@ class Network:
         command += ["--server", choices.url, "--token-file", str(token_file)]
         if choices.devices is not None:
             command += ["--devices", str(choices.devices)]
+        if choices.nodes > 1:
+            command += ["--nodes", str(choices.nodes)]
         return command if choices.sandbox else [*command, "--no-sandbox"]
 
     # -- stopping ---------------------------------------------------------------------------
@@ -230,14 +232,10 @@ class Network:
     def _end_what_a_killed_site_left(self) -> None:
         """A site that was killed outright leaves its gangs and its Ray for its next start."""
         # All of a run's models are imported here, half a second's work that a start does without.
-        from tesra.node.attempt_record import load_records
-        from tesra.node.processes import kill_tree
-        from tesra.node.ray_processes import stop_core
+        from tesra.node.remains import end_node
 
-        for record in load_records(self.home.site / "attempts"):
-            if record.pid is not None:
-                kill_tree(record.pid, record.pid_started)
-        stop_core(self.home.site)
+        for folder in reversed(self.home.nodes()):
+            end_node(folder)
 
 
 _PREPARATION = "tesra.app.preparation"

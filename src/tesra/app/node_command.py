@@ -21,6 +21,7 @@ class Contribution:
     devices: int | None = None
     sandbox: bool = True
     name: str = "local"
+    nodes: int = 1
 
 
 def start_node(settings: Settings, contribution: Contribution) -> None:
@@ -42,4 +43,5 @@ def start_node(settings: Settings, contribution: Contribution) -> None:
         devices=contribution.devices,
         sandbox=contribution.sandbox,
         name=contribution.name,
+        nodes=contribution.nodes,
     )

@@ -43,7 +43,7 @@ def wait_ready(
     deadline = time.monotonic() + READY_TIMEOUT_S
     longest = time.monotonic() + MEASURE_TIMEOUT_S
     with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
-        while (waits_for := lacking(client, token, choices.devices)) is not None:
+        while (waits_for := lacking(client, token, _least(choices))) is not None:
             if measures():
                 progress.say("Measuring the GPUs; fetching PyTorch for it takes minutes, once")
                 deadline = min(time.monotonic() + READY_TIMEOUT_S, longest)
@@ -75,10 +75,15 @@ def lacking(client: httpx.Client, token: str, devices: int | None) -> str | None
     return None if sum(row["total"] for row in classes) >= (devices or 1) else "site"
 
 
-def is_ready(url: str, token: str, devices: int | None) -> bool:
+def is_ready(choices: Choices, token: str) -> bool:
     """One look, for ``tesra status``."""
-    with httpx.Client(base_url=url, timeout=ANSWER_S, trust_env=False) as client:
-        return lacking(client, token, devices) is None
+    with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
+        return lacking(client, token, _least(choices)) is None
+
+
+def _least(choices: Choices) -> int:
+    """How many devices must be on offer: those declared, else one on each node."""
+    return choices.devices or choices.nodes
 
 
 def tail(log: Path) -> list[str]:

@@ -25,7 +25,7 @@ class Home:
 
     @property
     def config(self) -> Path:
-        """What ``tesra up`` chose: port and devices (JSON)."""
+        """What ``tesra up`` chose: port, devices, nodes (JSON)."""
         return self.root / "config.json"
 
     @property
@@ -49,8 +49,17 @@ class Home:
 
     @property
     def site(self) -> Path:
-        """The site controller's state: spool, workspaces, outputs."""
+        """The site controller's state (spool, Ray), and that of its first node."""
         return self.root / "site"
+
+    def node(self, place: int) -> Path:
+        """A node's own state: identity, workspaces, outputs; ``place`` counts from 0."""
+        return self.site if place == 0 else self.site / "nodes" / str(place)
+
+    def nodes(self) -> list[Path]:
+        """The folders of the nodes that were ever started here, the first's first."""
+        further = (self.site / "nodes").glob("*")
+        return [self.site, *sorted(further, key=lambda folder: int(folder.name))]
 
     @property
     def engines(self) -> Path:

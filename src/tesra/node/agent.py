@@ -12,9 +12,8 @@ import time
 
 from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
 from tesra.node.attempts import Attempt, NodeTools
-from tesra.node.devices import find_devices
 from tesra.node.environments import EnvironmentBuilder
-from tesra.node.inventory import Inventory
+from tesra.node.inventory import Inventory, node_devices
 from tesra.node.orders import (
     AgentConfig,
     AgentReport,
@@ -46,7 +45,7 @@ class NodeAgent:
         self._attempts: dict[str, Attempt] = {}
         self._deadlines: dict[str, float] = {}
         self._version = 0
-        self._ports = Ports()
+        self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
         self._tools: NodeTools | None = None
@@ -55,7 +54,7 @@ class NodeAgent:
     async def describe(self) -> EnrolNode:
         tools = await self._open()
         inventory = Inventory(self._config.site_folder / "devices.json")
-        node = await inventory.describe(self._address, list(tools.devices.values()))
+        node = await inventory.describe(self._config, self._address, list(tools.devices.values()))
         return node.model_copy(update={"engines": list(tools.environments.warm())})
 
     async def free_ports(self, count: int) -> list[int]:
@@ -131,7 +130,7 @@ class NodeAgent:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         config = self._config
-        found = await asyncio.to_thread(find_devices, config.devices)
+        found = await asyncio.to_thread(node_devices, config)
         attempts = config.site_folder / "attempts"
         attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
         projects = ProjectCache(config.site_folder / "snapshots")

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,28 +51,49 @@ class FoundDevice:
     paths: tuple[Path, ...] = ()
 
 
-def find_devices(declared: int | None = None) -> list[FoundDevice]:
-    """The GPUs of this machine (the first ``declared`` of them); else CPU slots (default: cores // 2)."""
+def find_devices(declared: int | None = None, *, nodes: int = 1) -> list[FoundDevice]:
+    """The GPUs of this machine (the first ``declared`` of them); else CPU slots.
+
+    By default there is a slot for every two cores, and at least one for each of ``nodes``.
+    """
     if declared is not None and declared < 1:
         raise DevicesInvalid(f"{declared} devices are too few: a node offers at least one.")
     found = find_gpus()
     if not found:
-        return cpu_slots(declared)
+        return cpu_slots(declared if declared is not None else max(nodes, core_count() // 2))
     if declared is not None and declared > len(found):
         raise DevicesInvalid(f"This machine has {len(found)} GPUs, not {declared}.")
     return found[:declared]
 
 
-def cpu_slots(declared: int | None) -> list[FoundDevice]:
-    """``declared`` equal shares of this machine's cores and memory."""
+def cpu_slots(slots: int) -> list[FoundDevice]:
+    """So many equal shares of this machine's cores and memory."""
     cores = core_count()
-    slots = declared if declared is not None else max(1, cores // 2)
     memory = psutil.virtual_memory().total // slots
     threads = max(1, cores // slots)
     return [
         FoundDevice(index, "cpu", "cpu", f"CPU slot {index}", memory, threads)
         for index in range(slots)
     ]
+
+
+def deal(found: Sequence[FoundDevice], nodes: int) -> list[list[FoundDevice]]:
+    """A machine's devices shared out evenly to its nodes, each one's counted from 0 again.
+
+    Raises ``DevicesInvalid`` when there are fewer devices than nodes.
+    """
+    if len(found) < nodes:
+        raise DevicesInvalid(
+            f"{nodes} nodes need at least {nodes} devices; there are {len(found)}.",
+            way_out="Offer more devices (--devices N), or fewer nodes (--nodes N).",
+        )
+    least, more = divmod(len(found), nodes)
+    dealt, begin = [], 0
+    for place in range(nodes):
+        end = begin + least + (place < more)
+        dealt.append([replace(device, index=i) for i, device in enumerate(found[begin:end])])
+        begin = end
+    return dealt
 
 
 def find_gpus() -> list[FoundDevice]:

@@ -7,7 +7,6 @@ same ids and ratings at every later start.
 import json
 import logging
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 import psutil
 
 from tesra.kit.ids import new_id
-from tesra.node.devices import DeviceUnmeasured, FoundDevice, measure
+from tesra.node.devices import DeviceUnmeasured, FoundDevice, deal, find_devices, measure
+from tesra.node.orders import AgentConfig
 from tesra.wire.site import EnrolDevice, EnrolNode
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ class Inventory:
         known["measured_micro_t"] = micro_t
         self._save(kept)
 
-    async def describe(self, address: str, found: list[FoundDevice]) -> EnrolNode:
+    async def describe(
+        self, node: AgentConfig, address: str, found: list[FoundDevice]
+    ) -> EnrolNode:
         """The node with those of its devices that are rated; measures CPU slots that are new.
 
         One slot stands for all of its size. GPUs are measured before: ``rating.rate_gpus``.
@@ -63,10 +65,10 @@ class Inventory:
         known = kept.get("devices", {})
         return EnrolNode(
             id=str(kept["node"]),
-            name=socket.gethostname(),
+            name=node.name,
             address=address,
-            cores=os.cpu_count() or 1,
-            memory_bytes=psutil.virtual_memory().total,
+            cores=max(1, (os.cpu_count() or 1) // node.node_count),
+            memory_bytes=psutil.virtual_memory().total // node.node_count,
             devices=[
                 EnrolDevice(
                     id=known[_key(device)]["id"],
@@ -93,6 +95,12 @@ class Inventory:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.rename(self.path)
+
+
+def node_devices(node: AgentConfig) -> list[FoundDevice]:
+    """The node's share of its machine's devices."""
+    found = find_devices(node.devices, nodes=node.node_count)
+    return deal(found, node.node_count)[node.place]
 
 
 async def _measured(device: FoundDevice) -> int:

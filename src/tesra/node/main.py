@@ -13,12 +13,13 @@ from pathlib import Path
 from tesra.kit.errors import Conflict
 from tesra.kit.settings import MEASURING, Home
 from tesra.node.controller import Controller
-from tesra.node.devices import FoundDevice, find_devices
+from tesra.node.devices import FoundDevice
 from tesra.node.environments import EnvironmentBuilder
-from tesra.node.inventory import Inventory
+from tesra.node.inventory import Inventory, node_devices
 from tesra.node.orders import AgentConfig
 from tesra.node.rating import rate_gpus
 from tesra.node.ray_processes import driver_environ
+from tesra.node.remains import end_node
 from tesra.node.sandbox import Sandbox
 from tesra.node.server_link import ServerLink
 from tesra.node.site_client import SiteClient
@@ -40,9 +41,11 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
     devices: int | None,
     sandbox: bool,
     name: str = "local",
+    nodes: int = 1,
 ) -> None:
     """Run the site until SIGTERM or SIGINT, then end its gangs and its Ray cluster.
 
+    ``nodes`` share this machine and its ``devices``, each an own node to Ray and to the server.
     Killed outright, it leaves both running, and its next start takes them over. Raises
     ``SiteRuns``, ``SandboxUnavailable``, ``RayUnavailable`` or ``DevicesInvalid``.
     """
@@ -51,34 +54,44 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
     home.create()
     Sandbox(enabled=sandbox, hidden=(home.root,)).check()
     with _only_one(home.site):
-        config = AgentConfig(
-            node=Inventory(home.site / "devices.json").node_id(),
-            site_folder=home.site,
-            cache=cache,
-            server_url=server_url,
-            site_token=site_token,
-            devices=devices,
-            sandbox=sandbox,
-            hidden=(home.root,),
-        )
-        asyncio.run(_run(config, name))
+        for folder in home.nodes()[nodes:]:
+            end_node(folder)
+        configs = [
+            AgentConfig(
+                node=Inventory(_own(home.node(place)) / "devices.json").node_id(),
+                site_folder=home.node(place),
+                cache=cache,
+                server_url=server_url,
+                site_token=site_token,
+                devices=devices,
+                sandbox=sandbox,
+                hidden=(home.root,),
+                place=place,
+                node_count=nodes,
+            )
+            for place in range(nodes)
+        ]
+        asyncio.run(_run(home, configs, name))
 
 
-async def _run(config: AgentConfig, name: str) -> None:
-    os.environ.update(driver_environ(config.site_folder))
-    from tesra.node.ray_cluster import RayCluster  # Ray reads its token's place when imported
+async def _run(home: Home, configs: list[AgentConfig], name: str) -> None:
+    os.environ.update(driver_environ(home.site))
+    # Ray reads its token's place when it is imported.
+    from tesra.node.ray_cluster import NodePart, RayCluster
 
-    found = find_devices(config.devices)
-    cluster = RayCluster(config.site_folder, config, len(found))
-    spool = Spool(config.site_folder / "spool" / "journal")
+    found = {config.node: node_devices(config) for config in configs}
+    cluster = RayCluster(
+        home.site, [NodePart(config, len(found[config.node])) for config in configs]
+    )
+    spool = Spool(home.site / "spool" / "journal")
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    async with SiteClient(config.server_url, config.site_token) as client:
+    async with SiteClient(configs[0].server_url, configs[0].site_token) as client:
         spool.open()
         starting = asyncio.create_task(cluster.start())
-        rating = asyncio.create_task(_rate(config, found))
+        rating = asyncio.create_task(_rate(home, configs, found))
         told_to_end = asyncio.create_task(ending.wait())
         try:
             for work in (starting, rating):
@@ -92,10 +105,18 @@ async def _run(config: AgentConfig, name: str) -> None:
             spool.close()
 
 
-async def _rate(config: AgentConfig, found: list[FoundDevice]) -> None:
-    inventory = Inventory(config.site_folder / "devices.json")
-    builder = EnvironmentBuilder(config.cache, gpu=True)
-    await rate_gpus(inventory, found, builder, config.site_folder / MEASURING)
+async def _rate(
+    home: Home, configs: list[AgentConfig], found: dict[str, list[FoundDevice]]
+) -> None:
+    for config in configs:
+        inventory = Inventory(config.site_folder / "devices.json")
+        builder = EnvironmentBuilder(config.cache, gpu=True)
+        await rate_gpus(inventory, found[config.node], builder, home.site / MEASURING)
+
+
+def _own(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 async def _control(controller: Controller, told_to_end: "asyncio.Task[bool]") -> None:

@@ -5,6 +5,7 @@ are idempotent per (attempt, fence); reports are snapshots of state, never event
 missed one costs nothing.
 """
 
+import socket
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -39,7 +40,10 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """What an agent must know to work; ``devices`` declares CPU slots (``None`` = find out)."""
+    """What an agent must know to work; ``devices`` declares CPU slots (``None`` = find out).
+
+    ``place`` of ``node_count`` nodes that share this machine, its devices and its ports.
+    """
 
     node: str
     site_folder: Path
@@ -49,6 +53,14 @@ class AgentConfig:
     devices: int | None = None
     sandbox: bool = True
     hidden: tuple[Path, ...] = ()
+    place: int = 0
+    node_count: int = 1
+
+    @property
+    def name(self) -> str:
+        """For people: the machine's name, and which of its nodes if it has several."""
+        host = socket.gethostname()
+        return host if self.node_count == 1 else f"{host}/{self.place + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,10 @@ class Cluster(Protocol):
 
     async def agents(self) -> dict[str, Agent]:
         """The agent of each node by the node's id; starts those that are not there."""
+        ...
+
+    def died(self, node: str) -> bool:
+        """Whether the node is surely gone while the rest of the site lives."""
         ...
 
     async def revive(self, node: str) -> Agent:

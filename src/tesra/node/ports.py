@@ -19,15 +19,16 @@ class NoPortFree(Unavailable):
 
 
 class Ports:
-    """One per node agent."""
+    """One per node agent; ``place`` of ``count`` that share this machine, each with its own ports."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: int = 0, count: int = 1) -> None:
+        self._mine = range(FIRST + place, LAST + 1, count)
         self._given: deque[int] = deque(maxlen=_REMEMBERED)
 
     def take(self, count: int) -> list[int]:
         """So many different ports in ascending order; none of them is given again for long."""
         found: list[int] = []
-        for port in random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST):
+        for port in random.sample(self._mine, len(self._mine)):
             if len(found) == count:
                 break
             if port not in self._given and _is_free(port):

@@ -1,19 +1,22 @@
 """One Ray cluster per site: membership, one agent actor per node, reservations of gangs.
 
 Ray is started once with the site, never for a run. It reserves devices as a resource of each node
-(``tesra-<node id>``); which index a rank gets is the server's choice. Agents are detached actors:
-they and their gangs outlive the controller.
+(``tesra-<node id>-<mark>``); which index a rank gets is the server's choice. Agents are detached
+actors: they and their gangs outlive the controller. The mark is new at each start of a node, since
+Ray needs some time to believe that a node is dead, and would still place things there.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
+from ray.util import get_node_ip_address
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group,
@@ -34,9 +37,13 @@ from tesra.node.orders import (
 from tesra.node.ray_processes import (
     RayCore,
     RayUnavailable,
+    Starting,
+    await_address,
+    begin_head,
+    begin_node,
+    finish_start,
     load_core,
     refresh_core,
-    start_head,
     stop_core,
 )
 from tesra.wire.site import EnrolNode
@@ -52,18 +59,26 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
-class RayCluster:
-    """Implements ``orders.Cluster`` for a site of one machine with ``device_count`` devices."""
+@dataclass(frozen=True, slots=True)
+class NodePart:
+    """One node of the site, and how many devices it has."""
 
-    def __init__(self, folder: Path, config: AgentConfig, device_count: int) -> None:
+    config: AgentConfig
+    devices: int
+
+
+class RayCluster:
+    """Implements ``orders.Cluster`` for a site of one machine; the first of its nodes is the head."""
+
+    def __init__(self, folder: Path, parts: Sequence[NodePart]) -> None:
         self._folder = folder
-        self._config = config
-        self._device_count = device_count
-        self._core: RayCore | None = None
+        self._head = parts[0].config.node
+        self._parts = {part.config.node: part for part in parts}
+        self._cores: dict[str, RayCore] = {}
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Connect to the site's cluster; start it when there is none that lives."""
+        """Connect to the site's cluster; start it, or the nodes of it that do not live."""
         async with self._lock:
             await self._start()
 
@@ -71,24 +86,30 @@ class RayCluster:
         """End the cluster and everything that belongs to it, and nothing else."""
         async with self._lock:
             await asyncio.to_thread(_disconnect)
-            await asyncio.to_thread(stop_core, self._folder)
-            self._core = None
+            await self._stop()
 
     async def agents(self) -> dict[str, Agent]:
-        return {self._config.node: await self._agent()}
+        agents = await asyncio.gather(*(self._agent(node) for node in self._parts))
+        return dict(zip(self._parts, agents, strict=True))
+
+    def died(self, node: str) -> bool:
+        return self._up(self._head) and not self._up(node)
 
     async def revive(self, node: str) -> Agent:
         async with self._lock:
             try:
-                if not self._lives():
+                if not self._lives(node):
                     await self._start()
-                await asyncio.to_thread(_end_actor, node)
-                return await self._agent()
+                await asyncio.to_thread(_end_actor, self._name_of(node))
+                return await self._agent(node)
             except (RayError, RayUnavailable, ValueError) as error:
                 raise AgentLost(f"Node {node} has no agent: {error}") from error
 
     async def reserve(self, attempt: str, devices: dict[str, int]) -> None:
-        await _in_time(_reserve, attempt, devices)
+        bundles = [
+            {resource_of(node, self._mark(node)): float(count)} for node, count in devices.items()
+        ]
+        await _in_time(_reserve, attempt, bundles)
 
     async def release(self, attempt: str) -> None:
         await _in_time(_release, attempt)
@@ -96,31 +117,86 @@ class RayCluster:
     async def reserved(self) -> list[str]:
         return await _in_time(_reserved)
 
-    async def _agent(self) -> Agent:
+    async def _agent(self, node: str) -> Agent:
         """The node's agent, made if there is none; and a record of all processes it brought along."""
-        agent = RayAgent(await asyncio.to_thread(_get_or_create, self._agent_config()), self._lives)
+        slot = agent_slot_of(node, self._mark(node))
+        config = self._agent_config(node)
+        handle = await asyncio.to_thread(_get_or_create, self._name_of(node), slot, config)
+        agent = RayAgent(handle, lambda: self._lives(node))
         await agent.status(-1, 0.0)
-        if self._core is not None:
-            self._core = await asyncio.to_thread(refresh_core, self._folder, self._core)
+        if node in self._cores:
+            core = await asyncio.to_thread(refresh_core, config.site_folder, self._cores[node])
+            self._cores[node] = core
         return agent
 
-    def _lives(self) -> bool:
-        return self._core is not None and self._core.lives()
+    def _lives(self, node: str) -> bool:
+        return self._up(self._head) and self._up(node)
+
+    def _up(self, node: str) -> bool:
+        return node in self._cores and self._cores[node].lives()
 
     async def _start(self) -> None:
-        await asyncio.to_thread(_disconnect)
-        core = await asyncio.to_thread(load_core, self._folder)
-        if core is None or not core.lives():
-            await asyncio.to_thread(stop_core, self._folder)
-            node = self._config.node
-            resources = {resource_of(node): float(self._device_count), agent_slot_of(node): 1.0}
-            core = await asyncio.to_thread(start_head, self._folder, resources)
-        await asyncio.to_thread(_connect, core)
-        self._core = core
+        """The head, if it does not live, and with it all; else the further nodes that do not."""
+        self._cores = await asyncio.to_thread(self._load)
+        if not self._up(self._head):
+            await asyncio.to_thread(_disconnect)
+            await self._stop()
+        missing = [node for node in self._parts if not self._up(node)]
+        for node in missing:
+            await asyncio.to_thread(stop_core, self._parts[node].config.site_folder)
+        begun: list[Starting] = []
+        try:
+            if self._head in missing:
+                head = begin_head(self._folder, *self._offer(self._head))
+                begun.append(head)
+                address = str(get_node_ip_address())  # type: ignore[no-untyped-call]  # Ray's
+                core = await asyncio.to_thread(await_address, head, address)
+            else:
+                core = self._cores[self._head]
+            for node in missing:
+                if node != self._head:
+                    folder = self._parts[node].config.site_folder
+                    offer = self._offer(node)
+                    begun.append(begin_node(folder, *offer, head=core, site=self._folder))
+            cores = await asyncio.gather(
+                *(asyncio.to_thread(finish_start, starting) for starting in begun)
+            )
+        except BaseException:
+            for starting in begun:
+                starting.starter.kill()
+            raise
+        self._cores |= dict(zip(missing, cores, strict=True))
+        if not ray.is_initialized():
+            await asyncio.to_thread(_connect, self._cores[self._head])
 
-    def _agent_config(self) -> AgentConfig:
-        temp = Path(self._core.temp) if self._core else self._folder
-        return replace(self._config, hidden=(*self._config.hidden, temp))
+    async def _stop(self) -> None:
+        further = [part.config.site_folder for part in self._parts.values()][1:]
+        await asyncio.gather(*(asyncio.to_thread(stop_core, folder) for folder in further))
+        await asyncio.to_thread(stop_core, self._folder)
+        self._cores = {}
+
+    def _load(self) -> dict[str, RayCore]:
+        found = {node: load_core(part.config.site_folder) for node, part in self._parts.items()}
+        return {node: core for node, core in found.items() if core is not None and core.mark}
+
+    def _offer(self, node: str) -> tuple[str, dict[str, float]]:
+        """A mark of this start, and what Ray is to know of the node's resources."""
+        mark = secrets.token_hex(4)
+        count = float(self._parts[node].devices)
+        return mark, {resource_of(node, mark): count, agent_slot_of(node, mark): 1.0}
+
+    def _mark(self, node: str) -> str:
+        if node not in self._cores:
+            raise AgentLost(f"Node {node} is not up.")
+        return self._cores[node].mark
+
+    def _name_of(self, node: str) -> str:
+        return f"agent-{node}-{self._mark(node)}"
+
+    def _agent_config(self, node: str) -> AgentConfig:
+        config = self._parts[node].config
+        temp = Path(self._cores[node].temp) if node in self._cores else self._folder
+        return replace(config, hidden=(*config.hidden, temp))
 
 
 class RayAgent:
@@ -171,14 +247,14 @@ class RayAgent:
             raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
 
 
-def resource_of(node: str) -> str:
+def resource_of(node: str, mark: str) -> str:
     """The name of a node's devices among Ray's resources: it pins a bundle to that node."""
-    return f"tesra-{node}"
+    return f"tesra-{node}-{mark}"
 
 
-def agent_slot_of(node: str) -> str:
+def agent_slot_of(node: str, mark: str) -> str:
     """The resource that holds a node's agent on that node, one at a time."""
-    return f"tesra-agent-{node}"
+    return f"tesra-agent-{node}-{mark}"
 
 
 async def _in_time(work: Callable[..., Result], *arguments: object) -> Result:
@@ -204,32 +280,30 @@ def _disconnect() -> None:
         ray.shutdown()
 
 
-def _get_or_create(config: AgentConfig) -> Any:
-    name = f"agent-{config.node}"
+def _get_or_create(name: str, slot: str, config: AgentConfig) -> Any:
     actor = ray.remote(NodeAgent).options(
         name=name,
         lifetime="detached",
         get_if_exists=True,
         num_cpus=0,
-        resources={agent_slot_of(config.node): 1.0},
+        resources={slot: 1.0},
         max_concurrency=1000,
         max_restarts=0,
     )
     return actor.remote(config)
 
 
-def _end_actor(node: str) -> None:
+def _end_actor(name: str) -> None:
     """Kill a node's actor, if there is one, and wait until its name is free."""
     try:
-        ray.kill(ray.get_actor(f"agent-{node}"))
+        ray.kill(ray.get_actor(name))
     except ValueError:
         return
 
 
-def _reserve(attempt: str, devices: dict[str, int]) -> None:
+def _reserve(attempt: str, bundles: list[dict[str, float]]) -> None:
     if attempt in _reserved():
         return
-    bundles = [{resource_of(node): float(count)} for node, count in devices.items()]
     group = placement_group(bundles, strategy="PACK", name=attempt, lifetime="detached")
     if not _granted(group) and attempt in _reserved():
         remove_placement_group(group)

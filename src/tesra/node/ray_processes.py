@@ -1,8 +1,9 @@
 """The operating-system side of a site's Ray: started once, known by pid, ended by pid.
 
-Ray runs in a session of its own, so it outlives a controller that is killed. Every process of it
-is recorded with its start time; nothing else is ever signalled, and never ``ray stop``, which ends
-other people's. The token is always on: Ray listens on all interfaces and believes whoever has it.
+Each node's part of it runs in a session of its own, so it outlives a controller that is killed.
+Every process is recorded in its node's folder with its start time; nothing else is ever
+signalled, and never ``ray stop``, which ends other people's. The token is always on: Ray listens
+on all interfaces and believes whoever has it.
 """
 
 import contextlib
@@ -15,23 +16,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from tesra.kit.errors import Unavailable
-from tesra.node.processes import alive
+from tesra.node.processes import alive, descendants
 
 OBJECT_STORE_BYTES = 80_000_000  # Ray's least: no object of ours goes through it
-_SOCKET_SUFFIX = len("/r/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+_SOCKET_SUFFIX = len("/r/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.10")
 _INNER = "r"  # Ray opens its folder to everybody (0777): ours around it stays private
 _SOCKET_LIMIT = 107  # bytes of sun_path
 _START_TIMEOUT_S = 60
 _TERM_WAIT_S = 0.5  # what heeds it at all has ended by then; the rest has nothing to save
 _KILL_WAIT_S = 5.0
 _POLL_S = 0.05
-_VITAL = ("gcs_server", "raylet")
+_HEADS_OWN = "gcs_server"
+_EACH_NODES = "raylet"
 
 
 class RayUnavailable(Unavailable):
@@ -47,17 +50,38 @@ class RayProcess:
 
 @dataclass(frozen=True, slots=True)
 class RayCore:
-    """A cluster's processes: ``session`` is the session id (setsid) that they began in."""
+    """One node's part of a cluster: ``session`` is the session id (setsid) that it began in.
+
+    ``mark`` differs at each start: a resource with it in its name is never one of a node that died.
+    """
 
     address: str
     temp: str
     session: int
     processes: tuple[RayProcess, ...]
+    head: bool = True
+    mark: str = ""
 
     def lives(self) -> bool:
-        """Whether the processes that a cluster cannot do without still run."""
-        vital = [process for process in self.processes if process.name in _VITAL]
-        return len(vital) == len(_VITAL) and all(alive(p.pid, p.started) for p in vital)
+        """Whether the processes that this part cannot do without still run."""
+        vital = {_HEADS_OWN, _EACH_NODES} if self.head else {_EACH_NODES}
+        found = [process for process in self.processes if process.name in vital]
+        return {process.name for process in found} == vital and all(
+            alive(process.pid, process.started) for process in found
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A node's part of Ray that was just begun; ``finish_start`` waits for it."""
+
+    folder: Path
+    core: RayCore
+    starter: "subprocess.Popen[bytes]"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "ray-start.log"
 
 
 def auth_environ(folder: Path) -> dict[str, str]:
@@ -93,7 +117,7 @@ def driver_environ(folder: Path) -> dict[str, str]:
 
 
 def load_core(folder: Path) -> RayCore | None:
-    """The cluster recorded below this folder, whether it lives or not."""
+    """What is recorded in a node's folder, whether it lives or not."""
     try:
         fields = json.loads((folder / "ray.json").read_text())
     except FileNotFoundError:
@@ -102,67 +126,121 @@ def load_core(folder: Path) -> RayCore | None:
     return RayCore(**fields, processes=processes)
 
 
-def start_head(folder: Path, resources: dict[str, float]) -> RayCore:
-    """Start a head and record it. Takes seconds; raises ``RayUnavailable``."""
+def begin_head(folder: Path, mark: str, resources: dict[str, float]) -> Starting:
+    """Begin a cluster with the site's first node, and record it."""
     temp = _temp_folder(folder)
-    log = folder / "ray-start.log"
-    command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=0"),
-        *("--num-cpus=0", "--num-gpus=0", f"--resources={json.dumps(resources)}"),
-        f"--object-store-memory={OBJECT_STORE_BYTES}",
-        *("--no-monitor", "--include-dashboard=false", "--include-log-monitor=false"),
-        *("--disable-usage-stats", f"--temp-dir={temp / _INNER}"),
-    ]
-    with log.open("wb") as output:
-        starter = subprocess.Popen(
-            command,
-            env=_environ(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    _record(folder, RayCore("", str(temp), starter.pid, ()))
-    try:
-        code = starter.wait(_START_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        code = -1
+    options = ["--head", "--port=0", "--no-monitor", "--include-dashboard=false"]
+    core = RayCore("", str(temp), 0, (), mark=mark)
+    return _begin(folder, core, [*options, f"--temp-dir={temp / _INNER}"], resources, folder)
+
+
+def begin_node(
+    folder: Path, mark: str, resources: dict[str, float], *, head: RayCore, site: Path
+) -> Starting:
+    """Begin a further node beside a head that may itself still be starting; ``site`` has the token."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    core = RayCore(head.address, head.temp, 0, (), head=False, mark=mark)
+    return _begin(folder, core, [f"--address={head.address}"], resources, site)
+
+
+def await_address(head: Starting, ip: str) -> RayCore:
+    """The head, as soon as others can join it: seconds before its start is finished.
+
+    Raises ``RayUnavailable`` when it ends before that.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while head.starter.poll() in (None, 0) and time.monotonic() < deadline:
+        for port in Path(head.core.temp, _INNER).glob("session_2*/gcs_server_port_*"):
+            if text := port.read_text().strip():
+                return replace(head.core, address=f"{ip}:{text}")
+        time.sleep(_POLL_S)
+    _give_up(head)
+    raise _unavailable(head)
+
+
+def finish_start(starting: Starting) -> RayCore:
+    """Wait until this part of the cluster is up, seconds; raises ``RayUnavailable``.
+
+    A further node's raylet registers itself while what it is needed for is begun already.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while (code := starting.starter.poll()) is None and time.monotonic() < deadline:
+        if not starting.core.head and _has_raylet(starting.starter.pid):
+            code = 0
+            break
+        time.sleep(_POLL_S)
     if code != 0:
-        starter.kill()
-        stop_core(folder)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise RayUnavailable(f"Ray did not start:\n{tail}")
-    address = (temp / _INNER / "ray_current_cluster").read_text().strip()
-    return refresh_core(folder, RayCore(address, str(temp), starter.pid, ()))
+        _give_up(starting)
+        raise _unavailable(starting)
+    core = starting.core
+    if core.head:
+        address = Path(core.temp, _INNER, "ray_current_cluster").read_text().strip()
+        core = replace(core, address=address)
+    return refresh_core(starting.folder, core)
 
 
 def refresh_core(folder: Path, core: RayCore) -> RayCore:
-    """Record the cluster's processes as they are now, beside those that were known."""
-    known = {
-        process.pid: process for process in core.processes if alive(process.pid, process.started)
-    }
-    for process in _find(core):
-        known.setdefault(process.pid, process)
-    core = RayCore(core.address, core.temp, core.session, tuple(known.values()))
-    _record(folder, core)
-    return core
+    """Record the node's Ray processes as they are now, beside those that were known."""
+    return _refresh(folder, core, _of_session(core.session))
 
 
 def stop_core(folder: Path) -> None:
-    """End the recorded cluster: SIGTERM, wait, SIGKILL; and remove its folder."""
+    """End what is recorded: SIGTERM, wait, SIGKILL. With the head goes the cluster's own folder.
+
+    The head's is the last one to stop: it takes along whatever is left of the cluster.
+    """
     core = load_core(folder)
     if core is None:
         return
-    core = refresh_core(folder, core)
+    core = _refresh(folder, core, _to_stop(core))
     for number, wait_s in ((signal.SIGTERM, _TERM_WAIT_S), (signal.SIGKILL, _KILL_WAIT_S)):
         for process in core.processes:
             if alive(process.pid, process.started):
                 with contextlib.suppress(ProcessLookupError):  # it went by itself just now
                     os.kill(process.pid, number)
         _wait_gone(core, wait_s)
-        core = refresh_core(folder, core)  # what was forked meanwhile
-    shutil.rmtree(core.temp, ignore_errors=True)
+        core = _refresh(folder, core, _to_stop(core))  # what was forked meanwhile
+    if core.head:
+        shutil.rmtree(core.temp, ignore_errors=True)
     (folder / "ray.json").unlink(missing_ok=True)
+
+
+def _begin(
+    folder: Path, core: RayCore, options: Sequence[str], resources: dict[str, float], site: Path
+) -> Starting:
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
+        *("--num-cpus=0", "--num-gpus=0", f"--resources={json.dumps(resources)}"),
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        *("--include-log-monitor=false", "--disable-usage-stats"),
+    ]
+    with (folder / "ray-start.log").open("wb") as output:
+        starter = subprocess.Popen(
+            command,
+            env=_environ(site),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    core = replace(core, session=starter.pid)
+    _record(folder, core)
+    return Starting(folder, core, starter)
+
+
+def _has_raylet(starter: int) -> bool:
+    return any(process.name() == _EACH_NODES for process in descendants(starter))
+
+
+def _give_up(starting: Starting) -> None:
+    starting.starter.kill()
+    starting.starter.wait()
+    stop_core(starting.folder)
+
+
+def _unavailable(starting: Starting) -> RayUnavailable:
+    tail = "\n".join(starting.log.read_text(errors="replace").splitlines()[-5:])
+    return RayUnavailable(f"Ray did not start:\n{tail}")
 
 
 def _environ(folder: Path) -> dict[str, str]:
@@ -189,22 +267,45 @@ def _temp_folder(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="tesra-ray-", dir="/tmp"))
 
 
-def _find(core: RayCore) -> list[RayProcess]:
-    """The cluster's processes: those of its session or under its folder, and their children.
+def _of_session(session: int) -> list[RayProcess]:
+    """Gangs are not among them: each is in a session of its own, and its agent ends it."""
+    return _find(lambda process: os.getsid(process.pid) == session)
 
-    Gangs are not among them: each is in a session of its own, and its agent ends it.
-    """
-    found: dict[int, RayProcess] = {}
+
+def _to_stop(core: RayCore) -> list[RayProcess]:
+    """The head's: all of the cluster, also what has made a session of its own."""
+    if not core.head:
+        return _of_session(core.session)
+    return _find(
+        lambda process: (
+            os.getsid(process.pid) == core.session
+            or any(core.temp in argument for argument in process.cmdline())
+        )
+    )
+
+
+def _find(ours: Callable[[psutil.Process], bool]) -> list[RayProcess]:
+    found = []
     for process in psutil.process_iter():
         try:
-            ours = os.getsid(process.pid) == core.session
-            if not ours:
-                ours = any(core.temp in argument for argument in process.cmdline())
-            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found[process.pid] = RayProcess(process.name(), process.pid, process.create_time())
+            if process.pid == os.getpid() or not ours(process):
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(RayProcess(process.name(), process.pid, process.create_time()))
         except (psutil.Error, ProcessLookupError, PermissionError):
             continue
-    return list(found.values())
+    return found
+
+
+def _refresh(folder: Path, core: RayCore, found: Sequence[RayProcess]) -> RayCore:
+    known = {
+        process.pid: process for process in core.processes if alive(process.pid, process.started)
+    }
+    for process in found:
+        known.setdefault(process.pid, process)
+    core = replace(core, processes=tuple(known.values()))
+    _record(folder, core)
+    return core
 
 
 def _wait_gone(core: RayCore, wait_s: float) -> None:

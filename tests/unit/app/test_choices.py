@@ -65,7 +65,9 @@ def test_running_network_keeps_its_choices() -> None:
     assert settle(Wish(port=9000, devices=2), REMEMBERED, fixed=True) == REMEMBERED
 
 
-@pytest.mark.parametrize("wish", [Wish(port=9001), Wish(devices=3), Wish(sandbox=False)])
+@pytest.mark.parametrize(
+    "wish", [Wish(port=9001), Wish(devices=3), Wish(sandbox=False), Wish(nodes=2)]
+)
 def test_running_network_refuses_other_choices(wish: Wish) -> None:
     with pytest.raises(RunsOtherwise) as caught:
         settle(wish, REMEMBERED, fixed=True)
@@ -82,6 +84,24 @@ def test_number_that_is_no_port_is_refused(port: int) -> None:
 def test_number_of_devices_that_makes_no_sense_is_refused(devices: int) -> None:
     with pytest.raises(DevicesInvalid):
         settle(Wish(devices=devices))
+
+
+def test_number_of_nodes_is_remembered() -> None:
+    two = settle(Wish(nodes=2), REMEMBERED)
+    assert two.nodes == 2
+    assert settle(Wish(), two).nodes == 2
+    assert settle(Wish(nodes=1), two).nodes == 1
+
+
+def test_more_nodes_than_devices_are_refused() -> None:
+    with pytest.raises(DevicesInvalid, match="2 devices cannot be shared out to 3 nodes"):
+        settle(Wish(nodes=3), REMEMBERED)
+
+
+def test_home_of_an_earlier_version_has_one_node(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"host": "127.0.0.1", "port": 9000, "devices": 2, "sandbox": true}')
+    assert load_choices(path) == REMEMBERED
 
 
 def test_choices_survive_being_written_and_read(tmp_path: Path) -> None:

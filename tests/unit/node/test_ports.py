@@ -18,6 +18,11 @@ def test_ports_are_free_different_and_never_given_twice() -> None:
             listener.bind(("127.0.0.1", port))
 
 
+def test_nodes_of_one_machine_never_give_the_same_port() -> None:
+    first, second = Ports(0, 2), Ports(1, 2)
+    assert not set(first.take(200)) & set(second.take(200))
+
+
 def test_port_that_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -9,6 +9,7 @@ from tesra.node import rating
 from tesra.node.devices import DeviceUnmeasured, FoundDevice, cpu_slots
 from tesra.node.environments import Environment
 from tesra.node.inventory import Inventory
+from tesra.node.orders import AgentConfig
 from tesra.node.rating import rate_gpus
 from tesra.wire.site import EngineSpec
 
@@ -16,6 +17,10 @@ GPUS = [
     FoundDevice(index, "gpu", "Card", f"Card {index}", 2**34, 8, uuid=f"GPU-{index}")
     for index in range(2)
 ]
+
+NODE = AgentConfig(
+    node="nod_1", site_folder=Path("/"), cache=Path("/"), server_url="", site_token=""
+)
 
 
 class BuilderDouble:
@@ -67,11 +72,11 @@ async def test_each_gpu_is_measured_once_and_a_failed_one_again_at_the_next_star
 ) -> None:
     builder = BuilderDouble()
     await rate(inventory, builder)
-    offered = (await inventory.describe("127.0.0.1", GPUS)).devices
+    offered = (await inventory.describe(NODE, "127.0.0.1", GPUS)).devices
     assert [(device.index, device.measured_micro_t) for device in offered] == [(0, 20_000_000)]
 
     await rate(inventory, builder)
-    again = (await inventory.describe("127.0.0.1", GPUS)).devices
+    again = (await inventory.describe(NODE, "127.0.0.1", GPUS)).devices
     assert [device.measured_micro_t for device in again] == [20_000_000, 20_000_001]
     assert again[0].id == offered[0].id
 
@@ -86,7 +91,7 @@ async def test_gpus_are_left_out_while_no_environment_can_be_built(
     inventory: Inventory, measured: list[tuple[str, Path]]
 ) -> None:
     await rate(inventory, BuilderDouble(Unavailable("No package index answers.")))
-    assert (await inventory.describe("127.0.0.1", GPUS)).devices == []
+    assert (await inventory.describe(NODE, "127.0.0.1", GPUS)).devices == []
     assert measured == []
     assert not (inventory.path.parent / "measuring").exists()
 
@@ -96,5 +101,5 @@ async def test_cpu_slots_need_no_environment(inventory: Inventory) -> None:
     slots = cpu_slots(2)
     await rate_gpus(inventory, slots, builder, inventory.path.parent / "measuring")  # type: ignore[arg-type]
     assert builder.built == []
-    offered = (await inventory.describe("127.0.0.1", slots)).devices
+    offered = (await inventory.describe(NODE, "127.0.0.1", slots)).devices
     assert offered[0].measured_micro_t == offered[1].measured_micro_t > 0
