@@ -24,6 +24,7 @@ MODULES_WITH_TABLES = (
     "tesra.training.repository",
     "tesra.training.logs",
     "tesra.training.project_doctor",
+    "tesra.training.metrics.tables",
 )
 
 FreshDatabase = Callable[[], Awaitable[Database]]

@@ -34,6 +34,7 @@ from tesra.training.attempts import AttemptService
 from tesra.training.dispatcher import Dispatcher
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
+from tesra.training.metrics.service import MetricService
 from tesra.training.service import TrainingService
 from tesra.training.transitions import Observer, Transitions
 from tesra.web.api import create_api
@@ -106,6 +107,7 @@ def make_services(settings: Settings) -> Services:
         observers=observers,
         training=training,
         attempts=attempts,
+        metrics=MetricService(attempts),
         sites=SiteCredentials({LOCAL_SITE: site_token}),
     )
 

@@ -10,7 +10,16 @@ from sqlalchemy import text
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
-from tesra.web.routes import billing, compute, doctor, drive, identity, site, training
+from tesra.web.routes import (
+    billing,
+    compute,
+    doctor,
+    drive,
+    identity,
+    metrics,
+    site,
+    training,
+)
 from tesra.wire.common import Answer, Problem
 
 OPENAPI_URL = "/api/openapi.json"
@@ -30,6 +39,8 @@ ROUTERS: Sequence[APIRouter] = (
     billing.router,
     compute.router,
     site.router,
+    metrics.router,
+    metrics.site_router,
 )
 
 _PROBLEM_CONTENT = {

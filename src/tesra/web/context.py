@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
     from tesra.training.domains import Domains
+    from tesra.training.metrics.service import MetricService
     from tesra.training.service import TrainingService
     from tesra.training.transitions import Observer
 
@@ -46,6 +47,7 @@ class Services:
     observers: list[Observer]
     training: TrainingService
     attempts: AttemptService
+    metrics: MetricService
     sites: SiteCredentials
 
 

@@ -1,0 +1,128 @@
+"""Metrics: what nodes deliver, and what the run's owner sees of it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from tesra.kit.ids import AttemptId, RunId
+from tesra.training.metrics.model import Series
+from tesra.training.metrics.service import MAX_DELIVERY_BYTES, MAX_SOURCE, DeliveryInvalid
+from tesra.web.auth import Reader
+from tesra.web.context import ServicesDep
+from tesra.web.metric_stream import MetricView, metric_news, metric_points
+from tesra.web.routes.site import Fence, SiteCaller
+from tesra.wire.metrics import Axis, MetricHistory, Metrics, MetricSeries
+from tesra.wire.site import LogAccepted
+
+MAX_AT_ONCE = 50  # names in one request
+
+router = APIRouter(prefix="/api/v1", tags=["metrics"])
+site_router = APIRouter(prefix="/site/v1", tags=["site"])
+
+MetricNames = Annotated[
+    list[Annotated[str, Query(max_length=512)]], Query(min_length=1, max_length=MAX_AT_ONCE)
+]
+Rank = Annotated[int | None, Query(ge=0, le=100_000)]
+Points = Annotated[int, Query(ge=10, le=5000)]
+Cursor = Annotated[int, Query(ge=0, le=2**62)]
+
+
+@site_router.put("/attempts/{attempt}/metrics")
+async def take(
+    attempt: str,
+    request: Request,
+    services: ServicesDep,
+    site: SiteCaller,
+    source: Annotated[int, Query(ge=0, lt=MAX_SOURCE)],
+    offset: Cursor,
+    fence: Fence,
+) -> LogAccepted:
+    """Whole spool lines of a node (``source``) from byte ``offset`` on; answers how far they are held."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_DELIVERY_BYTES:
+            raise DeliveryInvalid
+    async with services.database.begin() as tx:
+        held = await services.metrics.take(
+            tx, site, (AttemptId(attempt), fence), source=source, offset=offset, data=bytes(data)
+        )
+    return LogAccepted(offset=held)
+
+
+@router.get("/runs/{run}/metrics")
+async def names(run: str, services: ServicesDep, caller: Reader) -> Metrics:
+    """What is known of a run in numbers: every name with its newest, lowest and highest value."""
+    async with services.database.begin() as tx:
+        await services.training.check_rank(tx, caller.user_id, RunId(run), None)
+        return await services.metrics.overview(tx, RunId(run))
+
+
+@router.get("/runs/{run}/metrics/history")
+async def history(
+    run: str,
+    services: ServicesDep,
+    caller: Reader,
+    name: MetricNames,
+    rank: Rank = None,
+    points: Points = 500,
+    x: Axis = "step",
+) -> MetricHistory:
+    """Metrics for charts, at most ``points`` each, peaks and gaps kept; of the lowest rank by default."""
+    async with services.database.begin() as tx:
+        await services.training.check_rank(tx, caller.user_id, RunId(run), rank)
+        found = await services.metrics.histories(
+            tx, RunId(run), name, rank=rank, points=points, axis=x
+        )
+    return MetricHistory(run=run, x=x, series=[_series(one) for one in found])
+
+
+@router.get("/runs/{run}/metrics/devices")
+async def devices(
+    run: str, services: ServicesDep, caller: Reader, points: Points = 500
+) -> MetricHistory:
+    """How the run's devices were used: ``use`` (0 to 1), ``memory_bytes``, ``power_w`` over time."""
+    async with services.database.begin() as tx:
+        await services.training.check_rank(tx, caller.user_id, RunId(run), None)
+        found = await services.metrics.devices(tx, RunId(run), points=points)
+    return MetricHistory(run=run, x="time", series=[_series(one) for one in found])
+
+
+@router.get("/runs/{run}/metrics/export", response_class=StreamingResponse)
+async def export(
+    run: str, services: ServicesDep, caller: Reader, follow: bool = False
+) -> StreamingResponse:
+    """All points as NDJSON (``MetricPoint`` a line), each step once.
+
+    With ``follow`` every attempt's points, those that come too, until the run ends.
+    """
+    async with services.database.begin() as tx:
+        await services.training.check_rank(tx, caller.user_id, RunId(run), None)
+    view = MetricView(owner=caller.user_id, run=RunId(run), follow=follow)
+    return StreamingResponse(metric_points(services, view), media_type="application/x-ndjson")
+
+
+@router.get("/runs/{run}/metrics/stream", response_class=StreamingResponse)
+async def stream(
+    run: str, services: ServicesDep, caller: Reader, after: Cursor = 0, follow: bool = False
+) -> StreamingResponse:
+    """The newest values as NDJSON (``MetricNews`` a line) from cursor ``after`` on; ``follow`` until the end."""
+    async with services.database.begin() as tx:
+        await services.training.check_rank(tx, caller.user_id, RunId(run), None)
+    view = MetricView(owner=caller.user_id, run=RunId(run), after=after, follow=follow)
+    return StreamingResponse(metric_news(services, view), media_type="application/x-ndjson")
+
+
+def _series(series: Series) -> MetricSeries:
+    return MetricSeries(
+        name=series.name,
+        rank=series.rank,
+        origin=series.origin,
+        count=series.count,
+        nonfinite=series.nonfinite,
+        steps=series.steps,
+        times=series.times,
+        values=series.values,
+        device=series.device or None,
+    )
