@@ -21,6 +21,7 @@ MODULES_WITH_TABLES = (
     "tesra.billing.repository",
     "tesra.drive.repository",
     "tesra.compute.repository",
+    "tesra.compute.shares",
     "tesra.training.repository",
     "tesra.training.logs",
     "tesra.training.project_doctor",

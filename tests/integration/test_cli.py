@@ -171,6 +171,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "env": {"A": "1"},
         "secrets": {"KEY": "hush"},
         "packages": ["tqdm"],
+        "priority": 0,
     }
 
 

@@ -36,6 +36,7 @@ accounts = Table(
     Column("wallet_micros", BigInteger, nullable=False, server_default=text("0")),
     Column("autopay", Boolean, nullable=False, server_default=text("false")),
     Column("opened_at", _TIME, nullable=False, server_default=func.now()),
+    Column("exposure_limit_micros", BigInteger),  # null: the network's own
     CheckConstraint("wallet_micros >= 0", name="wallet_not_negative"),
 )
 

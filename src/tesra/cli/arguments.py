@@ -95,6 +95,18 @@ def entry(text: str) -> str | list[str]:
     return words
 
 
+def priority(text: str) -> int:
+    """``low``, ``normal``, ``high``, or a number from -100 to 100."""
+    named = {"low": -50, "normal": 0, "high": 50}
+    if text in named:
+        return named[text]
+    if not _WHOLE.fullmatch(text) or not -100 <= int(text) <= 100:
+        raise ArgumentInvalid(
+            f"'{text}' is not a priority.", way_out="Write low, normal, high, or -100 to 100."
+        )
+    return int(text)
+
+
 def is_source(text: str) -> bool:
     """Whether ``run`` and ``import`` mean a place to import from, rather than a project's name."""
     if _GIT.match(text) or text in {".", ".."} or "/" in text or "\\" in text:

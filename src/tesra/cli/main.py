@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tesra.cli.commands import account, billing, compute, doctor, operator, projects, run, runs
+from tesra.cli.commands import (
+    account,
+    billing,
+    compute,
+    doctor,
+    operator,
+    projects,
+    queue,
+    run,
+    runs,
+)
 from tesra.cli.output import complaint, is_terminal
 from tesra.cli.words import one_line
 from tesra.kit.errors import TesraError
@@ -51,7 +61,7 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for group in (account, projects, doctor, compute, run, runs, billing, operator):
+    for group in (account, projects, doctor, compute, run, runs, queue, billing, operator):
         group.register(app)
     return app
 

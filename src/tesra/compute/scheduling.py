@@ -1,18 +1,28 @@
 """Which waiting run gets which devices. Pure: the dispatcher loads, this decides.
 
-Fair between users (who holds the fewest devices goes first), first come within a user, a gang
-all or nothing and inside one site. A run that has waited past ``PATIENCE_S`` without fitting
-holds its device class back, so that small runs cannot starve a large gang.
+Fair between users by what they used lately (their *share*), by priority and then first come
+within a user, a gang all or nothing and inside one site. A share is past use, which decays with
+``HALF_LIFE_S``, plus what the held devices will use in ``AHEAD_H``, minus a credit for waiting
+without holding anything. The credit grows without end while shares are bounded, so nobody starves.
+A run that has waited past ``PATIENCE_S`` without fitting holds its device class back, so that
+small runs cannot starve a large gang.
 """
 
+import heapq
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tesra.compute.model import ClassOnOffer, Device
 from tesra.kit.ids import NodeId, RunId, SiteId, UserId
 
 PATIENCE_S = 120.0
+HALF_LIFE_S = 86_400.0  # yesterday's use counts half
+AHEAD_H = 1.0  # a held device counts as if it had been used so long already
+CREDIT = 4.0  # an hour of waiting makes up for so many hours of a device
+_HOUR_S = 3600.0
+_MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,31 @@ class Waiting:
     device_class: str | None
     one_node: bool
     waited_s: float
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecentUse:
+    """A user's use, decayed to now, and how long ago the latest of it was."""
+
+    micro_th: float
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides a user's turn: recent use, the rating of all held devices, time since the last use."""
+
+    used_micro_th: float = 0.0
+    held_micro_t: int = 0
+    idle_s: float = float("inf")
+
+    def share(self, waited_s: float, device_micro_t: float) -> float:
+        """Who has the least is next; in micro-T·H. ``device_micro_t`` is what one device is rated at."""
+        share = self.used_micro_th + self.held_micro_t * AHEAD_H
+        if self.held_micro_t:
+            return share
+        return share - min(waited_s, self.idle_s) / _HOUR_S * CREDIT * device_micro_t
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +70,47 @@ class Placement:
     devices: tuple[Device, ...]
 
 
-def place_runs(
-    waiting: Sequence[Waiting], free: Iterable[Device], held_by: dict[UserId, int]
-) -> list[Placement]:
-    """Placements for as many of ``waiting`` (oldest first) as fit.
+def decayed(micro_th: float, age_s: float) -> float:
+    """What use of so long ago still counts."""
+    return micro_th * math.exp2(-max(0.0, age_s) / HALF_LIFE_S)
 
-    ``held_by`` counts the devices each user's live runs hold now.
-    """
+
+def place_runs(
+    waiting: Sequence[Waiting], free: Iterable[Device], standings: Mapping[UserId, Standing]
+) -> list[Placement]:
+    """Placements for as many of ``waiting`` as fit; who has no standing has used nothing."""
+    free = list(free)
     pool = _Pool(free)
-    held = dict(held_by)
-    queues: dict[UserId, list[Waiting]] = defaultdict(list)
-    for run in waiting:
-        queues[run.owner].append(run)
+    turns = _Turns(waiting, standings, _mean_rating(free))
     placements: list[Placement] = []
-    while queues:
-        owner = min(queues, key=lambda user: (held.get(user, 0), -queues[user][0].waited_s))
-        run = queues[owner][0]
+    while (run := turns.next()) is not None:
         devices = pool.take(run)
         if devices is None:
             if run.waited_s > PATIENCE_S:
                 pool.hold_back(run.device_class)
-            del queues[owner]  # first come within a user: nothing of theirs overtakes
+            turns.skip_owner()  # nothing of theirs overtakes
             continue
         placements.append(Placement(run=run.run, devices=devices))
-        held[owner] = held.get(owner, 0) + run.devices
-        queues[owner].pop(0)
-        if not queues[owner]:
-            del queues[owner]
+        turns.placed(sum(device.rating_micro_t for device in devices))
     return placements
+
+
+def queue_order(
+    waiting: Sequence[Waiting], standings: Mapping[UserId, Standing], devices: Iterable[Device]
+) -> list[RunId]:
+    """In which order runs get their turn, if each fitted when it came; ``devices`` are all there are."""
+    device_micro_t = _mean_rating(devices)
+    turns = _Turns(waiting, standings, device_micro_t)
+    order: list[RunId] = []
+    while (run := turns.next()) is not None:
+        order.append(run.run)
+        turns.placed(round(run.devices * device_micro_t))
+    return order
+
+
+def fits(run: Waiting, free: Iterable[Device]) -> bool:
+    """Whether the run could be placed if nobody else waited."""
+    return _Pool(free).take(run) is not None
 
 
 def largest_gangs(devices: Iterable[Device]) -> dict[str, int]:
@@ -103,6 +151,55 @@ def classes_on_offer(devices: Sequence[Device]) -> list[ClassOnOffer]:
             )
         )
     return sorted(offers, key=lambda offer: (-offer.rating_micro_t, offer.device_class))
+
+
+class _Turns:
+    """Whose run is next. ``next`` answers the same run until it is ``placed`` or its owner skipped."""
+
+    def __init__(
+        self,
+        waiting: Sequence[Waiting],
+        standings: Mapping[UserId, Standing],
+        device_micro_t: float,
+    ) -> None:
+        self._device_micro_t = device_micro_t
+        self._held: dict[UserId, int] = defaultdict(int)
+        self._standings = standings
+        self._queues: dict[UserId, list[Waiting]] = defaultdict(list)
+        for run in waiting:
+            self._queues[run.owner].append(run)
+        for queue in self._queues.values():
+            queue.sort(key=lambda run: (-run.priority, -run.waited_s))
+            queue.reverse()  # the next one stands last
+        self._heap = [self._entry(owner) for owner in self._queues]
+        heapq.heapify(self._heap)
+
+    def next(self) -> Waiting | None:
+        return self._queues[self._heap[0][2]][-1] if self._heap else None
+
+    def placed(self, micro_t: int) -> None:
+        """The run whose turn it was holds devices of this rating now."""
+        owner = self._heap[0][2]
+        self._held[owner] += max(1, micro_t)
+        self._queues[owner].pop()
+        if self._queues[owner]:
+            heapq.heapreplace(self._heap, self._entry(owner))
+        else:
+            heapq.heappop(self._heap)
+
+    def skip_owner(self) -> None:
+        """Nothing more of this user's in this round."""
+        heapq.heappop(self._heap)
+
+    def _entry(self, owner: UserId) -> tuple[float, float, UserId]:
+        run, known = self._queues[owner][-1], self._standings.get(owner, Standing())
+        now = Standing(known.used_micro_th, known.held_micro_t + self._held[owner], known.idle_s)
+        return now.share(run.waited_s, self._device_micro_t), -run.waited_s, owner
+
+
+def _mean_rating(devices: Iterable[Device]) -> float:
+    ratings = [device.rating_micro_t for device in devices]
+    return sum(ratings) / len(ratings) if ratings else float(_MICRO)
 
 
 class _Pool:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from tesra.compute.model import ClassOnOffer, ClassTable, Device
 from tesra.compute.repository import ComputeRepository
 from tesra.compute.scheduling import classes_on_offer
+from tesra.compute.shares import UseShares
 from tesra.compute.sites import SiteRegister
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId
@@ -22,10 +23,11 @@ def read_class_table() -> ClassTable:
 
 
 class ComputeService:
-    """Devices on offer and their reservation; ``sites`` is the register of who contributes them."""
+    """Devices on offer and their reservation; ``sites``: who contributes them, ``shares``: who has used them."""
 
     def __init__(self, classes: ClassTable) -> None:
         self._repository = ComputeRepository()
+        self.shares = UseShares()
         self.sites = SiteRegister(classes, self._repository)
 
     async def offers(self, tx: Tx) -> list[ClassOnOffer]:

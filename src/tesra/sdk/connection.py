@@ -76,6 +76,9 @@ class Connection:
     ) -> Model:
         return self._understand(model, self.send("POST", path, body, once=once))
 
+    def put(self, path: str, model: type[Model], body: BaseModel) -> Model:
+        return self._understand(model, self.send("PUT", path, body))
+
     def pages(
         self,
         path: str,

@@ -17,6 +17,7 @@ from tesra.training.assigning import assignment_of
 from tesra.training.domains import Domains
 from tesra.training.facts import Fact, Facts
 from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
+from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
 from tesra.wire.site import Assignments, Message
@@ -93,6 +94,7 @@ class AttemptService:
     async def _take_together(self, site: SiteId, boot: str, facts: Sequence[Fact]) -> list[str]:
         stale: list[str] = []
         topics: list[str] = []
+        meter = Meter()
         async with self._database.begin() as tx:
             seqs = [message.seq for message, _ in facts]
             applied = await self._compute.sites.take(tx, site, boot, seqs)
@@ -105,7 +107,8 @@ class AttemptService:
                 except StaleFence:
                     stale.append(message.attempt)
                 else:
-                    topics += await self._facts.apply(tx, row, message, output)
+                    topics += await self._facts.apply(tx, row, message, output, meter)
+            await self._facts.settle(tx, meter)
             await self._transitions.tell(tx, topics)
         return stale
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from tesra.compute.model import Device
-from tesra.compute.scheduling import Placement, Waiting, place_runs
+from tesra.compute.scheduling import Placement, place_runs
 from tesra.db import leases
 from tesra.db.engine import Tx
 from tesra.db.notify import Listener, notify
@@ -16,6 +16,8 @@ from tesra.kit.ids import AttemptId, RunId, UserId, new_id
 from tesra.training.attempts import LEASE_S, AttemptService
 from tesra.training.domains import Domains
 from tesra.training.model import Placed
+from tesra.training.queue_rows import waiting_of
+from tesra.training.queueing import PAYMENT_DUE, QueueService
 from tesra.training.repository import RunRepository, RunRow
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,6 @@ HOLD_S = 6.0  # renewed at least every IDLE_S; a killed server is replaced after
 IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
 ROUND_S = 0.01
 QUEUE_AT_LEAST = 64  # and some for each free device: enough to fill them, quick to load
-PAYMENT_DUE = "payment due"
 
 
 class Dispatcher:
@@ -41,6 +42,7 @@ class Dispatcher:
         self._transitions = domains.transitions
         self._attempts = attempts
         self._repository = RunRepository()
+        self._queue = QueueService(domains.compute)
         self._holder = holder
 
     async def run(self) -> None:
@@ -67,12 +69,12 @@ class Dispatcher:
             if not await leases.holds(tx, LEASE_NAME, token):
                 return 0
             free = await self._compute.lock_free_devices(tx)
-            queue = await self._repository.queued(tx, QUEUE_AT_LEAST + 4 * len(free))
+            queue = await self._queue.queued(tx, QUEUE_AT_LEAST + 4 * len(free))
             queue = await self._without_debtors(tx, queue)
             if not free or not queue:
                 return 0
-            held = await self._repository.devices_held(tx)
-            placements = place_runs([_waiting(row) for row in queue], free, held)
+            standings = await self._queue.standings(tx, {UserId(row.owner) for row in queue})
+            placements = place_runs([waiting_of(row) for row in queue], free, standings)
             await self._write(tx, placements, {row.id: row for row in queue})
             return len(placements)
 
@@ -129,6 +131,7 @@ class Dispatcher:
                     "site_id": placement.devices[0].site,
                     "fence": fence,
                     "devices": _assigned(placement.devices),
+                    "rating_micro_t": sum(d.rating_micro_t for d in placement.devices),
                 }
             )
         await self._repository.insert_attempts(tx, attempts, lease_s=LEASE_S)
@@ -141,17 +144,6 @@ class Dispatcher:
         for placement, attempt in zip(placements, ids, strict=True):
             topics += await self._transitions.apply(tx, placement.run, Placed(attempt))
         await self._transitions.tell(tx, topics)
-
-
-def _waiting(row: RunRow) -> Waiting:
-    return Waiting(
-        run=RunId(row.id),
-        owner=UserId(row.owner),
-        devices=row.devices,
-        device_class=row.device_class,
-        one_node=row.launch == "single",
-        waited_s=float(row.waited_s),
-    )
 
 
 def _assigned(devices: Sequence[Device]) -> list[dict[str, object]]:

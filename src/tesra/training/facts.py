@@ -2,11 +2,11 @@
 
 import logging
 
-from tesra.billing.model import RatedDevice, UsageRecord
 from tesra.db.engine import Tx
 from tesra.kit.errors import TesraError
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
 from tesra.training.domains import Domains
+from tesra.training.metering import Meter, Metering
 from tesra.training.model import (
     AttemptEnded,
     Outcome,
@@ -37,7 +37,7 @@ class Facts:
     def __init__(self, domains: Domains) -> None:
         self._database = domains.database
         self._drive = domains.drive
-        self._billing = domains.billing
+        self._metering = Metering(domains.compute, domains.billing)
         self._transitions = domains.transitions
         self._repository = RunRepository()
 
@@ -62,15 +62,15 @@ class Facts:
         return commit, warnings
 
     async def apply(
-        self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput
+        self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput, meter: Meter
     ) -> list[str]:
-        """Bring one fact about; answers whom to wake."""
+        """Bring one fact about; answers whom to wake. ``settle`` closes the transaction's meter."""
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
         result = None
         match message.body:
             case Usage() as usage:
-                await self._record_usage(tx, row, usage)
+                await self._metering.record(tx, row, usage, meter)
                 return [f"run:{run}"]
             case Preparing(phase=phase):
                 event = PreparingSeen(attempt, phase)
@@ -88,25 +88,9 @@ class Facts:
                 )
         return await self._transitions.apply(tx, run, event, result=result)
 
-    async def _record_usage(self, tx: Tx, row: RunRow, usage: Usage) -> None:
-        """Billed time is never more than the wall time since the attempt was placed."""
-        most = max(0, int(row.age_ms) - row.usage_ms)
-        duration_ms = min(usage.duration_ms, most)
-        record = UsageRecord(
-            attempt_id=AttemptId(row.id),
-            seq=usage.number,
-            run_id=RunId(row.run_id),
-            started_at=usage.started_at,
-            duration_ms=duration_ms,
-            devices=[
-                RatedDevice(device["device_class"], device["rating_micro_t"])
-                for device in row.devices
-            ],
-        )
-        await self._billing.record_usage(tx, record)
-        await self._repository.update_attempt(
-            tx, AttemptId(row.id), {"usage_ms": row.usage_ms + duration_ms}
-        )
+    async def settle(self, tx: Tx, meter: Meter) -> None:
+        """What is done once for all the usage of a transaction."""
+        await self._metering.settle(tx, meter)
 
     async def _store_result(
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput

@@ -86,34 +86,6 @@ class RunRepository:
     async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:
         await tx.execute(update(runs).where(runs.c.id == run).values(**values))
 
-    async def queued(self, tx: Tx, limit: int) -> list[RunRow]:
-        """Queued runs, what placing needs of them: each user's oldest, then each one's second, …"""
-        place = func.row_number().over(partition_by=runs.c.owner, order_by=runs.c.id)
-        columns = (runs.c.id, runs.c.owner, runs.c.devices, runs.c.device_class, runs.c.launch)
-        waited = func.extract("epoch", func.clock_timestamp() - runs.c.created_at)
-        statement = (
-            select(
-                *columns,
-                runs.c.attempts,
-                runs.c.phase,
-                waited.label("waited_s"),
-                place.label("place"),
-            )
-            .where(text("state = 'queued'"))
-            .order_by(text("place"), runs.c.id)
-            .limit(limit)
-        )
-        return list(await tx.execute(statement))
-
-    async def devices_held(self, tx: Tx) -> dict[UserId, int]:
-        """How many devices each user's live runs hold."""
-        statement = (
-            select(runs.c.owner, func.sum(runs.c.devices))
-            .where(text("state IN ('placing', 'preparing', 'running')"))  # as the index has it
-            .group_by(runs.c.owner)
-        )
-        return {UserId(owner): int(held) for owner, held in await tx.execute(statement)}
-
     async def next_fences(self, tx: Tx, count: int) -> list[int]:
         statement = text("SELECT nextval('attempt_fences') FROM generate_series(1, :count)")
         return list((await tx.execute(statement, {"count": count})).scalars())

@@ -1,11 +1,12 @@
 """What a user does with runs: submit, stop, look at, read the log of."""
 
 import json
+from collections.abc import Sequence
 
 from tesra.compute.scheduling import largest_gangs, largest_single
 from tesra.db.engine import Tx
 from tesra.db.notify import notify
-from tesra.kit.errors import Invalid, NotFound, Unavailable
+from tesra.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId, new_id
 from tesra.kit.money import MS_PER_HOUR
 from tesra.training.domains import Domains
@@ -15,6 +16,7 @@ from tesra.training.logs import LogStore, Segment
 from tesra.training.model import RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
+from tesra.training.queueing import Queue, QueueService, place_of
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.views import show_event, show_run
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
@@ -28,6 +30,10 @@ class RunNotFound(NotFound):
 
 class RankNotFound(NotFound):
     """The run has no such rank."""
+
+
+class NotQueued(Conflict):
+    """This run does not wait any more."""
 
 
 class DevicesInvalid(Invalid):
@@ -48,6 +54,7 @@ class TrainingService:
         self.doctor = ProjectDoctor(domains.database, domains.drive)
         self._repository = RunRepository()
         self._logs = LogStore()
+        self._queue = QueueService(domains.compute)
 
     async def check(self, owner: UserId, request: RunRequest) -> Prepared:
         """The request as it will run, its gaps filled from the code; refuses what cannot work.
@@ -96,9 +103,24 @@ class TrainingService:
                 "launch_reason": prepared.launch_reason,
                 "warnings": list(prepared.warnings),
                 "state": RunState.QUEUED.value,
+                "priority": request.priority,
             },
         )
         await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
+        await notify(tx, "dispatch")
+        return await self._show(tx, await self._row(tx, owner, run))
+
+    async def prioritise(self, tx: Tx, owner: UserId, run: RunId, *, priority: int) -> Run:
+        """Where a queued run stands among the owner's own; refused when it waits no more."""
+        await self._row(tx, owner, run)
+        locked = await self._repository.lock_run(tx, run)
+        if locked is None or locked.state != RunState.QUEUED:
+            raise NotQueued(
+                f"{run} does not wait any more: its priority decides nothing.",
+                way_out="Give the next run its priority: `tesra run … --priority high`.",
+            )
+        await self._repository.update_run(tx, run, {"priority": priority})
+        await self._repository.add_event(tx, run, "priority", f"Priority {priority}.")
         await notify(tx, "dispatch")
         return await self.run(tx, owner, run)
 
@@ -110,8 +132,9 @@ class TrainingService:
         return await self.run(tx, owner, run)
 
     async def run(self, tx: Tx, owner: UserId, run: RunId) -> Run:
-        """One of the owner's runs, with the lock of its environment."""
-        shown = await self._show(tx, await self._row(tx, owner, run))
+        """One of the owner's runs, with the lock of its environment and its place in the queue."""
+        row = await self._row(tx, owner, run)
+        shown = await self._show(tx, row, await self._queue_for(tx, [row]))
         lock = await self._repository.environment_lock(tx, run)
         return shown.model_copy(update={"environment_lock": lock})
 
@@ -129,7 +152,8 @@ class TrainingService:
         rows = await self._repository.runs_of(
             tx, owner, before=cursor, limit=limit, states=states, project=project
         )
-        return [await self._show(tx, row) for row in rows]
+        queue = await self._queue_for(tx, rows)
+        return [await self._show(tx, row, queue) for row in rows]
 
     async def events(
         self, tx: Tx, owner: UserId, run: RunId, *, after: int = 0, limit: int = 200
@@ -171,11 +195,19 @@ class TrainingService:
             raise RunNotFound(way_out="List yours with `tesra runs`.")
         return row
 
-    async def _show(self, tx: Tx, row: RunRow) -> Run:
+    async def _queue_for(self, tx: Tx, rows: Sequence[RunRow]) -> Queue | None:
+        """The queue, if any of these wait in it."""
+        waits = any(row.state == RunState.QUEUED for row in rows)
+        return await self._queue.look(tx) if waits else None
+
+    async def _show(self, tx: Tx, row: RunRow, queue: Queue | None = None) -> Run:
         so_far = 0
         if row.bill_id is None and row.started_at is not None and row.attempt_id:
             so_far = await self._use_so_far(tx, AttemptId(row.attempt_id))
-        return show_run(row, micro_th_so_far=so_far)
+        waits = queue is not None and row.state == RunState.QUEUED
+        return show_run(
+            row, micro_th_so_far=so_far, queue=place_of(row, queue) if waits and queue else None
+        )
 
     async def _use_so_far(self, tx: Tx, attempt: AttemptId) -> int:
         """Micro-T·H of the present attempt; the bill counts its usage records one by one."""

@@ -49,6 +49,9 @@ runs = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
     Column("launch_reason", Text),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("max_cost_micros", BigInteger),
+    Column("max_time_ms", BigInteger),
     Index("ix_runs_owner_id", "owner", "id"),
     Index(
         "ix_runs_queued",
@@ -79,6 +82,8 @@ attempts = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
+    Column("rating_micro_t", BigInteger, nullable=False, server_default="0"),  # all devices'
+    Column("cost_micros", BigInteger, nullable=False, server_default="0"),  # of usage_ms, at most
     Index("ix_attempts_run_id", "run_id"),
     Index("ix_attempts_live_site", "site_id", postgresql_where=text("ended_at IS NULL")),
 )

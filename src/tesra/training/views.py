@@ -3,10 +3,10 @@
 from tesra.kit.money import format_cny, format_micros
 from tesra.training.repository import RunRow
 from tesra.wire.parameters import DEFAULT_FORMAT
-from tesra.wire.training import Run, RunEvent
+from tesra.wire.training import QueuePlace, Run, RunEvent
 
 
-def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
+def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = None) -> Run:
     """The training record of one row; before there is a bill, it shows the use so far."""
     billed = row.bill_id is not None
     spec = row.spec
@@ -43,6 +43,8 @@ def show_run(row: RunRow, *, micro_th_so_far: int) -> Run:
         started_at=row.started_at,
         ended_at=row.ended_at,
         launch_reason=row.launch_reason,
+        priority=row.priority,
+        queue=queue,
     )
 
 

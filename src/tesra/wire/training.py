@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
 from tesra.wire.parameters import DEFAULT_FORMAT, ParameterFormat
@@ -13,6 +13,26 @@ Launch = Literal["gang", "single"]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 ParameterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768)]
+
+
+PriorityName = Literal["low", "normal", "high"]
+PRIORITIES: dict[str, int] = {"low": -50, "normal": 0, "high": 50}
+
+
+def priority_number(priority: int | str) -> int:
+    """-100 to 100; the names stand for -50, 0 and 50."""
+    return PRIORITIES[priority] if isinstance(priority, str) else priority
+
+
+Priority = Annotated[
+    Annotated[int, Field(ge=-100, le=100)] | PriorityName, AfterValidator(priority_number)
+]
+
+
+class PriorityRequest(Wire):
+    """Which of a user's own runs go first: the highest."""
+
+    priority: Priority
 
 
 class RunRequest(Wire):
@@ -43,6 +63,22 @@ class RunRequest(Wire):
     packages: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
         default=[], max_length=100
     )
+    priority: Priority = 0
+
+
+class QueuePlace(Answer):
+    """Where a queued run stands among all (``place`` 1 is next) and why it waits, in words.
+
+    ``place`` is null for a run that waits for money: it is not in the order until that is settled.
+    ``start_by``: when it starts at the latest, if that can be known: it is next, and the runs that
+    hold the devices have to end by then.
+    """
+
+    place: int | None
+    of: int
+    waits_for: Literal["devices", "share", "payment", "limit"]
+    why: str
+    start_by: datetime | None = None
 
 
 class WholeRequest(RunRequest):
@@ -94,6 +130,8 @@ class Run(Answer):
     ended_at: datetime | None
     environment_lock: str | None = None
     launch_reason: str | None = None
+    priority: int = 0
+    queue: QueuePlace | None = None
 
 
 class RunEvent(Answer):

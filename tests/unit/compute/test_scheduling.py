@@ -1,7 +1,14 @@
 """Who gets which devices."""
 
 from tesra.compute.model import ClassTable, Device
-from tesra.compute.scheduling import PATIENCE_S, Waiting, classes_on_offer, place_runs
+from tesra.compute.scheduling import (
+    PATIENCE_S,
+    Standing,
+    Waiting,
+    classes_on_offer,
+    place_runs,
+    queue_order,
+)
 from tesra.kit.ids import AttemptId, DeviceId, NodeId, RunId, SiteId, UserId
 
 ANN, BOB = UserId("ann"), UserId("bob")
@@ -14,15 +21,20 @@ def device(name: str, node: str = "n1", site: str = "s1", device_class: str = "c
 
 
 def waiting(
-    run: str, owner: UserId = ANN, devices: int = 1, waited_s: float = 1.0, one_node: bool = False
+    run: str,
+    owner: UserId = ANN,
+    devices: int = 1,
+    waited_s: float = 1.0,
+    one_node: bool = False,
+    priority: int = 0,
 ) -> Waiting:
-    return Waiting(RunId(run), owner, devices, None, one_node, waited_s)
+    return Waiting(RunId(run), owner, devices, None, one_node, waited_s, priority)
 
 
 def placed(
-    *runs: Waiting, free: list[Device], held: dict[UserId, int] | None = None
+    *runs: Waiting, free: list[Device], standings: dict[UserId, Standing] | None = None
 ) -> dict[str, list[str]]:
-    found = place_runs(runs, free, held or {})
+    found = place_runs(runs, free, standings or {})
     return {p.run: [d.id for d in p.devices] for p in found}
 
 
@@ -41,8 +53,34 @@ def test_a_gang_never_spans_sites_or_classes() -> None:
 
 def test_who_holds_less_goes_first() -> None:
     runs = [waiting("a", ANN, waited_s=9), waiting("b", BOB, waited_s=1)]
-    assert placed(*runs, free=[device("d0")], held={ANN: 2}) == {"b": ["d0"]}
+    holds_two = {ANN: Standing(held_micro_t=2_000_000)}
+    assert placed(*runs, free=[device("d0")], standings=holds_two) == {"b": ["d0"]}
     assert placed(*runs, free=[device("d0")]) == {"a": ["d0"]}
+
+
+def test_who_used_much_lately_waits_behind_who_used_nothing() -> None:
+    runs = [waiting("a", ANN, waited_s=60), waiting("b", BOB, waited_s=1)]
+    used = {ANN: Standing(used_micro_th=5e6, idle_s=60.0)}
+    assert placed(*runs, free=[device("d0")], standings=used) == {"b": ["d0"]}
+
+
+def test_waiting_makes_up_for_use() -> None:
+    used = {ANN: Standing(used_micro_th=5e6)}
+    runs = [waiting("a", ANN, waited_s=2 * 3600), waiting("b", BOB, waited_s=1)]
+    assert placed(*runs, free=[device("d0")], standings=used) == {"a": ["d0"]}
+    just_served = {ANN: Standing(used_micro_th=5e6, idle_s=60.0)}
+    assert placed(*runs, free=[device("d0")], standings=just_served) == {"b": ["d0"]}
+
+
+def test_within_a_user_priority_comes_before_age() -> None:
+    runs = [waiting("old", waited_s=9), waiting("urgent", waited_s=1, priority=50)]
+    assert placed(*runs, free=[device("d0")]) == {"urgent": ["d0"]}
+    assert queue_order(runs, {}, [device("d0")]) == ["urgent", "old"]
+
+
+def test_a_priority_gains_nothing_over_other_users() -> None:
+    runs = [waiting("a", ANN, waited_s=1, priority=100), waiting("b", BOB, waited_s=2, priority=-9)]
+    assert placed(*runs, free=[device("d0")]) == {"b": ["d0"]}
 
 
 def test_users_take_turns_when_all_is_free() -> None:

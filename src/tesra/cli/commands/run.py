@@ -108,6 +108,13 @@ def run(
         list[str] | None,
         typer.Option("--with", metavar="PACKAGE", help="Install this package too; repeat it."),
     ] = None,
+    priority: Annotated[
+        str,
+        typer.Option(
+            "--priority",
+            help="Among your own runs that wait: low, normal, high, or -100 to 100.",
+        ),
+    ] = "normal",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it (the default).")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print its id and return.")] = False,
 ) -> None:
@@ -129,6 +136,7 @@ def run(
         "env": arguments.pairs(env or [], "--env"),
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],
+        "priority": arguments.priority(priority),
     }
     started = _start(session, project, wishes)
     if detach:

@@ -58,7 +58,7 @@ def runs(
                 [
                     one.id,
                     one.project_name,
-                    one.state,
+                    _state(one),
                     one.engine,
                     str(one.devices),
                     words.between(one.started_at, one.ended_at),
@@ -156,7 +156,9 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
     devices = f"{run.devices} {run.device_class or 'of any class'}, launch {run.launch}"
     devices += f" ({run.launch_reason})" if run.launch_reason else ""
     optional = [
+        ("Place in the queue", _place(run)),
         ("Why", _why(run)),
+        ("Priority", str(run.priority) if run.priority else ""),
         ("Arguments", " ".join(run.args)),
         ("Parameters", ", ".join(f"{name}={value}" for name, value in run.params.items())),
         ("Environment", ", ".join(f"{name}={value}" for name, value in run.env.items())),
@@ -183,9 +185,24 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
 
 
 def _why(run: "Run") -> str | None:
-    if run.state == "queued" and run.reason is None:
-        return f"waits for {words.plural(run.devices, 'free device')}: see `tesra devices`"
-    return run.reason
+    if run.queue is None:
+        return run.reason
+    return run.queue.why if run.reason in (None, run.queue.why) else f"{run.queue.why} {run.reason}"
+
+
+def _state(run: "Run") -> str:
+    """With its place in the queue, or what it needs its owner for."""
+    if run.queue is None:
+        return run.state
+    where = run.queue.waits_for if run.queue.place is None else f"{run.queue.place}."
+    return f"{run.state} {where}"
+
+
+def _place(run: "Run") -> str | None:
+    if run.queue is None or run.queue.place is None:
+        return None
+    by = f", starts by {words.moment(run.queue.start_by)}" if run.queue.start_by else ""
+    return f"{run.queue.place} of {run.queue.of}{by}"
 
 
 def _log_as_json(session: Session, run: "Run", *, rank: int | None, follow: bool) -> None:

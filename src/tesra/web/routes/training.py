@@ -12,7 +12,7 @@ from tesra.web.idempotency import IdempotencyKey, once
 from tesra.web.log_stream import LogView, log_lines
 from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
-from tesra.wire.training import Run, RunEvent, RunRequest, RunState
+from tesra.wire.training import PriorityRequest, Run, RunEvent, RunRequest, RunState
 
 router = APIRouter(prefix="/api/v1", tags=["training"])
 
@@ -69,6 +69,17 @@ async def stop(run: str, services: ServicesDep, caller: Writer) -> Run:
     """Ask for the end; the output so far is kept. Harmless when it has ended."""
     async with services.database.begin() as tx:
         return await services.training.stop(tx, caller.user_id, RunId(run))
+
+
+@router.put("/runs/{run}/priority")
+async def prioritise(
+    run: str, request: PriorityRequest, services: ServicesDep, caller: Writer
+) -> Run:
+    """Which of your queued runs go first; 409 when this one does not wait any more."""
+    async with services.database.begin() as tx:
+        return await services.training.prioritise(
+            tx, caller.user_id, RunId(run), priority=int(request.priority)
+        )
 
 
 @router.get("/runs/{run}/events")

@@ -1,0 +1,64 @@
+"""What placing needs to know of runs: who waits, and what live runs hold."""
+
+from sqlalchemy import func, select, text
+
+from tesra.compute.scheduling import Waiting
+from tesra.db.engine import Tx
+from tesra.kit.ids import RunId, UserId
+from tesra.training.repository import RunRow
+from tesra.training.tables import attempts, runs
+
+_LIVE = text("state IN ('placing', 'preparing', 'running')")  # as the index has it
+_QUEUED = text("state = 'queued'")
+
+
+class QueueRows:
+    """Rows of the queue; used by training's own services alone."""
+
+    async def queued(self, tx: Tx, limit: int) -> list[RunRow]:
+        """Each user's first by priority and age, then each one's second, …"""
+        place = func.row_number().over(
+            partition_by=runs.c.owner, order_by=(runs.c.priority.desc(), runs.c.id)
+        )
+        waited = func.extract("epoch", func.clock_timestamp() - runs.c.created_at)
+        statement = (
+            select(
+                runs.c.id,
+                runs.c.owner,
+                runs.c.devices,
+                runs.c.device_class,
+                runs.c.launch,
+                runs.c.priority,
+                runs.c.attempts,
+                runs.c.phase,
+                waited.label("waited_s"),
+                place.label("place"),
+            )
+            .where(_QUEUED)
+            .order_by(text("place"), runs.c.id)
+            .limit(limit)
+        )
+        return list(await tx.execute(statement))
+
+    async def held(self, tx: Tx) -> dict[UserId, int]:
+        """The rating, in micro-T, of all devices that each user's live runs hold."""
+        statement = (
+            select(runs.c.owner, func.sum(attempts.c.rating_micro_t))
+            .join(attempts, attempts.c.id == runs.c.attempt_id)
+            .where(_LIVE)
+            .group_by(runs.c.owner)
+        )
+        return {UserId(owner): int(held) for owner, held in await tx.execute(statement)}
+
+
+def waiting_of(row: RunRow) -> Waiting:
+    """A queued run as placing sees it."""
+    return Waiting(
+        run=RunId(row.id),
+        owner=UserId(row.owner),
+        devices=row.devices,
+        device_class=row.device_class,
+        one_node=row.launch == "single",
+        waited_s=float(row.waited_s),
+        priority=row.priority,
+    )
