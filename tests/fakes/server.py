@@ -6,6 +6,7 @@ server away in the middle of a run and bring it back.
 
 import asyncio
 import io
+import json
 import socket
 import threading
 import time
@@ -91,6 +92,8 @@ class FakeServer:
         self.high_water: dict[str, int] = {}
         self.facts: list[Message] = []
         self.logs: defaultdict[tuple[str, int], bytearray] = defaultdict(bytearray)
+        self.metrics: defaultdict[tuple[str, int], bytearray] = defaultdict(bytearray)
+        self.refuse_metrics = False
         self.log_puts = 0
         self.renewals = 0
         self.stale: set[str] = set()
@@ -147,6 +150,10 @@ class FakeServer:
     def log(self, attempt: str, rank: int = 0) -> str:
         return self.logs[attempt, rank].decode(errors="replace")
 
+    def points(self, attempt: str, source: int = 0) -> list[dict[str, Any]]:
+        """What a node has told of an attempt's metrics, line by line."""
+        return [json.loads(line) for line in self.metrics[attempt, source].splitlines()]
+
     def until(self, condition: Callable[[], Found], timeout_s: float = 30) -> Found:
         """Wait until something is true (and give it back); fail after the deadline."""
         deadline = time.monotonic() + timeout_s
@@ -192,6 +199,7 @@ class FakeServer:
             return Assignments(version=self.version, assignments=list(self.listed.values()))
 
         self._add_logs(app)
+        self._add_metrics(app)
         self._add_drive(app)
         return app
 
@@ -203,6 +211,19 @@ class FakeServer:
                 return _problem(409, "stale_fence")
             self.log_puts += 1
             held = self.logs[attempt, rank]
+            if offset == len(held):
+                held += data
+            return Response(LogAccepted(offset=len(held)).model_dump_json())
+
+    def _add_metrics(self, app: FastAPI) -> None:
+        @app.put("/site/v1/attempts/{attempt}/metrics")
+        async def metrics(attempt: str, source: int, offset: int, request: Request) -> Response:
+            data = await request.body()
+            if attempt in self.stale:
+                return _problem(409, "stale_fence")
+            if self.refuse_metrics:
+                return _problem(422, "invalid")
+            held = self.metrics[attempt, source]
             if offset == len(held):
                 held += data
             return Response(LogAccepted(offset=len(held)).model_dump_json())

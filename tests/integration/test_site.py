@@ -254,8 +254,41 @@ def test_overlong_line_arrives_whole(site: Site, server: FakeServer) -> None:
     assert server.log(attempt) == "x" * 10_000_000 + "\nend"
 
 
+def test_metrics_arrive_once_and_before_the_end(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(
+        "import os, tesra, time\n"
+        "for n in range(2000): tesra.log({'loss': n, 'bad': float('nan')}, step=n)\n"
+        "print(f'epoch 1 acc 91% loss 0.5')",
+        devices=2,
+    )
+    server.until(lambda: server.ended(attempt))
+    points = [point for point in server.points(attempt) if point["k"] == "m"]
+    for rank in (0, 1):
+        told = [point for point in points if point["r"] == rank]
+        logged = [point for point in told if point["o"] == "log"]
+        assert [point["s"] for point in logged] == list(range(2000))
+        assert {point["v"]["bad"] for point in logged} == {"nan"}
+        assert {"epoch": 1, "acc": 0.91} in [point["v"] for point in told]
+
+
+def test_server_that_refuses_metrics_does_not_hold_up_the_end(
+    site: Site, server: FakeServer
+) -> None:
+    server.refuse_metrics = True
+    try:
+        attempt = site.assign("import tesra\ntesra.log({'loss': 1})")
+        ended = server.until(lambda: server.ended(attempt))
+    finally:
+        server.refuse_metrics = False
+    assert ended.outcome == "succeeded"
+    assert server.points(attempt) == []
+
+
 def test_outage_of_the_server_loses_and_doubles_nothing(site: Site, server: FakeServer) -> None:
-    attempt = site.assign("import time\nfor n in range(50): print(n, flush=True); time.sleep(0.1)")
+    attempt = site.assign(
+        "import tesra, time\n"
+        "for n in range(50): tesra.log({'n': n}); print(n, flush=True); time.sleep(0.1)"
+    )
     server.until(lambda: server.log(attempt))
     server.stop()
     time.sleep(6)  # the run ends meanwhile
@@ -263,6 +296,9 @@ def test_outage_of_the_server_loses_and_doubles_nothing(site: Site, server: Fake
     ended = server.until(lambda: server.ended(attempt), 40)
     assert ended.outcome == "succeeded"
     assert server.log(attempt) == "".join(f"{n}\n" for n in range(50))
+    assert [point["v"]["n"] for point in server.points(attempt) if "n" in point["v"]] == [
+        *range(50)
+    ]
     assert sum(used.duration_ms for used in server.usage(attempt)) < 8_000
 
 

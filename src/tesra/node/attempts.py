@@ -21,6 +21,7 @@ from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
 from tesra.node.log_push import LogPusher
+from tesra.node.metrics.attempt_metrics import AttemptMetrics
 from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
 from tesra.node.output import KEEP_S, store_output
 from tesra.node.processes import kill_tree
@@ -80,6 +81,13 @@ class Attempt:
             record.status.fence,
             on_stale=lambda: self.stop("gone", 0.0),
         )
+        self._metrics = AttemptMetrics(
+            tools.client,
+            record.status.attempt,
+            record.status.fence,
+            say=self._say,
+            on_stale=lambda: self.stop("gone", 0.0),
+        )
 
     @property
     def record(self) -> AttemptRecord:
@@ -124,6 +132,7 @@ class Attempt:
             await self._vanish()
         except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
             _log.exception("attempt %s", self._record.status.attempt)
+            await self._metrics.cancel()
             self._end(Verdict("lost", reason=f"The node failed: {error!r}"))
 
     async def _live(self, order: GangOrder) -> Verdict:
@@ -160,7 +169,7 @@ class Attempt:
             self._note(lock=environment.lock)
         await asyncio.to_thread(workspace.hand_over, folders)
         self._note(phase="starting")
-        return Gang(
+        gang = Gang(
             assignment.run,
             spec,
             place=order.place,
@@ -170,6 +179,8 @@ class Attempt:
             sandbox=tools.sandbox,
             runtime=tools.runtime,
         )
+        await self._metrics.begin(folders, order.place.node_rank, gang.ranks)
+        return gang
 
     async def _train(self, gang: Gang) -> Verdict:
         try:
@@ -198,6 +209,7 @@ class Attempt:
     async def _settle(self, verdict: Verdict) -> None:
         """Store what there is to store, deliver every log, and end."""
         self._note(stage=Stage.STORING, phase="storing the output", verdict=verdict)
+        await self._metrics.sweep()
         if verdict.outcome == "refused" and self._folders.logs.exists():
             self._say(verdict.reason or "This run cannot be prepared.")
         if self._record.ran and verdict.outcome in ("succeeded", "failed", "stopped"):
@@ -214,6 +226,7 @@ class Attempt:
                 self._record = replace(self._record, kept_until=time.time() + KEEP_S)
             self._note(warnings=stored.warnings, output=stored.commit)
         await self._logs.finish()
+        await self._metrics.finish()
         self._end(verdict)
 
     async def _take_over(self) -> Verdict:
@@ -223,10 +236,12 @@ class Attempt:
         if self._folders.root.exists():
             ranks = (TESRA_RANK, *record.ranks)
             self._logs.follow([(rank, self._folders.log_of(rank)) for rank in ranks])
+            await self._metrics.resume(self._folders)
         return record.status.verdict or Verdict("lost", reason="The node's agent died.")
 
     async def _vanish(self) -> None:
         await self._logs.cancel()
+        await self._metrics.cancel()
         self._end(Verdict("lost", reason="The attempt is no longer this site's."))
 
     def _end(self, verdict: Verdict) -> None:

@@ -113,6 +113,19 @@ class SiteClient:
         )
         return LogAccepted.model_validate_json(answer.content).offset
 
+    async def put_metrics(
+        self, attempt: str, fence: int, source: int, *, offset: int, data: bytes
+    ) -> int:
+        """Offer lines of a node's metrics at an offset; the server's offset afterwards is the truth."""
+        answer = await self._request(
+            "PUT",
+            f"/site/v1/attempts/{quote(attempt)}/metrics"
+            f"?source={source}&offset={offset}&fence={fence}",
+            content=data,
+            content_type="application/x-ndjson",
+        )
+        return LogAccepted.model_validate_json(answer.content).offset
+
     def drive(self, attempt: str, fence: int) -> HttpDoor:
         """The drive as far as this attempt may see it; for use in threads."""
         if self._sync is None:

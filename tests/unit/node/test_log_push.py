@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tesra.node.log_push import SEGMENT_BYTES, LogPusher, last_lines, whole_lines
+from tesra.node.file_push import SEGMENT_BYTES, whole_lines
+from tesra.node.log_push import LogPusher, last_lines
 from tesra.node.site_client import ServerAway, SiteClient, StaleFence
 
 

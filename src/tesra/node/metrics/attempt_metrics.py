@@ -1,0 +1,125 @@
+"""The metrics of one attempt on one node: read while the gang runs, spooled, and delivered.
+
+Reading goes on in a thread, a bounded round at a time; whatever goes wrong there is said in the
+run's log and never ends a run. When the gang is gone everything is read a last time, and delivered
+before the attempt ends; a server that refuses metrics does not keep it from ending.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tesra.node.file_push import FilePusher, Growing
+from tesra.node.metrics.collector import Collector
+from tesra.node.metrics.point_spool import PointSpool
+from tesra.node.site_client import SiteClient
+from tesra.node.workspace import AttemptFolders
+
+ROUND_S = 0.25
+_REST = 4.0  # a round that took long is followed by a rest of as many times its length
+_PUSH_POLL_S = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+class AttemptMetrics:
+    """``say`` writes to the run's log; ``on_stale``: the attempt is no longer this site's."""
+
+    def __init__(
+        self,
+        client: SiteClient,
+        attempt: str,
+        fence: int,
+        *,
+        say: Callable[[str], None],
+        on_stale: Callable[[], None],
+    ) -> None:
+        self._put = partial(client.put_metrics, attempt, fence)
+        self._name = f"{attempt}: metrics"
+        self._say = say
+        self._pusher = FilePusher(on_stale=on_stale)
+        self._gang_gone = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._collector: Collector | None = None
+
+    async def begin(self, folders: AttemptFolders, source: int, ranks: Sequence[int]) -> None:
+        """The gang is about to start. ``source``: this node's rank in it."""
+        spool = PointSpool(_spool_of(folders), self._say)
+        await asyncio.to_thread(spool.begin)
+        _plan_of(folders).write_text(json.dumps({"source": source, "ranks": list(ranks)}))
+        self._follow(spool, source)
+        self._collector = Collector(folders, ranks, spool)
+        self._reading = asyncio.create_task(self._read())
+
+    async def resume(self, folders: AttemptFolders) -> None:
+        """Take over what an agent that died has left: the gang is gone."""
+        try:
+            plan = json.loads(_plan_of(folders).read_text())
+            source, ranks = int(plan["source"]), [int(rank) for rank in plan["ranks"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        spool = PointSpool(_spool_of(folders), self._say)
+        positions = await asyncio.to_thread(spool.resume)
+        self._follow(spool, source)
+        if positions is not None:
+            self._collector = Collector(folders, ranks, spool)
+            self._collector.go_on(positions)
+
+    async def sweep(self) -> None:
+        """The gang is gone: read what is left."""
+        self._gang_gone.set()
+        if self._reading is not None:
+            await self._reading
+            self._reading = None
+        if self._collector is not None:
+            await self._survived(self._collector.last_sweep)
+            self._collector = None
+
+    async def finish(self) -> None:
+        """Returns when the server has everything, or will never take it."""
+        await self._pusher.finish()
+
+    async def cancel(self) -> None:
+        """Nothing more may be sent."""
+        self._gang_gone.set()
+        if self._reading is not None:
+            await self._reading
+        await self._pusher.cancel()
+
+    def _follow(self, spool: PointSpool, source: int) -> None:
+        async def put(offset: int, data: bytes) -> int:
+            return await self._put(source, offset=offset, data=data)
+
+        self._pusher.follow(
+            Growing(self._name, spool.path, put, end=lambda: spool.size, poll_s=_PUSH_POLL_S)
+        )
+
+    async def _read(self) -> None:
+        while not self._gang_gone.is_set() and self._collector is not None:
+            began = time.monotonic()
+            await self._survived(self._collector.round)
+            pause_s = max(ROUND_S, (time.monotonic() - began) * _REST)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gang_gone.wait(), pause_s)
+
+    async def _survived(self, step: Callable[[], object]) -> None:
+        """Do a step in a thread; when it fails nothing more is read, and the run goes on."""
+        try:
+            await asyncio.to_thread(step)
+        except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
+            _log.exception("%s", self._name)
+            self._collector = None
+            self._say(f"Metrics: the node can read no more of them: {error!r}")
+
+
+def _spool_of(folders: AttemptFolders) -> Path:
+    return folders.root / "points.jsonl"
+
+
+def _plan_of(folders: AttemptFolders) -> Path:
+    return folders.root / "points.plan"
