@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
+from factories.peers import identity_of, tree_of
 from fakes.swarm import FakeSwarm
-from tesra.security.authority import Authority
-from tesra.storage.merkle import PackTree, TreeBuilder
+from tesra.storage.merkle import PackTree
 from tesra.storage.swarm import (
     LibtorrentSwarm,
-    PeerIdentity,
     Swarm,
     SwarmFailed,
     TransferStalled,
@@ -30,9 +29,7 @@ async def peer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     async with AsyncExitStack() as stack:
 
         async def make(name: str, authority: str = "ours") -> Swarm:
-            issued = Authority(tmp_path / authority).issue_peer(name)
-            identity = PeerIdentity(issued.certificate, issued.key, issued.authority)
-            swarm = request.param(identity)
+            swarm = request.param(identity_of(name, tmp_path / authority))
             await swarm.open()
             stack.push_async_callback(swarm.close)
             return swarm
@@ -50,9 +47,7 @@ def folders(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def put(folder: Path, data: bytes, name: str = "a") -> PackTree:
-    builder = TreeBuilder()
-    builder.update(data)
-    tree = builder.finish(name * 64)
+    tree = tree_of(data, name * 64)
     (folder / tree.pack_id).write_bytes(data)
     return tree
 

@@ -1,7 +1,8 @@
 """Packs on a local disk. A pack is found by its id only when all of it is on the disk for good.
 
 Write order: temporary file, fsync, rename, fsync of the folder; the index is the caller's and
-comes after. The network of storage peers takes the place of this class behind the same methods.
+comes after. The folder is also the gateway's, the storage peer beside the server: `drive.peers`
+sees to the other copies.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from blake3 import blake3
 
 from tesra.crypto.keys import sync_folder
 from tesra.drive.model import DiskFull, PackRefused, PackTooLarge, PackUnknown
+from tesra.storage.merkle import PackTree, TreeBuilder
 from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
 
 _BUFFER_BYTES = 2**20
@@ -30,10 +32,17 @@ _INCOMING = "incoming"
 class IncomingPack:
     """A verified pack that is not kept yet."""
 
-    pack_id: str
+    tree: PackTree
     part: Path
-    size_bytes: int
     entries: list[PackEntry]
+
+    @property
+    def pack_id(self) -> str:
+        return self.tree.pack_id
+
+    @property
+    def size_bytes(self) -> int:
+        return self.tree.size_bytes
 
 
 class PackStore:
@@ -53,9 +62,9 @@ class PackStore:
         """
         part = self._folder / _INCOMING / secrets.token_hex(16)
         try:
-            size = await self._write(part, pack_id, stream, limit_bytes)
-            entries = await asyncio.to_thread(_verified_index, part, size)
-            yield IncomingPack(pack_id, part, size, entries)
+            tree = await self._write(part, pack_id, stream, limit_bytes)
+            entries = await asyncio.to_thread(_verified_index, part, tree.size_bytes)
+            yield IncomingPack(tree, part, entries)
         finally:
             await asyncio.to_thread(part.unlink, missing_ok=True)
 
@@ -91,8 +100,8 @@ class PackStore:
 
     async def _write(
         self, part: Path, pack_id: str, stream: AsyncIterator[bytes], limit_bytes: int
-    ) -> int:
-        digest, size, pending = blake3(), 0, bytearray()
+    ) -> PackTree:
+        digest, size, pending = _Digest(), 0, bytearray()
         with await asyncio.to_thread(_create, part) as file:
             async for piece in stream:
                 pending += piece
@@ -103,9 +112,9 @@ class PackStore:
                     await asyncio.to_thread(_append, file, digest, bytes(pending))
                     pending.clear()
             await asyncio.to_thread(_append, file, digest, bytes(pending))
-        if digest.hexdigest() != pack_id:
+        if digest.whole.hexdigest() != pack_id:
             raise PackRefused(way_out="It was changed on its way: send it again.")
-        return size
+        return digest.tree.finish(pack_id)
 
     def _keep(self, incoming: IncomingPack) -> None:
         path = self._path(incoming.pack_id)
@@ -157,8 +166,17 @@ def _create(part: Path) -> BinaryIO:
     return part.open("xb", buffering=0)
 
 
-def _append(file: BinaryIO, digest: blake3, data: bytes) -> None:
-    digest.update(data)
+class _Digest:
+    """A pack's name and its Merkle tree, as it comes in."""
+
+    def __init__(self) -> None:
+        self.whole = blake3()
+        self.tree = TreeBuilder()
+
+
+def _append(file: BinaryIO, digest: _Digest, data: bytes) -> None:
+    digest.whole.update(data)
+    digest.tree.update(data)
     view = memoryview(data)
     try:
         while view:

@@ -25,6 +25,7 @@ from tesra.drive.model import (
     check_room,
 )
 from tesra.drive.pack_store import IncomingPack, PackStore
+from tesra.drive.peers.service import PeerService
 from tesra.drive.snapshots import SnapshotReads
 from tesra.kit.errors import Unavailable
 from tesra.kit.ids import DriveId, EpochId, SnapshotId, UserId, new_id
@@ -50,10 +51,18 @@ class DriveService(SnapshotReads):
     """One for a server process; ``quota_bytes`` is what each drive may hold."""
 
     def __init__(
-        self, database: Database, store: PackStore, sealer: Sealer, *, quota_bytes: int
+        self,
+        database: Database,
+        store: PackStore,
+        sealer: Sealer,
+        *,
+        quota_bytes: int,
+        peers: PeerService | None = None,
     ) -> None:
+        """``peers`` keep what the store keeps; without them the store's copy is the only one."""
         super().__init__(database, store, sealer)
         self._quota_bytes = quota_bytes
+        self._peers = peers
 
     async def open_upload(
         self, tx: Tx, owner: UserId, *, purpose: str | None = None
@@ -221,6 +230,8 @@ class DriveService(SnapshotReads):
             stored = await self._repository.chunks(tx, epoch, ids)
         if len(stored) < len(ids):
             await self._store.keep(incoming)
+            if self._peers is not None:
+                await self._peers.secure(incoming.tree)
         async with self._database.begin() as tx:
             drive = await self._repository.lock_drive(tx, drive_id)
             await self._repository.lock_pack(tx, incoming.pack_id)

@@ -43,9 +43,14 @@ class Home:
         """The embedded PostgreSQL's own tree: ``data`` and nothing secret of ours."""
         return self.root / "postgres"
 
+    def peer(self, number: int) -> Path:
+        """A storage peer's folder; the first is the gateway, which the server writes to."""
+        return self.root / f"peer-{number}"
+
     @property
     def packs(self) -> Path:
-        return self.root / "packs"
+        """The gateway's packs."""
+        return self.peer(1) / "packs"
 
     @property
     def site(self) -> Path:

@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tesra.crypto.keys import sync_folder
+from tesra.kit.errors import Invalid
 
 ROOT_NAME = "Tesra authority"
 ROOT_DAYS = 3650
@@ -24,14 +26,17 @@ PEER_HOURS = 72
 SKEW = timedelta(hours=2)  # a peer's clock may be off by an hour
 
 
+class RequestRefused(Invalid):
+    """This is no certificate signing request for an elliptic key."""
+
+
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """A certificate with its key, as PEM texts; renew it after ``renew_at``."""
+class Signed:
+    """A certificate and the authority's own (PEM); ask for the next one after ``renew_after_s``."""
 
     certificate: str
-    key: str
     authority: str
-    renew_at: datetime
+    renew_after_s: int
 
 
 class Authority:
@@ -54,13 +59,24 @@ class Authority:
         """The root's certificate (PEM): public."""
         return _pem(self._certificate)
 
-    def issue_peer(self, name: str, *, now: datetime | None = None) -> Issued:
-        """For a storage peer: it may serve and fetch packs. A new key each time."""
+    def sign_peer(self, name: str, request_pem: str, *, now: datetime | None = None) -> Signed:
+        """For a storage peer: it may serve and fetch packs. The key never leaves the peer.
+
+        Raises ``RequestRefused`` for what is no sound signing request.
+        """
         moment = now or datetime.now(UTC)
-        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            request = x509.load_pem_x509_csr(request_pem.encode())
+            key = request.public_key()
+            sound = request.is_signature_valid and isinstance(key, ec.EllipticCurvePublicKey)
+        except (ValueError, UnsupportedAlgorithm):
+            sound = False
+        if not sound:
+            raise RequestRefused
+        assert isinstance(key, ec.EllipticCurvePublicKey)
         ends = moment + timedelta(hours=PEER_HOURS)
         certificate = (
-            _builder(name, self._certificate.subject, key.public_key(), moment, ends)
+            _builder(name, self._certificate.subject, key, moment, ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("*")]), critical=False)
             .add_extension(
@@ -71,8 +87,7 @@ class Authority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        renew_at = moment + timedelta(hours=PEER_HOURS / 2)
-        return Issued(_pem(certificate), _key_pem(key), self.certificate, renew_at)
+        return Signed(_pem(certificate), self.certificate, renew_after_s=PEER_HOURS * 1800)
 
 
 def _make_root(path: Path) -> None:

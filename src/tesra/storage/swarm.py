@@ -192,6 +192,14 @@ class LibtorrentSwarm:
             await self.close()
             raise SwarmFailed(f"{self._host} port {port} can't be listened on.") from error
 
+    def renew(self, identity: PeerIdentity) -> None:
+        """Another certificate, for the packs that are active and those to come."""
+        self._identity = identity
+        for pack in self._packs.values():
+            pack.handle.set_ssl_certificate_buffer(
+                identity.certificate, identity.key, FFDHE2048_PEM
+            )
+
     async def close(self) -> None:
         """Leave every pack; files stay as they are."""
         if self._wake is not None:

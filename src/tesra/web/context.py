@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from tesra.db.engine import Database
     from tesra.db.notify import Listener
     from tesra.drive.git_import import GitImports
+    from tesra.drive.peers.service import PeerService
     from tesra.drive.service import DriveService
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
     from tesra.kit.settings import Settings
+    from tesra.security.authority import Authority
+    from tesra.security.peers import PeerCredentials
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
     from tesra.training.domains import Domains
@@ -41,6 +44,7 @@ class Services:
     identity: IdentityService
     billing: BillingService
     drive: DriveService
+    peers: PeerService
     git_imports: GitImports
     compute: ComputeService
     domains: Domains
@@ -49,6 +53,8 @@ class Services:
     attempts: AttemptService
     metrics: MetricService
     sites: SiteCredentials
+    authority: Authority
+    peer_credentials: PeerCredentials
 
 
 async def services_of(request: Request) -> Services:

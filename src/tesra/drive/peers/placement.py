@@ -1,0 +1,94 @@
+"""Which peers hold which pack. Pure.
+
+Copies go to distinct owners first, then to distinct sites and machines, so that what dies
+together holds as little together as can be; within that, to who has most room. A spread that
+can't be had is not an error here: ``spread`` tells what there is, and nobody calls it safe.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from tesra.kit.ids import PeerId
+
+COPIES = 3
+ACKNOWLEDGED_AT = 2  # distinct holders before a put is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A storage peer as placement sees it; ``reachable``: it has spoken lately."""
+
+    id: PeerId
+    owner: str
+    machine: str
+    host: str
+    port: int
+    capacity_bytes: int
+    used_bytes: int = 0
+    gateway: bool = False
+    reachable: bool = True
+    draining: bool = False
+
+    @property
+    def free_bytes(self) -> int:
+        return self.capacity_bytes - self.used_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Over how much a pack's good copies are spread."""
+
+    copies: int
+    machines: int
+    owners: int
+
+    @property
+    def degraded(self) -> bool:
+        """Fewer copies than wanted, or two of them in one failure domain."""
+        return self.copies < COPIES or self.machines < self.copies
+
+
+def choose(
+    peers: Sequence[Peer], holders: Collection[PeerId], *, pack_id: str, size_bytes: int, count: int
+) -> list[Peer]:
+    """Up to ``count`` more peers for a pack that ``holders`` have (or are getting), best first."""
+    chosen: list[Peer] = []
+    have = [peer for peer in peers if peer.id in holders]
+    free = [
+        peer
+        for peer in peers
+        if peer.id not in holders
+        and peer.reachable
+        and not peer.draining
+        and peer.free_bytes >= size_bytes
+    ]
+    while free and len(chosen) < count:
+        taken = [*have, *chosen]
+        best = min(free, key=lambda peer: (*_shared(peer, taken), _turn(peer, pack_id)))
+        free.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def spread(holders: Collection[Peer]) -> Spread:
+    """What these good copies amount to."""
+    return Spread(
+        copies=len(holders),
+        machines=len({peer.machine for peer in holders}),
+        owners=len({peer.owner for peer in holders}),
+    )
+
+
+def _shared(peer: Peer, taken: Sequence[Peer]) -> tuple[int, int, int]:
+    """How much this peer would die together with what holds the pack; then how full it is."""
+    owners = sum(other.owner == peer.owner for other in taken)
+    machines = sum(other.machine == peer.machine for other in taken)
+    full_tenths = 10 * peer.used_bytes // max(1, peer.capacity_bytes)
+    return owners, machines, full_tenths
+
+
+def _turn(peer: Peer, pack_id: str) -> bytes:
+    """Peers that are alike take turns, the same for everybody who asks about this pack."""
+    return blake3(f"{pack_id}:{peer.id}".encode()).digest()

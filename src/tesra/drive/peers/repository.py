@@ -1,0 +1,233 @@
+"""Storage peers and who holds what; used by the peer service alone."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Row,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from tesra.db.engine import Tx, metadata
+from tesra.drive.peers.placement import Peer
+from tesra.kit.ids import PeerId
+from tesra.storage.merkle import PackTree
+
+_TIME = DateTime(timezone=True)
+REACHABLE_S = 40.0  # a peer polls every 15 s at least
+
+storage_peers = Table(
+    "storage_peers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("capacity_bytes", BigInteger, nullable=False),
+    Column("gateway", Boolean, nullable=False),
+    Column("draining", Boolean, nullable=False, server_default=text("false")),
+    Column("enrolled_at", _TIME, nullable=False, server_default=func.now()),
+    Column("last_seen", _TIME, nullable=False, server_default=func.now()),
+)
+
+pack_trees = Table(
+    "pack_trees",
+    metadata,
+    Column("pack_id", LargeBinary, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("layer", LargeBinary, nullable=False),
+    Column("made_at", _TIME, nullable=False, server_default=func.now()),
+)
+
+# wanted -> held; held -> lost | bad (the peer has lost or spoilt it); any -> dropping -> gone
+pack_copies = Table(
+    "pack_copies",
+    metadata,
+    Column("pack_id", LargeBinary, ForeignKey("pack_trees.pack_id"), primary_key=True),
+    Column("peer_id", Text, ForeignKey("storage_peers.id"), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("sources", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("ready", Boolean, nullable=False, server_default=text("false")),  # a source serves it
+    Column("since", _TIME, nullable=False, server_default=func.now()),
+    Column("proven_at", _TIME),
+    Column("reason", Text),
+    Index("ix_pack_copies_peer", "peer_id", "state"),
+    Index("ix_pack_copies_wanted", "pack_id", postgresql_where=text("state = 'wanted'")),
+)
+
+CopyRow = Row[Any]
+
+
+class PeerRepository:
+    """Every statement about peers and copies."""
+
+    async def upsert_peer(self, tx: Tx, values: dict[str, Any]) -> None:
+        statement = upsert(storage_peers).values(**values)
+        changes: dict[str, Any] = {
+            key: statement.excluded[key] for key in values if key != "id"
+        }
+        changes["last_seen"] = func.clock_timestamp()
+        await tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changes))
+
+    async def touch(self, tx: Tx, peer: PeerId) -> bool:
+        """The peer has just spoken; False for one that never enrolled."""
+        statement = (
+            update(storage_peers)
+            .where(storage_peers.c.id == peer)
+            .values(last_seen=func.clock_timestamp())
+            .returning(storage_peers.c.id)
+        )
+        return (await tx.execute(statement)).first() is not None
+
+    async def peers(self, tx: Tx) -> list[Peer]:
+        """All that ever enrolled, with what they hold or are getting."""
+        used = (
+            select(pack_copies.c.peer_id, func.sum(pack_trees.c.size_bytes).label("used_bytes"))
+            .join(pack_trees, pack_trees.c.pack_id == pack_copies.c.pack_id)
+            .where(pack_copies.c.state.in_(("wanted", "held", "dropping")))
+            .group_by(pack_copies.c.peer_id)
+            .subquery()
+        )
+        reachable = storage_peers.c.last_seen > func.clock_timestamp() - timedelta(
+            seconds=REACHABLE_S
+        )
+        statement = select(
+            storage_peers, reachable.label("reachable"), func.coalesce(used.c.used_bytes, 0)
+        ).outerjoin(used, used.c.peer_id == storage_peers.c.id)
+        return [
+            Peer(
+                id=PeerId(row.id),
+                owner=row.owner,
+                machine=row.machine,
+                host=row.host,
+                port=row.port,
+                capacity_bytes=row.capacity_bytes,
+                used_bytes=int(row[-1]),
+                gateway=row.gateway,
+                reachable=row.reachable,
+                draining=row.draining,
+            )
+            for row in await tx.execute(statement.order_by(storage_peers.c.id))
+        ]
+
+    async def add_tree(self, tx: Tx, tree: PackTree) -> None:
+        """A pack's truth; the same again changes nothing."""
+        values = {
+            "pack_id": bytes.fromhex(tree.pack_id),
+            "size_bytes": tree.size_bytes,
+            "root": tree.root,
+            "layer": tree.layer,
+        }
+        await tx.execute(upsert(pack_trees).values(values).on_conflict_do_nothing())
+
+    async def trees(self, tx: Tx, pack_ids: Collection[str]) -> dict[str, PackTree]:
+        if not pack_ids:
+            return {}
+        ids = [bytes.fromhex(pack_id) for pack_id in pack_ids]
+        statement = select(pack_trees).where(pack_trees.c.pack_id == any_(_ids(ids)))
+        return {
+            bytes(row.pack_id).hex(): PackTree(
+                bytes(row.pack_id).hex(), row.size_bytes, bytes(row.root), bytes(row.layer)
+            )
+            for row in await tx.execute(statement)
+        }
+
+    async def copies(self, tx: Tx, pack_id: str) -> list[CopyRow]:
+        statement = select(pack_copies).where(pack_copies.c.pack_id == bytes.fromhex(pack_id))
+        return list(await tx.execute(statement))
+
+    async def set_copy(self, tx: Tx, pack_id: str, peer: PeerId, state: str, **values: Any) -> None:
+        """The copy's state from now on, whatever it was."""
+        row = {
+            "pack_id": bytes.fromhex(pack_id),
+            "peer_id": peer,
+            "state": state,
+            "sources": [],
+            "ready": False,
+            "reason": None,
+            **values,
+        }
+        statement = upsert(pack_copies).values(**row)
+        changes: dict[str, Any] = {
+            key: statement.excluded[key] for key in row if key not in {"pack_id", "peer_id"}
+        }
+        changes["since"] = func.clock_timestamp()
+        await tx.execute(
+            statement.on_conflict_do_update(index_elements=["pack_id", "peer_id"], set_=changes)
+        )
+
+    async def copy_states(self, tx: Tx, peer: PeerId, *, states: Sequence[str]) -> dict[str, str]:
+        """Pack → state of the peer's copies in these states."""
+        statement = select(pack_copies.c.pack_id, pack_copies.c.state).where(
+            pack_copies.c.peer_id == peer, pack_copies.c.state.in_(states)
+        )
+        return {bytes(row.pack_id).hex(): row.state for row in await tx.execute(statement)}
+
+    async def fetches(self, tx: Tx, peer: PeerId) -> list[CopyRow]:
+        """The peer's wanted copies that a source serves by now."""
+        statement = select(pack_copies).where(
+            pack_copies.c.peer_id == peer, text("state = 'wanted'"), pack_copies.c.ready
+        )
+        return list(await tx.execute(statement))
+
+    async def served(self, tx: Tx, peer: PeerId) -> list[str]:
+        """Packs that others want from this peer."""
+        statement = select(pack_copies.c.pack_id).distinct()
+        statement = statement.where(text("state = 'wanted'"), pack_copies.c.sources.any(peer))
+        return [bytes(row.pack_id).hex() for row in await tx.execute(statement)]
+
+    async def make_ready(self, tx: Tx, pack_id: str, source: PeerId) -> list[PeerId]:
+        """``source`` serves the pack: those who wait for it."""
+        statement = (
+            update(pack_copies)
+            .where(
+                pack_copies.c.pack_id == bytes.fromhex(pack_id),
+                text("state = 'wanted'"),
+                pack_copies.c.sources.any(source),
+                ~pack_copies.c.ready,
+            )
+            .values(ready=True)
+            .returning(pack_copies.c.peer_id)
+        )
+        return [PeerId(row.peer_id) for row in await tx.execute(statement)]
+
+    async def note_proven(self, tx: Tx, pack_id: str, peer: PeerId) -> None:
+        await tx.execute(
+            update(pack_copies)
+            .where(pack_copies.c.pack_id == bytes.fromhex(pack_id), pack_copies.c.peer_id == peer)
+            .values(proven_at=func.clock_timestamp())
+        )
+
+    async def forget_copy(self, tx: Tx, pack_id: str, peer: PeerId) -> None:
+        await tx.execute(
+            delete(pack_copies).where(
+                pack_copies.c.pack_id == bytes.fromhex(pack_id), pack_copies.c.peer_id == peer
+            )
+        )
+
+
+def _ids(ids: Sequence[bytes]) -> Any:
+
+    return bindparam("pack_ids", list(ids), ARRAY(LargeBinary))

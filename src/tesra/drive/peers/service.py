@@ -1,0 +1,237 @@
+"""Storage peers: who they are, what they are asked for, and that every pack is where it should be.
+
+Orders are level-triggered: what the rows want is what a peer is told, as often as it asks; facts
+say what is. So peers and servers may die at any point, and the next question mends it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from tesra.db.engine import Database, Tx
+from tesra.db.notify import Listener, notify, notify_all
+from tesra.drive.peers.placement import ACKNOWLEDGED_AT, COPIES, Peer, Spread, choose, spread
+from tesra.drive.peers.repository import PeerRepository
+from tesra.kit.errors import Conflict, Unavailable
+from tesra.kit.ids import PeerId
+from tesra.storage.merkle import PackTree
+from tesra.wire.peer import (
+    Dropped,
+    Fact,
+    FetchFailed,
+    FetchOrder,
+    Held,
+    Lost,
+    PackTruth,
+    PeerAddress,
+    PeerOrders,
+    Proof,
+    Serving,
+)
+
+ANOTHER_AFTER_S = 6.0  # a holder that has not got the pack by then: one more is asked too
+GIVE_UP_S = 45.0
+_LOOK_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class PeerUnknown(Conflict):
+    """The server does not know this peer: enrol again."""
+
+
+class TooFewPeers(Unavailable):
+    """Not enough storage peers answer to keep this safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackHealth:
+    """``copies``: peers that hold it well; ``locked`` when there is none left."""
+
+    spread: Spread
+    wanted: int
+    bad: int
+
+
+class PeerService:
+    """One for a server process; ``gateway``: the peer whose folder this server writes to."""
+
+    def __init__(self, database: Database, listener: Listener, *, gateway: PeerId | None) -> None:
+        self._database = database
+        self._listener = listener
+        self._gateway = gateway
+        self._repository = PeerRepository()
+
+    async def enrol(self, tx: Tx, peer: Peer, *, name: str, holds: Sequence[str]) -> None:
+        """The peer as it is now. Copies that it should have and has not are lost from now on."""
+        await self._repository.upsert_peer(
+            tx,
+            {
+                "id": peer.id,
+                "name": name,
+                "owner": peer.owner,
+                "machine": peer.machine,
+                "host": peer.host,
+                "port": peer.port,
+                "capacity_bytes": peer.capacity_bytes,
+                "gateway": peer.gateway,
+            },
+        )
+        there = set(holds)
+        known = await self._repository.copy_states(
+            tx, peer.id, states=("held", "wanted", "lost", "dropping")
+        )
+        for pack_id, state in known.items():
+            if state == "held" and pack_id not in there:
+                await self._repository.set_copy(
+                    tx, pack_id, peer.id, "lost", reason="missing at the peer's start"
+                )
+            elif state in {"wanted", "lost"} and pack_id in there:
+                await self._repository.set_copy(tx, pack_id, peer.id, "held")
+                await notify(tx, f"pack:{pack_id}")
+
+    async def orders(self, tx: Tx, peer: PeerId) -> PeerOrders:
+        """All that is wanted of the peer now; raises ``PeerUnknown``."""
+        if not await self._repository.touch(tx, peer):
+            raise PeerUnknown
+        wanted = await self._repository.fetches(tx, peer)
+        served = await self._repository.served(tx, peer)
+        drops = await self._repository.copy_states(tx, peer, states=("dropping",))
+        ids = {bytes(row.pack_id).hex() for row in wanted} | set(served)
+        trees = await self._repository.trees(tx, ids)
+        peers = {known.id: known for known in await self._repository.peers(tx)} if wanted else {}
+        fetch = [
+            FetchOrder(
+                pack=_truth(trees[bytes(row.pack_id).hex()]),
+                sources=[
+                    PeerAddress(host=peers[PeerId(source)].host, port=peers[PeerId(source)].port)
+                    for source in row.sources
+                    if source in peers
+                ],
+            )
+            for row in wanted
+        ]
+        serve = [_truth(trees[pack_id]) for pack_id in served]
+        found = PeerOrders(version="", fetch=fetch, serve=serve, drop=sorted(drops), prove=[])
+        version = blake3(found.model_dump_json().encode()).hexdigest()[:16]
+        return found.model_copy(update={"version": version})
+
+    async def take(self, tx: Tx, peer: PeerId, facts: Sequence[Fact]) -> None:
+        """Apply what the peer says; raises ``PeerUnknown``."""
+        if not await self._repository.touch(tx, peer):
+            raise PeerUnknown
+        topics: list[str] = []
+        for fact in facts:
+            topics += await self._apply(tx, peer, fact)
+        if topics:
+            await notify_all(tx, list(dict.fromkeys(topics)))
+
+    async def secure(self, tree: PackTree) -> Spread:
+        """The pack, whole in the gateway's folder, is with enough holders when this returns.
+
+        More copies than are waited for go on being made. Without any peer enrolled the gateway's
+        copy alone counts (a server without a storage network). Raises ``TooFewPeers``.
+        """
+        with self._listener.subscribe(f"pack:{tree.pack_id}") as changes:
+            loop = asyncio.get_running_loop()
+            begun, asked_at = loop.time(), loop.time()
+            holders = await self._plan(tree, more=False)
+            while holders is not None and holders.copies < ACKNOWLEDGED_AT:
+                await changes.wait(_LOOK_S)
+                now = loop.time()
+                if now - begun > GIVE_UP_S:
+                    raise TooFewPeers(
+                        f"Only {holders.copies} of {ACKNOWLEDGED_AT} storage peers took the data "
+                        f"within {GIVE_UP_S:.0f} s.",
+                        way_out="Try again; the operator sees the peers with `tesra status`.",
+                    )
+                more = now - asked_at > ANOTHER_AFTER_S
+                asked_at = now if more else asked_at
+                holders = await self._plan(tree, more=more)
+        return holders or Spread(1, 1, 1)
+
+    async def health(self, tx: Tx, pack_id: str) -> PackHealth:
+        """How well the pack is kept."""
+        peers = {peer.id: peer for peer in await self._repository.peers(tx)}
+        copies = await self._repository.copies(tx, pack_id)
+        held = [peers[PeerId(row.peer_id)] for row in copies if row.state == "held"]
+        return PackHealth(
+            spread(held),
+            wanted=sum(row.state == "wanted" for row in copies),
+            bad=sum(row.state in {"bad", "lost"} for row in copies),
+        )
+
+    async def _plan(self, tree: PackTree, *, more: bool) -> Spread | None:
+        """Want what is missing; answers the present spread, None without any peer."""
+        async with self._database.begin() as tx:
+            peers = await self._repository.peers(tx)
+            if self._gateway is None or not any(peer.id == self._gateway for peer in peers):
+                return None
+            await self._repository.add_tree(tx, tree)
+            copies = {
+                PeerId(row.peer_id): row.state
+                for row in await self._repository.copies(tx, tree.pack_id)
+            }
+            if copies.get(self._gateway) != "held":
+                await self._repository.set_copy(tx, tree.pack_id, self._gateway, "held")
+                copies[self._gateway] = "held"
+            live = {peer for peer, state in copies.items() if state in {"held", "wanted"}}
+            missing = max(COPIES - len(live), 1 if more else 0)
+            chosen = choose(
+                peers,
+                set(copies),
+                pack_id=tree.pack_id,
+                size_bytes=tree.size_bytes,
+                count=missing,
+            )
+            source = self._gateway
+            for peer in chosen:
+                await self._repository.set_copy(
+                    tx, tree.pack_id, peer.id, "wanted", sources=[source]
+                )
+            if chosen:
+                await notify_all(tx, [f"peer:{source}"])
+            by_id = {peer.id: peer for peer in peers}
+            return spread([by_id[peer] for peer, state in copies.items() if state == "held"])
+
+    async def _apply(self, tx: Tx, peer: PeerId, fact: Fact) -> list[str]:
+        match fact:
+            case Serving(pack=pack):
+                waiting = await self._repository.make_ready(tx, pack, peer)
+                return [f"peer:{other}" for other in waiting]
+            case Held(pack=pack):
+                if not await self._repository.trees(tx, [pack]):
+                    return []
+                served_by = [
+                    source
+                    for row in await self._repository.copies(tx, pack)
+                    if row.peer_id == peer
+                    for source in row.sources
+                ]
+                await self._repository.set_copy(tx, pack, peer, "held")
+                return [f"pack:{pack}", *(f"peer:{source}" for source in served_by)]
+            case FetchFailed(pack=pack, reason=reason):
+                log.warning("%s could not fetch %s: %s", peer, pack, reason)
+                await self._repository.set_copy(tx, pack, peer, "lost", reason=reason)
+                return [f"pack:{pack}"]
+            case Dropped(pack=pack):
+                await self._repository.forget_copy(tx, pack, peer)
+                return []
+            case Lost(pack=pack, bad=bad, reason=reason):
+                state = "bad" if bad else "lost"
+                await self._repository.set_copy(tx, pack, peer, state, reason=reason)
+                return [f"pack:{pack}"]
+            case Proof():
+                return []
+
+
+def _truth(tree: PackTree) -> PackTruth:
+    return PackTruth(
+        pack=tree.pack_id,
+        size_bytes=tree.size_bytes,
+        root=tree.root.hex(),
+        layer=tree.layer.hex(),
+    )

@@ -1,0 +1,118 @@
+"""A storage peer's packs on its disk: ``packs/ab/<pack id>``; what is on its way lies in ``incoming``.
+
+A pack has its final name only when it is whole and fsynced. All calls block: use threads.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tesra.crypto.keys import sync_folder
+from tesra.kit.errors import Unavailable
+from tesra.kit.ids import PeerId, new_id
+from tesra.storage.merkle import PackTree
+
+_ID_CHARACTERS = 64
+
+
+class PeerFull(Unavailable):
+    """There is no room for this on the peer's disk."""
+
+
+class PackFolder:
+    """``root`` is the peer's; a gateway's ``packs`` are written to by its server as well."""
+
+    def __init__(self, root: Path, capacity_bytes: int) -> None:
+        self._root = root
+        self._capacity_bytes = capacity_bytes
+        self.packs = root / "packs"
+        self.incoming = root / "incoming"
+        for folder in (root, self.packs, self.incoming):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._capacity_bytes
+
+    def peer_id(self) -> PeerId:
+        """Who this peer is; made once."""
+        path = self._root / "peer.json"
+        try:
+            return PeerId(json.loads(path.read_text())["id"])
+        except FileNotFoundError:
+            fresh = PeerId(new_id("peer"))
+            draft = path.with_suffix(".new")
+            with draft.open("w") as file:
+                json.dump({"id": fresh}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(path)
+            sync_folder(self._root)
+            return fresh
+
+    def home_of(self, pack_id: str) -> Path:
+        """The folder that holds the pack when it is whole."""
+        return self.packs / pack_id[:2]
+
+    def holds(self, tree: PackTree) -> bool:
+        """Whether the pack lies here whole, by name and size."""
+        try:
+            return (self.home_of(tree.pack_id) / tree.pack_id).stat().st_size == tree.size_bytes
+        except FileNotFoundError:
+            return False
+
+    def held(self) -> list[str]:
+        """Every pack that is here."""
+        return sorted(
+            path.name for path in self.packs.glob("*/*") if len(path.name) == _ID_CHARACTERS
+        )
+
+    def require_room(self, tree: PackTree) -> None:
+        """Raises ``PeerFull`` when the pack would not fit into what is contributed, or on the disk."""
+        used = sum(size for _, size in self._sizes())
+        disk = os.statvfs(self._root)
+        if used + tree.size_bytes > self._capacity_bytes:
+            raise PeerFull(f"{used} of {self._capacity_bytes} contributed bytes are used.")
+        if disk.f_bavail * disk.f_frsize < 2 * tree.size_bytes:
+            raise PeerFull("The disk is full.")
+
+    def keep(self, tree: PackTree) -> None:
+        """Make a pack that has come in whole durable under its name; again is harmless.
+
+        The name in ``incoming`` stays, so that the swarm's open file keeps its path.
+        """
+        come, home = self.incoming / tree.pack_id, self.home_of(tree.pack_id)
+        try:
+            if not home.exists():
+                home.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(self.packs)
+            descriptor = os.open(come, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            (home / tree.pack_id).unlink(missing_ok=True)  # one that was cut short
+            (home / tree.pack_id).hardlink_to(come)
+            sync_folder(home)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise PeerFull("The disk is full.") from error
+            raise
+
+    def clear_incoming(self, pack_id: str) -> None:
+        """What came in of a pack is not needed under that name any more."""
+        (self.incoming / pack_id).unlink(missing_ok=True)
+
+    def drop(self, pack_id: str) -> None:
+        """Delete a pack; none there is no error."""
+        self.clear_incoming(pack_id)
+        (self.home_of(pack_id) / pack_id).unlink(missing_ok=True)
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        for path in self.packs.glob("*/*"):
+            try:
+                yield path.name, path.stat().st_size
+            except FileNotFoundError:
+                continue

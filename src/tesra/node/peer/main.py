@@ -1,0 +1,73 @@
+"""A storage peer in the foreground, until it is told to end."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tesra.kit.errors import Conflict
+from tesra.node.peer.folder import PackFolder
+from tesra.node.peer.link import PeerLink
+from tesra.node.peer.peer import PeerConfig, StoragePeer
+
+
+class PeerRuns(Conflict):
+    """A storage peer is already running in this folder."""
+
+
+def run_peer(
+    folder: Path,
+    *,
+    capacity_bytes: int,
+    server_url: str,
+    token: str,
+    name: str,
+    gateway: bool = False,
+) -> None:
+    """Serve packs from ``folder`` until SIGTERM or SIGINT. Raises ``PeerRuns``."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    packs = PackFolder(folder, capacity_bytes)
+    with _only_one(folder):
+        asyncio.run(_run(packs, server_url, token, name=name, gateway=gateway))
+
+
+async def _run(packs: PackFolder, server_url: str, token: str, *, name: str, gateway: bool) -> None:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    config = PeerConfig(name=name, machine=machine_name(), host="127.0.0.1", gateway=gateway)
+    async with PeerLink(server_url, token) as link:
+        working = asyncio.create_task(StoragePeer(packs, link, config).run())
+        told = asyncio.create_task(ending.wait())
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if working.done():
+            working.result()  # never ends but by a failure: say it
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+def machine_name() -> str:
+    """What peers of this machine have in common."""
+    try:
+        return Path("/etc/machine-id").read_text().strip() or socket.gethostname()
+    except OSError:
+        return socket.gethostname()
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock ends with the process."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PeerRuns(way_out="`tesra status` shows it; `tesra down` ends it.") from error
+        yield

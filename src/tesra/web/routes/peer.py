@@ -1,0 +1,80 @@
+"""What a storage peer says and asks: docs/spec/peer-protocol.md."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from tesra.drive.peers.placement import Peer
+from tesra.kit.errors import Unauthenticated
+from tesra.kit.ids import PeerId
+from tesra.web.context import ServicesDep
+from tesra.wire.peer import PeerEnrolled, PeerEnrolment, PeerFacts, PeerOrders
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="peer token")
+
+OPERATOR = "operator"  # whose peers these are, until providers enrol their own
+
+
+class PeerTokenUnknown(Unauthenticated):
+    """This token does not let a storage peer in."""
+
+
+async def _admit(
+    services: ServicesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    if credentials is None or not services.peer_credentials.admits(credentials.credentials):
+        raise PeerTokenUnknown(way_out="Start the peer with the token that the operator gave out.")
+
+
+router = APIRouter(prefix="/peer/v1", tags=["peer"], dependencies=[Depends(_admit)])
+
+PeerStep = Annotated[str, Path(pattern=r"^peer_[0-9a-z]{26}$")]
+
+
+@router.post("/enrol")
+async def enrol(request: PeerEnrolment, services: ServicesDep) -> PeerEnrolled:
+    """A peer has started: where it is, what it holds; it is certified for three days."""
+    signed = services.authority.sign_peer(request.peer, request.request)
+    peer = Peer(
+        id=PeerId(request.peer),
+        owner=OPERATOR,
+        machine=request.machine,
+        host=request.host,
+        port=request.port,
+        capacity_bytes=request.capacity_bytes,
+        gateway=request.gateway,
+    )
+    async with services.database.begin() as tx:
+        await services.peers.enrol(tx, peer, name=request.name, holds=request.holds)
+    return PeerEnrolled(
+        certificate=signed.certificate,
+        authority=signed.authority,
+        renew_after_s=signed.renew_after_s,
+    )
+
+
+@router.get("/peers/{peer}/orders")
+async def orders(
+    peer: PeerStep,
+    services: ServicesDep,
+    after: Annotated[str, Query(max_length=64)] = "",
+    wait_s: Annotated[float, Query(ge=0, le=60)] = 15.0,
+) -> PeerOrders:
+    """All that is wanted of the peer, as soon as it differs from version ``after``."""
+    with services.listener.subscribe(f"peer:{peer}") as changes:
+        for last in (False, True):
+            async with services.database.begin() as tx:
+                found = await services.peers.orders(tx, PeerId(peer))
+            if last or found.version != after:
+                break
+            await changes.wait(wait_s)
+    return found
+
+
+@router.post("/peers/{peer}/facts", status_code=204)
+async def facts(peer: PeerStep, request: PeerFacts, services: ServicesDep) -> None:
+    """What is so at the peer now."""
+    async with services.database.begin() as tx:
+        await services.peers.take(tx, PeerId(peer), request.facts)
