@@ -20,6 +20,7 @@ MODULES_WITH_TABLES = (
     "tesra.identity.repository",
     "tesra.billing.repository",
     "tesra.drive.repository",
+    "tesra.drive.peers.repository",
     "tesra.compute.repository",
     "tesra.compute.shares",
     "tesra.training.repository",

@@ -23,11 +23,15 @@ from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
 from tesra.drive.git_import import GitImports
 from tesra.drive.pack_store import PackStore
+from tesra.drive.peers.service import PeerService
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
 from tesra.kit.clock import SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
+from tesra.node.peer.folder import PackFolder
+from tesra.security.authority import Authority
+from tesra.security.peers import PeerCredentials
 from tesra.security.sites import SiteCredentials
 from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
@@ -77,8 +81,15 @@ def make_services(settings: Settings) -> Services:
         welcome_days=settings.welcome_voucher_days,
     )
     identity = IdentityService(on_registered=_open_account(billing))
+    listener = Listener(url)
+    gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
+    peers = PeerService(database, listener, gateway=gateway)
     drive = DriveService(
-        database, PackStore(settings.home.packs), sealer, quota_bytes=settings.quota_bytes
+        database,
+        PackStore(settings.home.packs),
+        sealer,
+        quota_bytes=settings.quota_bytes,
+        peers=peers,
     )
     jobs = make_jobs(url)
     git_imports = GitImports(
@@ -91,16 +102,18 @@ def make_services(settings: Settings) -> Services:
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
     site_token = read_or_make_secret(settings.home.keys / "site.token")
+    peer_token = read_or_make_secret(settings.home.keys / "peer.token")
     return Services(
         settings=settings,
         clock=clock,
         database=database,
-        listener=Listener(url),
+        listener=listener,
         jobs=jobs,
         sealer=sealer,
         identity=identity,
         billing=billing,
         drive=drive,
+        peers=peers,
         git_imports=git_imports,
         compute=compute,
         domains=domains,
@@ -109,6 +122,8 @@ def make_services(settings: Settings) -> Services:
         attempts=attempts,
         metrics=MetricService(attempts),
         sites=SiteCredentials({LOCAL_SITE: site_token}),
+        authority=Authority(settings.home.keys / "authority"),
+        peer_credentials=PeerCredentials(peer_token),
     )
 
 

@@ -19,6 +19,7 @@ PANEL = "Network on this machine"
 SERVER_NEEDS = ("uvicorn", "fastapi", "sqlalchemy", "psycopg", "procrastinate")
 MAX_NODES = 16  # on one machine: each is another 300 MB of Ray
 NODE_NEEDS = ("ray", "numpy")
+PEER_NEEDS = ("libtorrent",)
 
 Home = Annotated[
     Path | None,
@@ -69,6 +70,7 @@ def main() -> None:
     node = typer.Typer(no_args_is_help=True)
     node.callback()(_node)
     node.command("start", epilog=f"Example: {NODE_EXAMPLE}")(node_start)
+    node.command("peer", epilog=f"Example: {PEER_EXAMPLE}")(node_peer)
     node.command("warm", epilog="Example: tesra node warm pytorch mxnet")(node_warm)
     app.add_typer(node, name="node", rich_help_panel=PANEL, epilog=f"Example: {NODE_EXAMPLE}")
     app()
@@ -174,6 +176,28 @@ def node_start(  # noqa: PLR0913 - each is one flag
             nodes=nodes or 1,
         ),
     )
+
+
+PEER_EXAMPLE = "tesra node peer --server URL --token-file peer.token --folder /disk --disk 50GB"
+
+
+def node_peer(
+    server_url: Annotated[str, typer.Option("--server", help="Address of the server.")],
+    token_file: Annotated[
+        Path, typer.Option("--token-file", help="File with the peers' token, from the operator.")
+    ],
+    folder: Annotated[Path, typer.Option("--folder", help="Where the packs are kept.")],
+    disk: Annotated[str, typer.Option("--disk", help="How much to contribute: 50GB, 1.5TiB.")],
+    name: Annotated[str, typer.Option("--name", help="What the operator sees.")] = "peer",
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="It is the one that the server writes to.")
+    ] = False,
+) -> None:
+    """Run a storage peer in this terminal: it keeps encrypted packs and hands them to others."""
+    _require("node", PEER_NEEDS)
+    from tesra.app.node_command import Disk, start_peer
+
+    start_peer(Disk(server_url, token_file, folder, disk, name=name, gateway=gateway))
 
 
 def node_warm(

@@ -1,15 +1,16 @@
-"""``tesra node start``: this machine as a site, for the server that it dials."""
+"""``tesra node start``, ``tesra node peer``: what this machine gives to the server that it dials."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from tesra.kit.errors import NotFound
 from tesra.kit.settings import Settings
+from tesra.kit.sizes import parse_size
 from tesra.node.main import run_site
 
 
 class TokenFileMissing(NotFound):
-    """The file with the site's token is not there."""
+    """The file with the token is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,7 @@ class Contribution:
 
 def start_node(settings: Settings, contribution: Contribution) -> None:
     """Offer the machine's devices until SIGTERM."""
-    path = contribution.token_file
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
-        raise TokenFileMissing(
-            f"There is no site token in '{path}'.",
-            way_out="Name the file that holds the one you were given: --token-file FILE",
-        ) from error
+    token = _token(contribution.token_file, "site")
     settings.home.create()
     run_site(
         home=settings.home,
@@ -45,3 +39,39 @@ def start_node(settings: Settings, contribution: Contribution) -> None:
         name=contribution.name,
         nodes=contribution.nodes,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What a storage peer is told; ``size`` as a person writes it."""
+
+    server_url: str
+    token_file: Path
+    folder: Path
+    size: str
+    name: str = "peer"
+    gateway: bool = False
+
+
+def start_peer(disk: Disk) -> None:
+    """Keep packs for others until SIGTERM."""
+    from tesra.node.peer.main import run_peer
+
+    run_peer(
+        disk.folder.absolute(),
+        capacity_bytes=parse_size(disk.size),
+        server_url=disk.server_url,
+        token=_token(disk.token_file, "peer"),
+        name=disk.name,
+        gateway=disk.gateway,
+    )
+
+
+def _token(path: Path, whose: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise TokenFileMissing(
+            f"There is no {whose} token in '{path}'.",
+            way_out="Name the file that holds the one you were given: --token-file FILE",
+        ) from error

@@ -17,6 +17,7 @@ from tesra.web.routes import (
     drive,
     identity,
     metrics,
+    peer,
     site,
     training,
 )
@@ -41,6 +42,7 @@ ROUTERS: Sequence[APIRouter] = (
     site.router,
     metrics.router,
     metrics.site_router,
+    peer.router,
 )
 
 _PROBLEM_CONTENT = {

@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    literal,
     select,
     text,
     update,
@@ -85,9 +86,7 @@ class PeerRepository:
 
     async def upsert_peer(self, tx: Tx, values: dict[str, Any]) -> None:
         statement = upsert(storage_peers).values(**values)
-        changes: dict[str, Any] = {
-            key: statement.excluded[key] for key in values if key != "id"
-        }
+        changes: dict[str, Any] = {key: statement.excluded[key] for key in values if key != "id"}
         changes["last_seen"] = func.clock_timestamp()
         await tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changes))
 
@@ -195,7 +194,9 @@ class PeerRepository:
     async def served(self, tx: Tx, peer: PeerId) -> list[str]:
         """Packs that others want from this peer."""
         statement = select(pack_copies.c.pack_id).distinct()
-        statement = statement.where(text("state = 'wanted'"), pack_copies.c.sources.any(peer))
+        statement = statement.where(
+            text("state = 'wanted'"), literal(peer) == any_(pack_copies.c.sources)
+        )
         return [bytes(row.pack_id).hex() for row in await tx.execute(statement)]
 
     async def make_ready(self, tx: Tx, pack_id: str, source: PeerId) -> list[PeerId]:
@@ -205,7 +206,7 @@ class PeerRepository:
             .where(
                 pack_copies.c.pack_id == bytes.fromhex(pack_id),
                 text("state = 'wanted'"),
-                pack_copies.c.sources.any(source),
+                literal(source) == any_(pack_copies.c.sources),
                 ~pack_copies.c.ready,
             )
             .values(ready=True)

@@ -81,8 +81,8 @@ class PeerLink:
         if answer.status_code >= 500 or answer.status_code == 429:
             raise ServerAway(f"The server answered {answer.status_code}.")
         if not answer.is_success:
-            error = refusal(answer)
-            if error.fields.get("code") == "peer_unknown":
-                raise EnrolAgain(error.detail)
-            raise error
+            refused = refusal(answer)
+            if refused.fields.get("code") == "peer_unknown":
+                raise EnrolAgain(refused.detail)
+            raise refused
         return answer

@@ -1,0 +1,23 @@
+"""Sizes as people write them: ``50GB``, ``1.5 TiB``, ``800M``."""
+
+import re
+from decimal import Decimal
+
+from tesra.kit.errors import Invalid
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+
+
+class SizeInvalid(Invalid):
+    """This is no size."""
+
+
+def parse_size(text: str) -> int:
+    """Bytes; ``GB`` counts in thousands, ``GiB`` in 1,024s."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise SizeInvalid(f"'{text}' is no size.", way_out="Write it as 50GB, 1.5TiB or 800MB.")
+    unit = (match[2] or "").lower()
+    return int(Decimal(match[1]) * {**_UNITS, **_BINARY}[unit])

@@ -1,0 +1,159 @@
+"""A real server and real storage peers, each a process of its own, over one fresh database."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import uvicorn
+from sqlalchemy import text
+
+from tesra.app.bootstrap import make_services
+from tesra.db.engine import Database
+from tesra.kit.settings import Home, Settings
+from tesra.web.api import create_api
+from tesra.web.context import Services
+
+DEADLINE_S = 30.0
+
+
+def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class PeerNetwork:
+    """``url`` of the server; ``home`` has the peers' folders and logs."""
+
+    home: Home
+    url: str
+    services: Services
+    database_url: str
+    peers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start_peer(self, number: int, *, disk: str = "1GB") -> None:
+        folder = self.home.peer(number)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        command = [
+            *(sys.executable, "-m", "tesra.app.main", "node", "peer"),
+            *("--server", self.url, "--token-file", str(self.home.keys / "peer.token")),
+            *("--folder", str(folder), "--disk", disk, "--name", f"peer-{number}"),
+            *(["--gateway"] if number == 1 else []),
+        ]
+        with (self.home.logs / f"peer-{number}.log").open("ab") as log:
+            self.peers[number] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def signal(self, number: int, what: signal.Signals) -> None:
+        os.kill(self.peers[number].pid, what)
+
+    def kill(self, number: int) -> None:
+        process = self.peers.pop(number)
+        process.kill()
+        process.wait()
+
+    def packs(self, number: int) -> dict[str, Path]:
+        """The packs that lie whole in a peer's folder."""
+        found = self.home.peer(number).glob("packs/*/*")
+        return {path.name: path for path in found if len(path.name) == 64}
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        async def ask() -> list[tuple[object, ...]]:
+            database = Database(self.database_url)
+            try:
+                async with database.begin() as tx:
+                    return [tuple(row) for row in await tx.execute(text(statement))]
+            finally:
+                await database.close()
+
+        return asyncio.run(ask())
+
+    def enrolled(self) -> int:
+        rows = self.query(
+            "SELECT count(*) FROM storage_peers WHERE last_seen > now() - interval '40 s'"
+        )
+        return int(str(rows[0][0]))
+
+    def register(self, name: str) -> httpx.Client:
+        client = httpx.Client(base_url=self.url, timeout=60.0)
+        body = {"name": name, "password": "a long enough password"}
+        answer = client.post("/api/v1/register", json=body)
+        assert answer.status_code == 201, answer.text
+        client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
+        return client
+
+    def stop(self) -> None:
+        for number, process in self.peers.items():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"peer {number} did not end in time") from None
+
+
+@contextmanager
+def peer_network(folder: Path, database_url: str, *, peers: int = 3) -> Iterator[PeerNetwork]:
+    """``peers`` storage peers; the first is the gateway."""
+    settings = Settings(home=Home(folder), cache=folder / "cache", database_url=database_url)
+    settings.home.create()
+    started = threading.Event()
+    holder: dict[str, Services] = {}
+    server: dict[str, uvicorn.Server] = {}
+
+    def serve() -> None:
+        asyncio.run(_serve(settings, holder, server, started))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert started.wait(DEADLINE_S)
+    port = server["server"].servers[0].sockets[0].getsockname()[1]
+    network = PeerNetwork(
+        settings.home, f"http://127.0.0.1:{port}", holder["services"], database_url
+    )
+    try:
+        for number in range(1, peers + 1):
+            network.start_peer(number)
+        wait_until(lambda: network.enrolled() == peers, "all peers are in")
+        yield network
+    finally:
+        try:
+            network.stop()
+        finally:
+            holder["services"].listener.end()
+            server["server"].should_exit = True
+            thread.join()
+
+
+async def _serve(
+    settings: Settings,
+    holder: dict[str, Services],
+    server: dict[str, uvicorn.Server],
+    started: threading.Event,
+) -> None:
+    services = holder["services"] = make_services(settings)
+    listening = asyncio.create_task(services.listener.run())
+    config = uvicorn.Config(
+        create_api(services), host="127.0.0.1", port=0, log_level="warning", lifespan="off"
+    )
+    server["server"] = uvicorn.Server(config)
+    serving = asyncio.create_task(server["server"].serve())
+    while not server["server"].started:
+        await asyncio.sleep(0.01)
+    started.set()
+    await serving
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await services.database.close()

@@ -1,0 +1,117 @@
+"""Storage peers for real: processes, BitTorrent under TLS, a server, a database."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from factories.clusters import Cluster
+from factories.peer_network import PeerNetwork, peer_network, wait_until
+from factories.storage import contents, sample_folder
+from tesra.sdk.transfer import HttpDoor, fetch_snapshot, upload_tree
+from tesra.wire.drive import ProjectCommit
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def network(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerNetwork]:
+    url = cluster.create()
+    with peer_network(tmp_path_factory.mktemp("peers"), url) as running:
+        yield running
+    cluster.drop(url)
+
+
+@contextmanager
+def user_of(network: PeerNetwork, name: str) -> Iterator[tuple[httpx.Client, HttpDoor]]:
+    client = network.register(name)
+    try:
+        yield client, HttpDoor(client, patience_s=5)
+    finally:
+        client.close()
+
+
+def put_project(client: httpx.Client, door: HttpDoor, folder: Path, name: str) -> str:
+    body = ProjectCommit(name=name, snapshot=upload_tree(door, folder)).model_dump(mode="json")
+    answer = client.post("/api/v1/projects", json=body)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["snapshot"])
+
+
+def test_what_is_acknowledged_is_with_two_peers_and_soon_with_three(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    source = sample_folder(tmp_path / "source")
+    with user_of(network, "ann") as (client, door):
+        snapshot = put_project(client, door, source, "digits")
+        packs = set(network.packs(1))
+        assert packs
+        assert any(packs <= set(network.packs(number)) for number in (2, 3))
+        wait_until(
+            lambda: all(packs <= set(network.packs(number)) for number in (2, 3)), "three copies"
+        )
+        for pack, path in network.packs(1).items():
+            assert network.packs(2)[pack].read_bytes() == path.read_bytes()
+        fetch_snapshot(door, snapshot, tmp_path / "dest")
+    assert contents(tmp_path / "dest") == contents(source)
+
+
+def test_packs_tell_nothing_of_what_they_hold(network: PeerNetwork, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "secret-name.txt").write_text("the secret content" * 1000)
+    with user_of(network, "bea") as (client, door):
+        before = set(network.packs(1))
+        put_project(client, door, source, "p")
+        for pack in set(network.packs(1)) - before:
+            data = network.packs(1)[pack].read_bytes()
+            assert b"secret" not in data
+
+
+def test_a_peer_that_hangs_is_left_for_another(network: PeerNetwork, tmp_path: Path) -> None:
+    network.signal(2, signal.SIGSTOP)
+    try:
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "a.bin").write_bytes(os.urandom(3_000_000))
+        with user_of(network, "cid") as (client, door):
+            put_project(client, door, source, "p")
+    finally:
+        network.signal(2, signal.SIGCONT)
+    newest = max(network.packs(1).values(), key=lambda path: path.stat().st_mtime_ns).name
+    wait_until(lambda: newest in network.packs(2), "the third copy, when it goes on")
+
+
+def test_a_peer_that_was_killed_catches_up(network: PeerNetwork, tmp_path: Path) -> None:
+    network.kill(3)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.bin").write_bytes(os.urandom(3_000_000))
+    with user_of(network, "dan") as (client, door):
+        put_project(client, door, source, "p")
+    newest = max(network.packs(1).values(), key=lambda path: path.stat().st_mtime_ns).name
+    network.start_peer(3)
+    wait_until(lambda: newest in network.packs(3), "the third copy, when it is back")
+
+
+def test_a_wrong_token_lets_nobody_in(network: PeerNetwork) -> None:
+    answer = httpx.get(
+        f"{network.url}/peer/v1/peers/peer_{'0' * 26}/orders",
+        headers={"Authorization": "Bearer wrong"},
+    )
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "peer_token_unknown"
+
+
+def test_a_peer_that_is_not_known_is_told_to_enrol(network: PeerNetwork) -> None:
+    token = (network.home.keys / "peer.token").read_text().strip()
+    answer = httpx.get(
+        f"{network.url}/peer/v1/peers/peer_{'0' * 26}/orders",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "peer_unknown"
