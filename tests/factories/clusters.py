@@ -27,6 +27,7 @@ MODULES_WITH_TABLES = (
     "tesra.training.logs",
     "tesra.training.project_doctor",
     "tesra.training.metrics.tables",
+    "tesra.training.sweeps.repository",
 )
 
 FreshDatabase = Callable[[], Awaitable[Database]]

@@ -40,6 +40,10 @@ from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
 from tesra.training.metrics.service import MetricService
 from tesra.training.service import TrainingService
+from tesra.training.sweeps.conductor import Conductor
+from tesra.training.sweeps.readings import Readings
+from tesra.training.sweeps.runner import SweepRunner
+from tesra.training.sweeps.service import SweepService
 from tesra.training.transitions import Observer, Transitions
 from tesra.web.api import create_api
 from tesra.web.context import Services
@@ -101,6 +105,8 @@ def make_services(settings: Settings) -> Services:
     domains = Domains(database, drive, compute, billing, sealer, transitions)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
+    metrics = MetricService(attempts)
+    sweeps = SweepService(domains, training, Readings(metrics))
     site_token = read_or_make_secret(settings.home.keys / "site.token")
     peer_token = read_or_make_secret(settings.home.keys / "peer.token")
     return Services(
@@ -120,29 +126,37 @@ def make_services(settings: Settings) -> Services:
         observers=observers,
         training=training,
         attempts=attempts,
-        metrics=MetricService(attempts),
+        metrics=metrics,
         sites=SiteCredentials({LOCAL_SITE: site_token}),
         authority=Authority(settings.home.keys / "authority"),
         peer_credentials=PeerCredentials(peer_token),
+        sweeps=sweeps,
     )
 
 
 def make_dispatcher(services: Services) -> Dispatcher:
     """The dispatcher of this process; idle until it gets the lease."""
     return Dispatcher(
-        services.domains,
-        services.listener,
-        attempts=services.attempts,
-        holder=f"{socket.gethostname()}:{os.getpid()}",
+        services.domains, services.listener, attempts=services.attempts, holder=_holder()
     )
+
+
+def make_sweep_runner(services: Services) -> SweepRunner:
+    """The runner of sweeps of this process; idle until it gets the lease."""
+    conductor = Conductor(services.domains, services.training, services.sweeps.readings)
+    return SweepRunner(services.database, services.listener, conductor, holder=_holder())
+
+
+def _holder() -> str:
+    """This process, as the holder of leases."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The server as an ASGI application; its workers live and end with it."""
     settings.home.create()
     services = make_services(settings)
-    dispatcher = make_dispatcher(services)
-    workers = Workers(services, dispatcher)
+    workers = Workers(services, make_dispatcher(services), make_sweep_runner(services))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from tesra.app.jobs import declare_tasks
 from tesra.training.dispatcher import Dispatcher
+from tesra.training.sweeps.runner import SweepRunner
 from tesra.web.context import Services
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,10 @@ RESTART_S = 1.0
 class Workers:
     """The background tasks of one server process."""
 
-    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+    def __init__(self, services: Services, dispatcher: Dispatcher, sweeps: SweepRunner) -> None:
         self._services = services
         self._dispatcher = dispatcher
+        self._sweeps = sweeps
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -33,6 +35,7 @@ class Workers:
             tasks = [
                 asyncio.create_task(_keep(self._services.listener.run, "listener")),
                 asyncio.create_task(_keep(self._dispatcher.run, "dispatcher")),
+                asyncio.create_task(_keep(self._sweeps.run, "runner of sweeps")),
                 asyncio.create_task(
                     _keep(
                         lambda: jobs.run_worker_async(

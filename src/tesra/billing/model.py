@@ -44,7 +44,8 @@ class BillLine:
     """Usage records ``first_seq`` to ``last_seq`` of an attempt, for its devices of one class and rating.
 
     ``amount_micros = floor(duration_ms x devices x rating_micro_t x price_micros / (3.6e6 x 1e6))``;
-    ``attempt`` counts the billed attempts of the run from 1.
+    ``attempt`` counts the billed attempts of the run from 1. ``run_id`` and ``trial`` are set on a
+    bill for several runs (a sweep's).
     """
 
     attempt_id: AttemptId
@@ -61,6 +62,16 @@ class BillLine:
     price_micros: int
     micro_th: int
     amount_micros: int
+    run_id: RunId | None = None
+    trial: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a run adds to a bill for several; exact, the bill alone is rounded."""
+
+    amount_micros: int
+    micro_th: int
 
 
 @dataclass(frozen=True, slots=True)

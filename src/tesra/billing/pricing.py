@@ -117,7 +117,7 @@ def explain(line: BillLine) -> str:
     """One line in words: interval, devices, rating, T·H, price."""
     plural = "s" if line.devices != 1 else ""
     return (
-        f"attempt {line.attempt}: {_clock(line.started_at)} to {_clock(line.ended_at)}, "
+        f"{_whose(line)}: {_clock(line.started_at)} to {_clock(line.ended_at)}, "
         f"{line.duration_ms / 1000:.3f} s on {line.devices} device{plural} {line.device_class} "
         f"of {format_micros(line.rating_micro_t)} T: {format_micros(line.micro_th)} T·H "
         f"at CNY {format_micros(line.price_micros)} a T·H = CNY {format_micros(line.amount_micros)}"
@@ -175,6 +175,11 @@ def _line(
         micro_th=device_ms * device.rating_micro_t // MS_PER_HOUR,
         amount_micros=line_amount(device_ms, device.rating_micro_t, price.micros_per_th),
     )
+
+
+def _whose(line: BillLine) -> str:
+    attempt = f"attempt {line.attempt}"
+    return attempt if line.trial is None else f"trial {line.trial} ({line.run_id}), {attempt}"
 
 
 def _clock(at: datetime) -> str:

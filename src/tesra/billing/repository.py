@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, cast, func, insert, literal, select, update
+from sqlalchemy import Row, Select, cast, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -184,6 +184,32 @@ async def add_lines(tx: Tx, bill_id: BillId, lines: Sequence[BillLine]) -> None:
     ]
     if rows:
         await tx.execute(insert(t.bill_lines), rows)
+
+
+async def put_lines_aside(tx: Tx, subject: str, lines: Sequence[BillLine]) -> None:
+    rows = [{"subject": subject, **asdict(line)} for line in lines]
+    if rows:
+        await tx.execute(insert(t.lines_aside), rows)
+
+
+async def lines_aside(tx: Tx, subject: str) -> tuple[BillLine, ...]:
+    """In the order of trials, then of use."""
+    own = t.lines_aside.c
+    query = select(*(own[column.name] for column in _LINE_COLUMNS)).where(own.subject == subject)
+    rows = await tx.execute(query.order_by(own.trial, own.run_id, own.seq))
+    return tuple(BillLine(**row._mapping) for row in rows)
+
+
+async def sum_aside(tx: Tx, subject: str) -> tuple[int, int]:
+    """Micro-yuan and micro-T·H of what is set aside."""
+    own = t.lines_aside.c
+    sums = (func.coalesce(func.sum(column), 0) for column in (own.amount_micros, own.micro_th))
+    amount, th = (await tx.execute(select(*sums).where(own.subject == subject))).one()
+    return int(amount), int(th)
+
+
+async def clear_aside(tx: Tx, subject: str) -> None:
+    await tx.execute(delete(t.lines_aside).where(t.lines_aside.c.subject == subject))
 
 
 async def mark_paid(tx: Tx, bill_id: BillId) -> None:

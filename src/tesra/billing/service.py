@@ -22,6 +22,7 @@ from tesra.billing.model import (
     Price,
     PriceConflict,
     PriceInvalid,
+    Share,
     UsageConflict,
     UsageRecord,
 )
@@ -95,12 +96,45 @@ class BillingService(Funds):
         """
         account = await self._lock(tx, user_id)
         lines = await self._lines(tx, attempts) if chargeable else ()
-        bill = _draft(run_id, user_id, lines, note=note, now=self._clock.now())
+        return await self._issue(
+            tx, account, _draft(run_id, user_id, lines, note, self._clock.now())
+        )
+
+    async def set_aside(
+        self,
+        tx: Tx,
+        run_id: RunId,
+        *,
+        subject: str,
+        trial: int,
+        attempts: Sequence[AttemptId],
+        chargeable: bool,
+    ) -> Share:
+        """Price the use of a run that has ended, for the bill of all runs of ``subject``; once a run."""
+        lines = await self._lines(tx, attempts) if chargeable else ()
+        named = [replace(line, run_id=run_id, trial=trial) for line in lines]
+        await repository.put_lines_aside(tx, subject, named)
+        return Share(sum(line.amount_micros for line in lines), pricing.total_micro_th(lines))
+
+    async def aside(self, tx: Tx, subject: str) -> Share:
+        """What has been set aside so far; exact, not rounded up to the fen."""
+        return Share(*await repository.sum_aside(tx, subject))
+
+    async def make_joint_bill(self, tx: Tx, subject: str, user_id: UserId) -> Bill:
+        """One bill for all runs set aside under ``subject``: a line a run, rounded once; made once."""
+        account = await self._lock(tx, user_id)
+        lines = await repository.lines_aside(tx, subject)
+        bill = _draft(RunId(subject), user_id, lines, None, self._clock.now())
+        made = await self._issue(tx, account, bill)
+        await repository.clear_aside(tx, subject)
+        return made
+
+    async def _issue(self, tx: Tx, account: Account, bill: Bill) -> Bill:
         plan = await self._autopayment(tx, account, bill.amount_micros)
         made_at = await repository.add_bill(tx, bill, paid=plan is not None)
         if made_at is None:
-            return await self._bill_of_run(tx, run_id, user_id)
-        await repository.add_lines(tx, bill.id, lines)
+            return await self._bill_of_run(tx, bill.run_id, bill.user_id)
+        await repository.add_lines(tx, bill.id, bill.lines)
         await repository.save_postings(tx, _postings(bill, plan))
         return _as_made(bill, plan, made_at)
 
@@ -223,7 +257,7 @@ class BillingService(Funds):
 
 
 def _draft(
-    run_id: RunId, user_id: UserId, lines: tuple[BillLine, ...], *, note: str | None, now: datetime
+    run_id: RunId, user_id: UserId, lines: tuple[BillLine, ...], note: str | None, now: datetime
 ) -> Bill:
     amount_micros = pricing.bill_amount(lines)
     return Bill(

@@ -5,6 +5,8 @@ posting sum to zero at commit; ``wallet_micros`` and ``remaining_micros`` follow
 can't fall below zero.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -83,25 +85,42 @@ bills = Table(
     Index("ix_bills_unpaid", "user_id", postgresql_where=text("paid_at IS NULL")),
 )
 
+
+def _line_columns() -> list[Column[Any]]:
+    return [
+        Column("attempt_id", Text, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("first_seq", BigInteger, nullable=False),
+        Column("last_seq", BigInteger, nullable=False),
+        Column("started_at", _TIME, nullable=False),
+        Column("ended_at", _TIME, nullable=False),
+        Column("duration_ms", BigInteger, nullable=False),
+        Column("devices", Integer, nullable=False),
+        Column("device_class", Text, nullable=False),
+        Column("rating_micro_t", BigInteger, nullable=False),
+        Column("price_id", BigInteger, ForeignKey("prices.id"), nullable=False),
+        Column("price_micros", BigInteger, nullable=False),
+        Column("micro_th", BigInteger, nullable=False),
+        Column("amount_micros", BigInteger, nullable=False),
+        Column("run_id", Text),  # on a bill for several runs: this line's
+        Column("trial", Integer),
+    ]
+
+
 bill_lines = Table(
     "bill_lines",
     metadata,
     Column("bill_id", Text, ForeignKey("bills.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("attempt_id", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("first_seq", BigInteger, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("started_at", _TIME, nullable=False),
-    Column("ended_at", _TIME, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-    Column("devices", Integer, nullable=False),
-    Column("device_class", Text, nullable=False),
-    Column("rating_micro_t", BigInteger, nullable=False),
-    Column("price_id", BigInteger, ForeignKey("prices.id"), nullable=False),
-    Column("price_micros", BigInteger, nullable=False),
-    Column("micro_th", BigInteger, nullable=False),
-    Column("amount_micros", BigInteger, nullable=False),
+    *_line_columns(),
+)
+
+lines_aside = Table(  # of runs that have ended, until the bill for all of them is made
+    "bill_lines_aside",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    *_line_columns(),
 )
 
 vouchers = Table(

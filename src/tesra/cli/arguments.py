@@ -1,18 +1,13 @@
 """What a user writes on the command line, understood. Pure, save for looking which files exist."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tesra.kit.errors import Invalid
+from tesra.kit.values import Value, typed
 
-Value = str | int | float | bool
-
-_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 _GIT = re.compile(r"(https?|ssh|git|file)://|[\w.+]+@[\w.\-]+:")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 
@@ -41,19 +36,6 @@ def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
 def params(texts: Iterable[str]) -> dict[str, Value]:
     """Parameters with the type that their value looks like."""
     return {name: typed(value) for name, value in pairs(texts, "--param").items()}
-
-
-def typed(text: str) -> Value:
-    """An int, a finite float, true or false, else the text as it is (``007`` stays text)."""
-    if text in {"true", "false"}:
-        return text == "true"
-    if _LEADING_ZERO.fullmatch(text):
-        return text
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    if _DECIMAL.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
-    return text
 
 
 def secrets(
@@ -100,11 +82,12 @@ def priority(text: str) -> int:
     named = {"low": -50, "normal": 0, "high": 50}
     if text in named:
         return named[text]
-    if not _WHOLE.fullmatch(text) or not -100 <= int(text) <= 100:
+    number = typed(text)
+    if type(number) is not int or not -100 <= number <= 100:
         raise ArgumentInvalid(
             f"'{text}' is not a priority.", way_out="Write low, normal, high, or -100 to 100."
         )
-    return int(text)
+    return number
 
 
 def is_source(text: str) -> bool:

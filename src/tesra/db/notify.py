@@ -98,14 +98,21 @@ class Listener:
         subscription = Subscription()
         if self.ending:
             subscription.forget()
-        subscribers = self._subscriptions.setdefault(topic, set())
-        subscribers.add(subscription)
+        self.hear(topic, subscription)
         try:
             yield subscription
         finally:
-            subscribers.discard(subscription)
-            if not subscribers and self._subscriptions.get(topic) is subscribers:
-                del self._subscriptions[topic]
+            self.unhear(topic, subscription)
+
+    def hear(self, topic: str, subscription: Subscription) -> None:
+        """Wake this subscription for another topic too; ``unhear`` when it does not matter any more."""
+        self._subscriptions.setdefault(topic, set()).add(subscription)
+
+    def unhear(self, topic: str, subscription: Subscription) -> None:
+        subscribers = self._subscriptions.get(topic, set())
+        subscribers.discard(subscription)
+        if not subscribers:
+            self._subscriptions.pop(topic, None)
 
     async def run(self) -> None:
         """Listen until cancelled; a lost connection is made again, ever more patiently."""

@@ -14,12 +14,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import PrivateAttr, ValidationError
 
-from tesra.kit.errors import Invalid, NotFound
+from tesra.kit.errors import NotFound
 from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
+from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.queue import QueueVerbs
+from tesra.sdk.sweeps import SweepVerbs
 from tesra.storage.progress import Report, silent
 from tesra.wire.compute import DeviceClass
 from tesra.wire.doctor import DoctorAnswer
@@ -28,10 +30,6 @@ from tesra.wire.identity import Credentials, Session, User
 from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
 
 POLL_S = 1.0
-
-
-class RequestInvalid(Invalid):
-    """The request is not valid."""
 
 
 class NothingStored(NotFound):
@@ -70,7 +68,7 @@ class LiveRun(Run):
         return self._client.download(self, dest)
 
 
-class Client(BillingVerbs, QueueVerbs):
+class Client(BillingVerbs, QueueVerbs, SweepVerbs):
     """A signed-in user of one network.
 
     Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network
@@ -182,14 +180,22 @@ class Client(BillingVerbs, QueueVerbs):
         try:
             request = RunRequest(project=project, entry=entry, **wishes)
         except ValidationError as error:
-            raise RequestInvalid(_mistake(error)) from error
+            raise RequestInvalid(mistake(error)) from error
         return LiveRun.of(self.connection.post("/runs", Run, request, once=True), self)
 
     def runs(
-        self, *, state: str | None = None, project: str | None = None, limit: int | None = None
+        self,
+        *,
+        state: str | None = None,
+        project: str | None = None,
+        sweep: str | None = None,
+        trials: bool = True,
+        limit: int | None = None,
     ) -> list[Run]:
-        """Newest first."""
-        query = {"state": state, "project": project}
+        """Newest first; the trials of a ``sweep`` alone, or none of any."""
+        query = {"state": state, "project": project, "sweep": sweep}
+        if not trials:
+            query["trials"] = "false"
         return list(self.connection.pages("/runs", Run, query=query, limit=limit))
 
     def show(self, run: str) -> LiveRun:
@@ -275,20 +281,6 @@ class Client(BillingVerbs, QueueVerbs):
 def _step(text: str) -> str:
     """One step of an address, whatever is in it."""
     return quote(text, safe="")
-
-
-def _mistake(error: ValidationError) -> str:
-    """The first thing that is wrong with a request, in words."""
-    first = error.errors()[0]
-    message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
-    if not first["loc"]:
-        return f"{message}."
-    field = first["loc"][0]
-    if first["type"] == "string_pattern_mismatch":
-        return (
-            f"{field}: '{first['input']}' can't be a name: take the letters a to z, digits and _."
-        )
-    return f"{field}: {message}."
 
 
 def _why(run: Run) -> str:

@@ -83,12 +83,13 @@ def _stop_requested(run: RunLife, event: StopRequested) -> Step:
             state=RunState.STOPPED,
             stop=event.cause,
             phase=None,
-            reason="Stopped before it started.",
+            reason=event.words or "Stopped before it started.",
         )
         return stopped, [Command.BILL_NOTHING, Command.FORGET_SECRETS]
     if run.stop is not None:
         return run, []
-    return replace(run, stop=event.cause, phase="stopping"), [Command.TELL_SITE]
+    reason = event.words or run.reason
+    return replace(run, stop=event.cause, phase="stopping", reason=reason), [Command.TELL_SITE]
 
 
 def _ended(run: RunLife, event: AttemptEnded) -> Step:
@@ -102,7 +103,10 @@ def _ended(run: RunLife, event: AttemptEnded) -> Step:
     }[event.outcome]
     if run.stop is not None and state is RunState.FAILED:
         state = RunState.STOPPED  # a script that dies of our SIGTERM did not fail
-    ended = replace(run, state=state, phase=None, reason=event.reason, exit_code=event.exit_code)
+    reason = event.reason
+    if run.stop is not None and state is RunState.STOPPED:
+        reason = run.reason or event.reason  # why it was stopped, rather than how it took it
+    ended = replace(run, state=state, phase=None, reason=reason, exit_code=event.exit_code)
     return ended, [*_END, bill, Command.FORGET_SECRETS]
 
 

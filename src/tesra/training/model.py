@@ -41,6 +41,7 @@ class StopCause(StrEnum):
     USER = "user"
     CAP = "cap"
     OPERATOR = "operator"
+    PRUNED = "pruned"  # a sweep's trial that is not promising
 
 
 class Outcome(StrEnum):
@@ -99,9 +100,10 @@ class RanksStarted:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody wants the run to end."""
+    """Somebody wants the run to end; ``words`` say why, if there is more to say than who."""
 
     cause: StopCause
+    words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +130,13 @@ class Command(StrEnum):
     BILL_USE = "bill_use"
     BILL_NOTHING = "bill_nothing"
     FORGET_SECRETS = "forget_secrets"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list has; what is empty does not matter."""
+
+    states: tuple[str, ...] = ()
+    project: str | None = None
+    sweep: str | None = None
+    trials: bool = True

@@ -1,13 +1,13 @@
 """Runs, their attempts and their timelines, as rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Column, Row, and_, func, insert, or_, select, text, tuple_, update
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
-from tesra.training.model import RunLife, RunState, StopCause
+from tesra.training.model import RunFilter, RunLife, RunState, StopCause
 from tesra.training.tables import attempts, run_events, runs
 
 RunRow = Row[Any]
@@ -26,6 +26,9 @@ _LIFE: tuple[Column[Any], ...] = (
     runs.c.exit_code,
     runs.c.started_at,
     runs.c.warnings,
+    runs.c.sweep_id,
+    runs.c.trial,
+    runs.c.bill_subject,
 )
 
 
@@ -63,11 +66,10 @@ class RunRepository:
         self,
         tx: Tx,
         owner: UserId,
+        kind: RunFilter,
         *,
         before: str | None,
         limit: int,
-        states: Sequence[str],
-        project: str | None,
     ) -> list[RunRow]:
         """The owner's runs, the newest first."""
         statement = (
@@ -75,12 +77,16 @@ class RunRepository:
         )
         if before:
             statement = statement.where(runs.c.id < before)
-        if states:
-            statement = statement.where(runs.c.state.in_(states))
-        if project:
+        if kind.states:
+            statement = statement.where(runs.c.state.in_(kind.states))
+        if kind.project:
             statement = statement.where(
-                or_(runs.c.project_id == project, runs.c.project_name == project)
+                or_(runs.c.project_id == kind.project, runs.c.project_name == kind.project)
             )
+        if kind.sweep:
+            statement = statement.where(runs.c.sweep_id == kind.sweep)
+        if not kind.trials:
+            statement = statement.where(runs.c.sweep_id.is_(None))
         return list(await tx.execute(statement))
 
     async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:

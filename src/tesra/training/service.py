@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tesra.compute.scheduling import largest_gangs, largest_single
 from tesra.db.engine import Tx
@@ -13,7 +14,7 @@ from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
 from tesra.training.logs import LogStore, Segment
-from tesra.training.model import RunState, StopCause, StopRequested
+from tesra.training.model import RunFilter, RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
 from tesra.training.queueing import Queue, QueueService, place_of
@@ -22,6 +23,7 @@ from tesra.training.views import show_event, show_run
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
 
 LOG_READ_BYTES = 2**20
+ANY_RUN = RunFilter()
 
 
 class RunNotFound(NotFound):
@@ -38,6 +40,15 @@ class NotQueued(Conflict):
 
 class DevicesInvalid(Invalid):
     """So many devices of this class are not to be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOf:
+    """The sweep that a run is a trial of, its number there, and whose bill its use goes on."""
+
+    sweep: str
+    number: int
+    bill_subject: str
 
 
 class TrainingService:
@@ -75,13 +86,15 @@ class TrainingService:
         self.engines.resolve(prepared.request.engine, prepared.request.backend)
         return prepared
 
-    async def submit(self, tx: Tx, owner: UserId, prepared: Prepared) -> Run:
+    async def submit(
+        self, tx: Tx, owner: UserId, prepared: Prepared, *, trial: TrialOf | None = None
+    ) -> Run:
         """Queue a run that ``check`` has prepared; refused with ``PaymentDue`` while a bill is unpaid."""
         request = prepared.request
         await self._billing.require_settled(tx, owner)
         engine = self.engines.resolve(request.engine, request.backend)
         project = await self._drive.project(tx, owner, request.project)
-        await self._check_devices(tx, request)
+        await self.check_devices(tx, request)
         run = RunId(new_id("run"))
         public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
         public["notes"] = prepared.notes
@@ -104,6 +117,9 @@ class TrainingService:
                 "warnings": list(prepared.warnings),
                 "state": RunState.QUEUED.value,
                 "priority": request.priority,
+                "sweep_id": trial.sweep if trial else None,
+                "trial": trial.number if trial else None,
+                "bill_subject": trial.bill_subject if trial else None,
             },
         )
         await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
@@ -142,16 +158,13 @@ class TrainingService:
         self,
         tx: Tx,
         owner: UserId,
+        kind: RunFilter = ANY_RUN,
         *,
         cursor: str | None = None,
         limit: int = 50,
-        states: tuple[str, ...] = (),
-        project: str | None = None,
     ) -> list[Run]:
         """The owner's runs, the newest first; ``cursor`` is the last id of the page before."""
-        rows = await self._repository.runs_of(
-            tx, owner, before=cursor, limit=limit, states=states, project=project
-        )
+        rows = await self._repository.runs_of(tx, owner, kind, before=cursor, limit=limit)
         queue = await self._queue_for(tx, rows)
         return [await self._show(tx, row, queue) for row in rows]
 
@@ -202,7 +215,7 @@ class TrainingService:
 
     async def _show(self, tx: Tx, row: RunRow, queue: Queue | None = None) -> Run:
         so_far = 0
-        if row.bill_id is None and row.started_at is not None and row.attempt_id:
+        if row.billed_micros is None and row.started_at is not None and row.attempt_id:
             so_far = await self._use_so_far(tx, AttemptId(row.attempt_id))
         waits = queue is not None and row.state == RunState.QUEUED
         return show_run(
@@ -217,7 +230,7 @@ class TrainingService:
         rating_micro_t = sum(device["rating_micro_t"] for device in row.devices)
         return int(rating_micro_t * row.usage_ms // MS_PER_HOUR)
 
-    async def _check_devices(self, tx: Tx, request: WholeRequest) -> None:
+    async def check_devices(self, tx: Tx, request: WholeRequest) -> None:
         if request.devices < 1:
             raise DevicesInvalid(
                 f"A run needs at least one device, not {request.devices}.",

@@ -45,6 +45,9 @@ runs = Table(
     Column("bill_id", Text),
     Column("billed_micros", BigInteger),
     Column("billed_micro_th", BigInteger),
+    Column("sweep_id", Text),
+    Column("trial", Integer),  # its number in the sweep, from 1 on
+    Column("bill_subject", Text),  # whose bill its use goes on, if not its own
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
@@ -53,6 +56,7 @@ runs = Table(
     Column("max_cost_micros", BigInteger),
     Column("max_time_ms", BigInteger),
     Index("ix_runs_owner_id", "owner", "id"),
+    Index("ix_runs_sweep_id", "sweep_id", "trial"),
     Index(
         "ix_runs_queued",
         "id",

@@ -90,6 +90,8 @@ class Transitions:
             change = _change(row, before, after, values)
             for observer in self._observers:
                 await observer(tx, change)
+        if after.state.terminal and row.sweep_id is not None:
+            topics.append("sweeps")
         return [f"run:{run}", *topics]
 
     async def tell(self, tx: Tx, topics: Iterable[str]) -> None:
@@ -105,12 +107,35 @@ class Transitions:
     async def _close(
         self, tx: Tx, row: RunRow, life: RunLife, commands: list[Command], result: Result
     ) -> dict[str, Any]:
-        chargeable = Command.BILL_USE in commands
+        return await self._bill(tx, row, life, chargeable=Command.BILL_USE in commands) | {
+            "ended_at": func.clock_timestamp(),
+            "secrets": None,
+            "output_id": result.output,
+            "output_size_bytes": result.output_size_bytes,
+            "warnings": [*row.warnings, *result.warnings],
+        }
+
+    async def _bill(
+        self, tx: Tx, row: RunRow, life: RunLife, *, chargeable: bool
+    ) -> dict[str, Any]:
+        """The run's own bill, or its share of one that is made later for several runs."""
+        run = RunId(row.id)
+        attempts = [life.attempt] if life.attempt else []
+        if row.bill_subject is not None:
+            share = await self._billing.set_aside(
+                tx,
+                run,
+                subject=row.bill_subject,
+                trial=row.trial,
+                attempts=attempts,
+                chargeable=chargeable,
+            )
+            return {"billed_micros": share.amount_micros, "billed_micro_th": share.micro_th}
         bill = await self._billing.make_bill(
             tx,
-            RunId(row.id),
+            run,
             UserId(row.owner),
-            attempts=[life.attempt] if life.attempt else [],
+            attempts=attempts,
             chargeable=chargeable,
             note=None if chargeable else life.reason,
         )
@@ -118,11 +143,6 @@ class Transitions:
             "bill_id": bill.id,
             "billed_micros": bill.amount_micros,
             "billed_micro_th": bill.micro_th,
-            "ended_at": func.clock_timestamp(),
-            "secrets": None,
-            "output_id": result.output,
-            "output_size_bytes": result.output_size_bytes,
-            "warnings": [*row.warnings, *result.warnings],
         }
 
     async def _carry_out(
@@ -157,7 +177,7 @@ def _change(row: RunRow, before: RunLife, after: RunLife, values: dict[str, Any]
         reason=after.reason,
         attempt=before.attempt or after.attempt,
         stop=after.stop,
-        sweep=row._mapping.get("sweep_id"),
+        sweep=row.sweep_id,
         bill=values.get("bill_id"),
         amount_micros=values.get("billed_micros"),
     )

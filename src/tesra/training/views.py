@@ -8,7 +8,8 @@ from tesra.wire.training import QueuePlace, Run, RunEvent
 
 def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = None) -> Run:
     """The training record of one row; before there is a bill, it shows the use so far."""
-    billed = row.bill_id is not None
+    billed = row.billed_micros is not None
+    exact = row.bill_subject is not None  # a share of a bill that is rounded as a whole
     spec = row.spec
     return Run(
         id=row.id,
@@ -37,7 +38,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         output=row.output_id,
         output_size_bytes=row.output_size_bytes,
         bill=row.bill_id,
-        amount_cny=format_cny(row.billed_micros) if billed else None,
+        amount_cny=_amount(row.billed_micros, exact=exact) if billed else None,
         th=format_micros(row.billed_micro_th if billed else micro_th_so_far),
         created_at=row.created_at,
         started_at=row.started_at,
@@ -45,7 +46,13 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         launch_reason=row.launch_reason,
         priority=row.priority,
         queue=queue,
+        sweep=row.sweep_id,
+        trial=row.trial,
     )
+
+
+def _amount(micros: int, *, exact: bool) -> str:
+    return format_micros(micros) if exact else format_cny(micros)
 
 
 def show_event(row: RunRow) -> RunEvent:

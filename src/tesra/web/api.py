@@ -19,6 +19,7 @@ from tesra.web.routes import (
     metrics,
     peer,
     site,
+    sweeps,
     training,
 )
 from tesra.wire.common import Answer, Problem
@@ -37,6 +38,7 @@ ROUTERS: Sequence[APIRouter] = (
     drive.router,
     training.router,
     doctor.router,
+    sweeps.router,
     billing.router,
     compute.router,
     site.router,

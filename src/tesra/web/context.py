@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tesra.training.domains import Domains
     from tesra.training.metrics.service import MetricService
     from tesra.training.service import TrainingService
+    from tesra.training.sweeps.service import SweepService
     from tesra.training.transitions import Observer
 
 
@@ -55,6 +56,7 @@ class Services:
     sites: SiteCredentials
     authority: Authority
     peer_credentials: PeerCredentials
+    sweeps: SweepService
 
 
 async def services_of(request: Request) -> Services:

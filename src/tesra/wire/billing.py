@@ -11,7 +11,10 @@ BillState = Literal["unpaid", "paid"]
 
 
 class BillLine(Answer):
-    """One line, recomputable: floor(device_ms x rating x price) in micro-yuan; or in words."""
+    """One line, recomputable: floor(device_ms x rating x price) in micro-yuan; or in words.
+
+    ``run`` and ``trial`` are set on the bill of a sweep, which has lines for each of its trials.
+    """
 
     attempt: int
     started_at: datetime
@@ -26,6 +29,8 @@ class BillLine(Answer):
     amount_micros: int
     amount_cny: str
     explanation: str = ""
+    run: str | None = None
+    trial: int | None = None
 
 
 class BillSummary(Answer):

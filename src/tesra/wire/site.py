@@ -130,7 +130,7 @@ class Assignment(Answer):
     fence: int
     devices: list[AssignedDevice]
     spec: RunSpec
-    stop: Literal["user", "cap", "operator"] | None = None
+    stop: Literal["user", "cap", "operator", "pruned"] | None = None
     grace_s: float = 15.0
 
 

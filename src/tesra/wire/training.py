@@ -95,6 +95,7 @@ class Run(Answer):
 
     ``environment_lock``: the packages it ran with, as requirement lines; not in lists of runs.
     ``launch_reason``: the line of the code that decided, where the request did not.
+    ``sweep``, ``trial``: of a trial, whose ``amount_cny`` is its exact share of the sweep's bill.
     """
 
     id: str
@@ -132,6 +133,8 @@ class Run(Answer):
     launch_reason: str | None = None
     priority: int = 0
     queue: QueuePlace | None = None
+    sweep: str | None = None
+    trial: int | None = None
 
 
 class RunEvent(Answer):

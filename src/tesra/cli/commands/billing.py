@@ -167,10 +167,15 @@ def prices(
     )
 
 
+def _whose(line: "BillLine") -> str:
+    attempt = f"attempt {line.attempt}"
+    return attempt if line.trial is None else f"trial {line.trial} ({line.run}), {attempt}"
+
+
 def explain(line: "BillLine") -> str:
     """A line so that anyone can recompute it."""
     return (
-        f"attempt {line.attempt}, {words.moment(line.started_at)} to {words.moment(line.ended_at)}: "
+        f"{_whose(line)}, {words.moment(line.started_at)} to {words.moment(line.ended_at)}: "
         f"{words.plural(line.devices, 'device')} {line.device_class} x "
         f"{format_micros(line.rating_micro_t)} T x {line.duration_ms / 1000:.3f} s / 3600 "
         f"= {line.th} T·H; x CNY {line.price_cny} a T·H = CNY {format_micros(line.amount_micros)}"

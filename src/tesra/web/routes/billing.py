@@ -203,6 +203,8 @@ def _line(line: model.BillLine) -> wire.BillLine:
         amount_micros=line.amount_micros,
         amount_cny=format_cny(line.amount_micros, 6),
         explanation=pricing.explain(line),
+        run=line.run_id,
+        trial=line.trial,
     )
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from tesra.kit.ids import RunId
+from tesra.training.model import RunFilter
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
@@ -43,16 +44,17 @@ async def runs(
     ask: PageAsk,
     state: Annotated[list[RunState], Query()] = [],  # noqa: B006 - FastAPI copies it
     project: Annotated[str | None, Query(max_length=128)] = None,
+    sweep: Annotated[str | None, Query(max_length=64)] = None,
+    trials: bool = True,
 ) -> Page[Run]:
-    """Your runs, the newest first."""
+    """Your runs, the newest first; those of a ``sweep``, or none of any with ``trials=false``."""
     async with services.database.begin() as tx:
         found = await services.training.runs(
             tx,
             caller.user_id,
+            RunFilter(tuple(state), project, sweep, trials),
             cursor=ask.after,
             limit=ask.limit + 1,
-            states=tuple(state),
-            project=project,
         )
     return page_of(found, ask.limit)
 

@@ -1,0 +1,99 @@
+"""What to do next with a sweep, given its trials and what they reported. Pure."""
+
+import difflib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tesra.training.model import RunState
+from tesra.training.sweeps.model import Goal, Trial, TrialState
+
+BARREN = 3  # trials without the metric, from the first on, that end a sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a trial's run ended; ``pruned`` is why we asked it to, if we did."""
+
+    state: RunState
+    reason: str | None = None
+    pruned: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a run reported of the metric; ``last`` may not be finite, ``value`` always is."""
+
+    value: float | None = None
+    step: int | None = None
+    last: float | None = None
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A trial's outcome."""
+
+    state: TrialState
+    value: float | None
+    step: int | None
+    reason: str | None
+
+
+def settle(goal: Goal, ended: Ended, reported: Reported) -> Settled:
+    """What a trial whose run is over has come to."""
+
+    def outcome(state: TrialState, reason: str | None) -> Settled:
+        return Settled(state, reported.value, reported.step, reason)
+
+    if ended.pruned is not None and ended.state is RunState.STOPPED:
+        return outcome(TrialState.PRUNED, ended.pruned)
+    if ended.state is RunState.STOPPED:
+        return outcome(TrialState.STOPPED, ended.reason or "Stopped.")
+    if ended.state is RunState.FAILED:
+        return outcome(TrialState.FAILED, ended.reason or "Its run failed.")
+    if reported.last is None:
+        return outcome(TrialState.FAILED, _silent(goal, reported.others))
+    if not math.isfinite(reported.last) or reported.value is None:
+        said = "nan" if math.isnan(reported.last) else "infinite"
+        return outcome(TrialState.FAILED, f"Its {goal.metric} ended as {said}.")
+    return outcome(TrialState.COMPLETED, None)
+
+
+def to_start(trials: Sequence[Trial], *, wanted: int, parallel: int) -> int:
+    """How many new trials may begin now."""
+    running = sum(trial.state is TrialState.RUNNING for trial in trials)
+    return max(0, min(wanted - len(trials), parallel - running))
+
+
+def barren(goal: Goal, trials: Sequence[Trial], *, wanted: int) -> str | None:
+    """Why a sweep is given up: its first trials have ended and none has reported the metric."""
+    if any(trial.value is not None or trial.rungs for trial in trials):
+        return None
+    over = [t for t in trials if t.state in {TrialState.FAILED, TrialState.COMPLETED}]
+    if len(over) < min(BARREN, wanted):
+        return None
+    many = (
+        f"None of the first {len(over)} trials has" if len(over) > 1 else "The only trial has not"
+    )
+    return f"{many} reported '{goal.metric}'. Trial {over[-1].number}: {over[-1].reason}"
+
+
+def _silent(goal: Goal, others: Collection[str]) -> str:
+    """The metrics that were reported instead, and which of them may be meant."""
+    head = f"It reported no '{goal.metric}'."
+    if not others:
+        return (
+            f"{head} No metric at all was seen: print lines such as 'epoch 3 loss 0.12', write TensorBoard"
+            " events, or call tesra.log({...})."
+        )
+    close = difflib.get_close_matches(goal.metric, others, n=3, cutoff=0.5)
+    close += [
+        name
+        for name in sorted(others)
+        if name not in close and (goal.metric in name or name in goal.metric)
+    ]
+    hint = f" Did you mean {' or '.join(close[:3])}?" if close else ""
+    shown = sorted(others)
+    more = f" and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return f"{head} Reported were: {', '.join(shown[:10])}{more}.{hint}"
