@@ -17,6 +17,7 @@ from tesra.cli.commands import (
     billing,
     compute,
     doctor,
+    metrics,
     operator,
     projects,
     queue,
@@ -61,7 +62,7 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for group in (account, projects, doctor, compute, run, runs, queue, billing, operator):
+    for group in (account, projects, doctor, compute, run, runs, metrics, queue, billing, operator):
         group.register(app)
     return app
 

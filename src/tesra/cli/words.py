@@ -44,6 +44,20 @@ def money(amount_cny: str | None) -> str:
     return "-" if amount_cny is None else f"CNY {amount_cny}"
 
 
+def number(value: float | str | None) -> str:
+    """Four digits of it: ``0.1234``, ``12340``, ``1.234e-05``; texts (nan) as they are."""
+    if value is None:
+        return "-"
+    return (
+        value if isinstance(value, str) else f"{value:.4g}" if abs(value) < 1e4 else _large(value)
+    )
+
+
+def _large(value: float) -> str:
+    whole = value.is_integer() and abs(value) < 1e9
+    return f"{value:.0f}" if whole else f"{value:.4g}"
+
+
 def plural(count: int, noun: str) -> str:
     """``1 file``, ``3 files``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

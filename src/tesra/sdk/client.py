@@ -19,6 +19,7 @@ from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
+from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.sweeps import SweepVerbs
@@ -68,7 +69,7 @@ class LiveRun(Run):
         return self._client.download(self, dest)
 
 
-class Client(BillingVerbs, QueueVerbs, SweepVerbs):
+class Client(BillingVerbs, QueueVerbs, SweepVerbs, MetricVerbs):
     """A signed-in user of one network.
 
     Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network

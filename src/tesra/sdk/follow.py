@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from tesra.kit.errors import Unavailable
+from tesra.wire.metrics import MetricNews
 from tesra.wire.training import LogChunk
+
+Chunk = TypeVar("Chunk", LogChunk, MetricNews)
 
 OpenLog = Callable[[str | None], AbstractContextManager[Iterable[bytes]]]
 
@@ -47,19 +51,31 @@ class Reconnection:
 def follow_log(
     open_log: OpenLog, *, live: bool, after: str | None = None, again: Reconnection | None = None
 ) -> Iterator[LogChunk]:
-    """All chunks behind ``after``. A live log ends with a terminal state, another one with its end.
+    """All chunks of a log behind ``after``; see ``follow_stream``."""
+    return follow_stream(open_log, LogChunk, live=live, after=after, again=again)
+
+
+def follow_stream(
+    open_log: OpenLog,
+    kind: type[Chunk],
+    *,
+    live: bool,
+    after: str | None = None,
+    again: Reconnection | None = None,
+) -> Iterator[Chunk]:
+    """All chunks behind ``after``. A live stream ends with a terminal state, another with its end.
 
     Raises the last ``Unavailable`` when nothing was heard for ``patience_s``.
     """
     again = again or Reconnection()
     cursor, ended = after, False
-    gap: _Gap | None = None
+    gap: Gap | None = None
     while not ended:
         trouble: Unavailable | None = None
         try:
             with open_log(cursor) as blocks:
-                for chunk in _chunks(blocks):
-                    gap, cursor = None, chunk.cursor
+                for chunk in _chunks(blocks, kind):
+                    gap, cursor = None, str(chunk.cursor)
                     ended = ended or chunk.state in TERMINAL_STATES
                     yield chunk
             ended = ended or not live
@@ -70,11 +86,11 @@ def follow_log(
         except Unavailable as error:
             trouble = error
         if not ended:
-            gap = gap or _Gap(again)
+            gap = gap or Gap(again)
             gap.wait(trouble)
 
 
-class _Gap:
+class Gap:
     """The time between a lost connection and the next chunk."""
 
     def __init__(self, again: Reconnection) -> None:
@@ -94,12 +110,12 @@ class _Gap:
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
 
-def _chunks(blocks: Iterable[bytes]) -> Iterator[LogChunk]:
+def _chunks(blocks: Iterable[bytes], kind: type[Chunk]) -> Iterator[Chunk]:
     for line in lines_of(blocks):
         if not line.strip():
             continue  # a sign of life
         try:
-            yield LogChunk.model_validate_json(line)
+            yield kind.model_validate_json(line)
         except ValidationError as error:
             if any(found["type"] == "json_invalid" for found in error.errors()):
                 raise StreamBroken from error  # cut off in the middle of a chunk

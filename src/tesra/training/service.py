@@ -14,6 +14,7 @@ from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
 from tesra.training.logs import LogStore, Segment
+from tesra.training.metrics.main import main_values
 from tesra.training.model import RunFilter, RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
@@ -152,7 +153,8 @@ class TrainingService:
         row = await self._row(tx, owner, run)
         shown = await self._show(tx, row, await self._queue_for(tx, [row]))
         lock = await self._repository.environment_lock(tx, run)
-        return shown.model_copy(update={"environment_lock": lock})
+        metrics = await main_values(tx, run)
+        return shown.model_copy(update={"environment_lock": lock, "metrics": metrics})
 
     async def runs(
         self,

@@ -15,8 +15,10 @@ from tesra.training.metrics.points import Columns
 from tesra.training.metrics.reading import points_of
 from tesra.web.context import Services
 from tesra.web.log_stream import QUIET_S, TERMINAL
-from tesra.wire.metrics import MetricNews, MetricPoint, MetricValue, said
+from tesra.wire.metric_names import said
+from tesra.wire.metrics import MetricNews, MetricPoint, MetricValue
 
+SIGN_OF_LIFE = b"\n"  # from time to time, while there is nothing to tell
 AT_MOST_EACH_S = 0.5  # news are gathered for so long; nobody draws faster
 
 
@@ -26,6 +28,7 @@ class MetricView:
 
     owner: UserId
     run: RunId
+    names: tuple[str, ...] | None = None
     after: int = 0
     follow: bool = False
 
@@ -48,7 +51,8 @@ async def metric_news(services: Services, view: MetricView) -> AsyncIterator[byt
                 yield _line(MetricNews(cursor=cursor, state=run.state, values=shown))
             if run.state in TERMINAL or not view.follow:
                 return
-            await _either(news, changes)
+            if not await _either(news, changes):
+                yield SIGN_OF_LIFE
             if services.listener.ending:
                 return
             await asyncio.sleep(AT_MOST_EACH_S)
@@ -58,7 +62,7 @@ async def metric_points(services: Services, view: MetricView) -> AsyncIterator[b
     """``MetricPoint`` lines, full resolution. Each step once; with ``follow`` all that is stored."""
     if not view.follow:
         async with services.database.begin() as tx:
-            lines = lines_of(await services.metrics.heads(tx, view.run))
+            lines = lines_of(await services.metrics.heads(tx, view.run, names=view.names))
         for part in (part for line in lines for part in line.parts):
             async for piece in _points(services, part.head, start=0, until=part.until):
                 yield piece
@@ -73,7 +77,7 @@ async def metric_points(services: Services, view: MetricView) -> AsyncIterator[b
             async with services.database.begin() as tx:
                 run = await services.training.run(tx, view.owner, view.run)
                 newest = await services.metrics.cursor(tx, view.run)
-                heads = await services.metrics.heads(tx, view.run, after=seen)
+                heads = await services.metrics.heads(tx, view.run, names=view.names, after=seen)
             for head in heads:
                 async for piece in _points(services, head, start=sent.get(head.id, 0)):
                     yield piece
@@ -81,7 +85,8 @@ async def metric_points(services: Services, view: MetricView) -> AsyncIterator[b
             seen = newest
             if run.state in TERMINAL:
                 return
-            await _either(news, changes)
+            if not await _either(news, changes):
+                yield SIGN_OF_LIFE
             if services.listener.ending:
                 return
             await asyncio.sleep(AT_MOST_EACH_S)
@@ -126,11 +131,12 @@ def _number(value: float) -> str:
     return f'"{shown}"' if isinstance(shown, str) else repr(shown)
 
 
-async def _either(*subscriptions: Subscription) -> None:
-    """Until one of them has something new, or for ``QUIET_S``."""
+async def _either(*subscriptions: Subscription) -> bool:
+    """Wait until one of them has something new, which it answers, or for ``QUIET_S``."""
     waits = [asyncio.create_task(one.wait(QUIET_S)) for one in subscriptions]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return any(one.result() for one in done)
     finally:
         for wait in waits:
             wait.cancel()

@@ -4,24 +4,16 @@ JSON has no number for what is not finite: such a value is one of the texts nan,
 it is said, and null (a gap) where it is drawn.
 """
 
-import math
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
 from tesra.wire.common import Answer
+from tesra.wire.metric_names import Value
 from tesra.wire.training import RunState
 
-Value = float | Literal["nan", "inf", "-inf"]
 Axis = Literal["step", "time"]
-
-
-def said(value: float) -> Value:
-    """A number as JSON can hold it."""
-    if math.isfinite(value):
-        return value
-    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
 class MetricName(Answer):
@@ -66,7 +58,7 @@ class MetricSeries(Answer):
     """A metric over its steps, thinned for a chart with its peaks kept; a null value is a gap.
 
     ``times``: seconds since 1970. ``count`` and ``nonfinite`` are of all points, shown or not.
-    ``device`` and ``node`` are set for the use of a device, whose steps mean nothing.
+    ``device`` is set for the use of a device, whose steps mean nothing.
     """
 
     name: str
@@ -78,7 +70,6 @@ class MetricSeries(Answer):
     times: list[float]
     values: list[float | None]
     device: str | None = None
-    node: str | None = None
 
 
 class MetricHistory(Answer):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
+from tesra.wire.metric_names import Value
 from tesra.wire.parameters import DEFAULT_FORMAT, ParameterFormat
 
 RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
@@ -96,6 +97,7 @@ class Run(Answer):
     ``environment_lock``: the packages it ran with, as requirement lines; not in lists of runs.
     ``launch_reason``: the line of the code that decided, where the request did not.
     ``sweep``, ``trial``: of a trial, whose ``amount_cny`` is its exact share of the sweep's bill.
+    ``metrics``: the newest values of the most telling metrics; not in lists of runs.
     """
 
     id: str
@@ -135,6 +137,7 @@ class Run(Answer):
     queue: QueuePlace | None = None
     sweep: str | None = None
     trial: int | None = None
+    metrics: dict[str, Value] = {}
 
 
 class RunEvent(Answer):

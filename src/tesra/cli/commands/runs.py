@@ -175,6 +175,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Devices", devices),
         *((name, words.gist(value)) for name, value in optional if value),
         ("Attempt", str(run.attempt)),
+        *_metrics(run),
         ("Exit code", "-" if run.exit_code is None else str(run.exit_code)),
         ("Made", words.moment(run.created_at)),
         ("Ran for", words.between(run.started_at, run.ended_at)),
@@ -182,6 +183,11 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Used", f"{run.th} T·H"),
         ("Bill", f"{run.bill or 'none'} ({words.money(run.amount_cny)})"),
     ]
+
+
+def _metrics(run: "Run") -> list[tuple[str, str]]:
+    values = ", ".join(f"{name} {words.number(value)}" for name, value in run.metrics.items())
+    return [("Metrics", values)] if values else []
 
 
 def _why(run: "Run") -> str | None:

@@ -14,7 +14,8 @@ from tesra.training.metrics.model import Best, Head, Latest, Line, Series, lines
 from tesra.training.metrics.points import Spot
 from tesra.training.metrics.store import MAX_NAMES, MAX_POINTS, Delivery, MetricStore
 from tesra.training.repository import RunRepository
-from tesra.wire.metrics import MetricName, Metrics, said
+from tesra.wire.metric_names import said
+from tesra.wire.metrics import MetricName, Metrics
 
 MAX_DELIVERY_BYTES = 2**20
 MAX_SOURCE = 4096
@@ -134,14 +135,16 @@ class MetricService:
         lines = lines_of(await reading.heads_of(tx, run, devices=True, tails=True))
         return [await reading.draw(tx, line, "time", points) for line in lines]
 
-    async def overview(self, tx: Tx, run: RunId) -> Metrics:
-        """All names of a run."""
+    async def overview(self, tx: Tx, run: RunId, *, rank: int | None = None) -> Metrics:
+        """All names of a run, or of one rank of it."""
         counted = await reading.run_row(tx, run)
         if counted is None:
             return Metrics(run=run, names=[])
         lines = await self._lines(tx, run)
         by_name: dict[str, list[Line]] = {}
         for line in lines:
+            if rank is not None and line.rank != rank:
+                continue
             by_name.setdefault(line.name, []).append(line)
         return Metrics(
             run=run,
@@ -158,9 +161,17 @@ class MetricService:
         counted = await reading.run_row(tx, run)
         return 0 if counted is None else int(counted.seq)
 
-    async def heads(self, tx: Tx, run: RunId, *, after: int = 0) -> list[Head]:
+    async def check_names(self, tx: Tx, run: RunId, names: Sequence[str]) -> None:
+        """Refuse a name that the run does not have, and tell those that it has."""
+        lines = lines_of(await reading.heads_of(tx, run, names=names))
+        for name in names:
+            await self._choose(tx, run, lines, name, None)
+
+    async def heads(
+        self, tx: Tx, run: RunId, *, names: Sequence[str] | None = None, after: int = 0
+    ) -> list[Head]:
         """What is stored and has grown behind delivery ``after``, by name, rank and attempt."""
-        heads = await reading.heads_of(tx, run, after=after)
+        heads = await reading.heads_of(tx, run, names=names, after=after)
         return sorted(heads, key=lambda head: (head.name, head.rank, head.attempt))
 
     async def _lines(self, tx: Tx, run: RunId) -> list[Line]:

@@ -52,11 +52,11 @@ async def take(
 
 
 @router.get("/runs/{run}/metrics")
-async def names(run: str, services: ServicesDep, caller: Reader) -> Metrics:
+async def names(run: str, services: ServicesDep, caller: Reader, rank: Rank = None) -> Metrics:
     """What is known of a run in numbers: every name with its newest, lowest and highest value."""
     async with services.database.begin() as tx:
-        await services.training.check_rank(tx, caller.user_id, RunId(run), None)
-        return await services.metrics.overview(tx, RunId(run))
+        await services.training.check_rank(tx, caller.user_id, RunId(run), rank)
+        return await services.metrics.overview(tx, RunId(run), rank=rank)
 
 
 @router.get("/runs/{run}/metrics/history")
@@ -91,15 +91,21 @@ async def devices(
 
 @router.get("/runs/{run}/metrics/export", response_class=StreamingResponse)
 async def export(
-    run: str, services: ServicesDep, caller: Reader, follow: bool = False
+    run: str,
+    services: ServicesDep,
+    caller: Reader,
+    name: Annotated[list[Annotated[str, Query(max_length=512)]], Query(max_length=50)] = [],  # noqa: B006 - FastAPI copies it
+    follow: bool = False,
 ) -> StreamingResponse:
-    """All points as NDJSON (``MetricPoint`` a line), each step once.
+    """All points as NDJSON (``MetricPoint`` a line), of these names or of all, each step once.
 
     With ``follow`` every attempt's points, those that come too, until the run ends.
     """
     async with services.database.begin() as tx:
         await services.training.check_rank(tx, caller.user_id, RunId(run), None)
-    view = MetricView(owner=caller.user_id, run=RunId(run), follow=follow)
+        await services.metrics.check_names(tx, RunId(run), name)
+    names = tuple(name) or None
+    view = MetricView(owner=caller.user_id, run=RunId(run), names=names, follow=follow)
     return StreamingResponse(metric_points(services, view), media_type="application/x-ndjson")
 
 
