@@ -28,6 +28,7 @@ MODULES_WITH_TABLES = (
     "tesra.training.project_doctor",
     "tesra.training.metrics.tables",
     "tesra.training.sweeps.repository",
+    "tesra.training.tuning.repository",
 )
 
 FreshDatabase = Callable[[], Awaitable[Database]]

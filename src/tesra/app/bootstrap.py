@@ -45,6 +45,7 @@ from tesra.training.sweeps.readings import Readings
 from tesra.training.sweeps.runner import SweepRunner
 from tesra.training.sweeps.service import SweepService
 from tesra.training.transitions import Observer, Transitions
+from tesra.training.tuning.service import TuningService
 from tesra.web.api import create_api
 from tesra.web.context import Services
 
@@ -127,6 +128,7 @@ def make_services(settings: Settings) -> Services:
         training=training,
         attempts=attempts,
         metrics=metrics,
+        tuning=TuningService(domains.transitions),
         sites=SiteCredentials({LOCAL_SITE: site_token}),
         authority=Authority(settings.home.keys / "authority"),
         peer_credentials=PeerCredentials(peer_token),

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tesra.kit.errors import Invalid
 from tesra.kit.values import Value, typed
@@ -33,9 +34,27 @@ def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
     return found
 
 
-def params(texts: Iterable[str]) -> dict[str, Value]:
+def params(texts: Iterable[str], flag: str = "--param") -> dict[str, Value]:
     """Parameters with the type that their value looks like."""
-    return {name: typed(value) for name, value in pairs(texts, "--param").items()}
+    return {name: typed(value) for name, value in pairs(texts, flag).items()}
+
+
+def ranges(bounds: Iterable[str], choices: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``lr=1e-5..0.1`` and ``opt=sgd,adam``, as ``RunRequest.ranges`` has them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, text in pairs(bounds, "--range").items():
+        low, dots, high = text.partition("..")
+        ends = [typed(end) if end else None for end in (low.strip(), high.strip())]
+        numbers = [end for end in ends if isinstance(end, (int, float))]
+        if not dots or not numbers or len(numbers) < sum(end is not None for end in ends):
+            raise ArgumentInvalid(
+                f"--range '{name}={text}' is not NAME=LOW..HIGH.",
+                way_out=f"Write it like --range {name}=1e-5..0.1; either end may be left out.",
+            )
+        found[name] = {"low": ends[0], "high": ends[1]}
+    for name, text in pairs(choices, "--choices").items():
+        found[name] = {"choices": [typed(choice.strip()) for choice in text.split(",")]}
+    return found
 
 
 def secrets(

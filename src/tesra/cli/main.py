@@ -23,6 +23,7 @@ from tesra.cli.commands import (
     queue,
     run,
     runs,
+    tune,
 )
 from tesra.cli.output import complaint, is_terminal
 from tesra.cli.words import one_line
@@ -62,7 +63,19 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for group in (account, projects, doctor, compute, run, runs, metrics, queue, billing, operator):
+    for group in (
+        account,
+        projects,
+        doctor,
+        compute,
+        run,
+        runs,
+        metrics,
+        tune,
+        queue,
+        billing,
+        operator,
+    ):
         group.register(app)
     return app
 

@@ -27,6 +27,7 @@ from tesra.node.projects import ProjectCache
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient
+from tesra.node.tuning.model import Order
 from tesra.node.workspace import remove
 from tesra.wire.site import EnrolNode
 
@@ -87,6 +88,11 @@ class NodeAgent:
         await self._open()
         if attempt in self._attempts:
             self._attempts[attempt].stop(why, grace_s)
+
+    async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
+        await self._open()
+        if attempt in self._attempts:
+            self._attempts[attempt].tune(orders)
 
     async def renew(self, leases: dict[str, float]) -> None:
         now = time.monotonic()

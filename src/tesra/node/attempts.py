@@ -29,6 +29,8 @@ from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient, StaleFence, meaning
+from tesra.node.tuning.desk import TuningDesk
+from tesra.node.tuning.model import Order
 from tesra.node.verdicts import judge, span_ms, until, words_of
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
@@ -74,6 +76,7 @@ class Attempt:
         self._grace_s = 0.0
         self._running_since: float | None = None
         self._gang: Gang | None = None
+        self._desk: TuningDesk | None = None
         self._task: asyncio.Task[None] | None = None
         self._logs = LogPusher(
             tools.client,
@@ -96,7 +99,8 @@ class Attempt:
     @property
     def status(self) -> AttemptStatus:
         """Now, with the running time up to this moment."""
-        return replace(self._record.status, ran_ms=self._ran_ms())
+        tuning = self._desk.report if self._desk is not None else None
+        return replace(self._record.status, ran_ms=self._ran_ms(), tuning=tuning)
 
     def begin(self, order: GangOrder) -> None:
         """Start living."""
@@ -117,6 +121,11 @@ class Attempt:
             self._gone.set()
         if hurried and self._gang is not None:
             kill_tree(self._gang.pid, self._gang.started)
+
+    def tune(self, orders: tuple[Order, ...]) -> None:
+        """Tell its ranks of changes of parameters."""
+        if self._desk is not None:
+            self._desk.order(orders)
 
     async def ended(self) -> None:
         """Returns when there is nothing left to do."""
@@ -194,6 +203,8 @@ class Attempt:
             raise
         finally:
             await gang.stop(FAILED_GRACE_S)
+            if self._desk is not None:
+                self._desk.close()
         self._freeze(exits)
         if gang.broken:
             return Verdict("lost", reason="The run's sandbox was killed from outside.")
@@ -258,6 +269,12 @@ class Attempt:
         )
         self._note(stage=Stage.RUNNING, phase="running", started_at=datetime.now(UTC))
         self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
+        self._desk = TuningDesk(
+            self._folders,
+            gang.ranks,
+            gone=lambda: {ended.rank for ended in gang.exits},
+            changed=self._changed,
+        )
 
     def _freeze(self, exits: list[RankExit]) -> None:
         """Stop the clock at the first rank's end, well or badly."""

@@ -27,6 +27,7 @@ from tesra.node.placing import device_counts, nodes_of, orders_of, port_counts
 from tesra.node.reconcile import Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
+from tesra.node.tuning.conduct import to_tell_ranks
 from tesra.wire.site import Assignment, Assignments, EnrolNode, Preparing, WarmEngine
 
 RECONCILE_EVERY_S = 5.0
@@ -126,6 +127,7 @@ class Controller:
                     _log.warning("%s: %s", type(action).__name__, error.detail)
                 except Exception:  # noqa: BLE001 - an outer loop; the next round tries again
                     _log.exception("%s failed", type(action).__name__)
+            self._tune()
 
     async def _act(self, action: Begin | Stop | NeverRan | Lose | Kill | Forget) -> None:
         match action:
@@ -238,6 +240,15 @@ class Controller:
         for attempt, note in self._spool.notes.items():
             if node in note.nodes and not note.ended:
                 self._observe(attempt, note)
+
+        self._tune()
+
+    def _tune(self) -> None:
+        """Have ranks told of changes of their parameters, where they are not told yet."""
+        for node, attempt, orders in to_tell_ranks(
+            self._listed or {}, self._spool.notes, self._reports
+        ):
+            self._chore(self._agents[node].tune(attempt, orders))
 
     def _observe(self, attempt: str, note: Note) -> None:
         parts = [self._reports.get(node, {}).get(attempt) for node in note.nodes]

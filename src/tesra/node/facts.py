@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 
 from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict
 from tesra.node.spool import Body, Note
+from tesra.node.tuning.told import digest, tuned
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Ended, Phase, Preparing, Started, Usage
+from tesra.wire.tuning import Tuned
 
 USAGE_EVERY_MS = 10_000
 _LONGEST_USAGE_MS = 600_000
@@ -31,6 +33,7 @@ class GangStatus:
     output: SnapshotCommit | None
     lock: str | None
     broken: bool
+    tuned: Tuned | None = None
 
 
 def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
@@ -50,6 +53,7 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         output=parts[0].output,
         lock=parts[0].lock,
         broken=bool(bad) and len(verdicts) < len(parts),
+        tuned=tuned([part.tuning for part in parts]),
     )
 
 
@@ -62,6 +66,8 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
         facts.append(Started(at=gang.started_at, environment_lock=gang.lock))
     if gang.started_at is not None:
         facts += _usage(note, gang, gang.started_at)
+    if gang.started_at is not None and gang.tuned and digest(gang.tuned) != note.tuned:
+        facts.append(gang.tuned)
     if gang.stage is Stage.ENDED and gang.verdict is not None:
         return [*facts, ended(gang.verdict, gang.warnings, gang.output)]
     if gang.phase != note.phase and gang.stage is Stage.PREPARING:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
+from tesra.node.tuning.model import Order, TuningReport
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Assignment, EnrolNode, WarmEngine
 
@@ -89,6 +90,7 @@ class AttemptStatus:
     ``started_at`` and ``ran_ms`` say since when and how long all of the node's ranks have run;
     the duration is monotonic and stops at the first rank's end. ``verdict`` comes with
     ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
+    ``tuning``: what its ranks say of changes of parameters, from their start on.
     """
 
     attempt: str
@@ -101,6 +103,7 @@ class AttemptStatus:
     warnings: tuple[str, ...] = ()
     output: SnapshotCommit | None = None
     lock: str | None = None
+    tuning: TuningReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,10 @@ class Agent(Protocol):
 
     async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
         """End the gang; with ``stopped`` its output is stored, with ``gone`` nothing is sent."""
+        ...
+
+    async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
+        """Tell the attempt's ranks of changes of parameters; what was told before is replaced."""
         ...
 
     async def renew(self, leases: dict[str, float]) -> None:

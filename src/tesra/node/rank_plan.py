@@ -147,12 +147,16 @@ def _fixed(run: str, spec: RunSpec, folders: AttemptFolders) -> dict[str, str]:
         "TESRA_OUTPUT_DIR": str(folders.output_path),
         "TESRA_CHECKPOINT_DIR": str(folders.checkpoints),
         "TESRA_PARAMS_FILE": str(folders.params),
+        "TESRA_TUNING_FILE": str(folders.orders),
         **{parameter_variable(name): parameter_text(value) for name, value in spec.params.items()},
     }
 
 
 def _own(folders: AttemptFolders, rank: int) -> dict[str, str]:
-    return {"TESRA_METRICS_FILE": str(folders.metrics_of(rank))}
+    return {
+        "TESRA_METRICS_FILE": str(folders.metrics_of(rank)),
+        "TESRA_TUNING_STATUS": str(folders.status_of(rank)),
+    }
 
 
 def parameter_variable(name: str) -> str:

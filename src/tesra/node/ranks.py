@@ -27,6 +27,7 @@ from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
 from tesra.node.rank_plan import RANK_HOOK, Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
+from tesra.node.tuning.files import make_files
 from tesra.node.workspace import TESRA_RANK, AttemptFolders
 from tesra.wire.site import RunSpec
 
@@ -144,6 +145,7 @@ class Gang:
         """Returns when every rank runs. Raises ``EntryMissing`` or ``GangFailed``: then nothing is left."""
         self._folders.params.write_text(json.dumps(self._params))
         self._folders.params.chmod(0o644)
+        make_files(self._folders, self.ranks)
         ours, theirs = socket.socketpair()
         logs = [_open_log(self._folders.log_of(command.rank)) for command in self._plan.ranks]
         logs += [_open_own_log(self._folders.log_of(TESRA_RANK)) for _ in self._plan.helpers]
@@ -194,7 +196,7 @@ class Gang:
         argv = self._sandbox.command(
             [_base_python(), "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
             cwd=folders.work,
-            writable=folders.writable,
+            writable=[*folders.writable, *map(folders.status_of, self.ranks)],
             readable=self._readable,
             devices=[path for device in self._devices for path in device.paths],
             tmp=folders.tmp,
@@ -372,7 +374,8 @@ def _base_python() -> str:
 def _readable(
     environment: Environment, folders: AttemptFolders, runtime: Path | None
 ) -> list[Path]:
-    paths = [LAUNCHER, CALL_ENTRY, RANK_HOOK, folders.params, environment.root, *environment.bases]
+    paths = [LAUNCHER, CALL_ENTRY, RANK_HOOK, folders.params, folders.tuning]
+    paths += [environment.root, *environment.bases]
     return [*paths, runtime] if runtime else paths
 
 

@@ -46,6 +46,7 @@ from tesra.node.ray_processes import (
     refresh_core,
     stop_core,
 )
+from tesra.node.tuning.model import Order
 from tesra.wire.site import EnrolNode
 
 NAMESPACE = "tesra"
@@ -223,6 +224,9 @@ class RayAgent:
 
     async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
         await self._ask(_CALL_S, "stop", attempt, why, grace_s)
+
+    async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
+        await self._ask(_CALL_S, "tune", attempt, orders)
 
     async def renew(self, leases: dict[str, float]) -> None:
         await self._ask(_CALL_S, "renew", leases)

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tesra.kit.ids import new_id
+from tesra.node.tuning.told import digest
 from tesra.wire.site import Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.tuning import Tuned
 
-Body = Preparing | Started | Usage | Phase | Ended
+Body = Preparing | Started | Usage | Phase | Tuned | Ended
 
 _COMPACT_BYTES = 1 << 20  # a day of usage of ten gangs is about this much
 
@@ -41,6 +43,7 @@ class Note:
     usage: int = 0
     reported_ms: int = 0
     ended: bool = False
+    tuned: str = ""  # the digest of the last word on its tuning
 
 
 class Spool:
@@ -201,6 +204,8 @@ def told(note: Note, bodies: Iterable[Body]) -> Note:
                 note = replace(note, started=True)
             case Usage(number=number, duration_ms=duration_ms):
                 note = replace(note, usage=number, reported_ms=note.reported_ms + duration_ms)
+            case Tuned() as fact:
+                note = replace(note, tuned=digest(fact))
             case Ended():
                 note = replace(note, ended=True)
     return note

@@ -68,6 +68,23 @@ class AttemptFolders:
         return self.root / "params.json"
 
     @property
+    def tuning(self) -> Path:
+        """What the ranks are told of changes of parameters; readable by the script."""
+        return self.root / "tuning"
+
+    @property
+    def orders(self) -> Path:
+        return self.tuning / "orders.json"
+
+    @property
+    def tuned(self) -> Path:
+        """What the ranks answer, a file each; the folder is ours, the files are the script's."""
+        return self.root / "tuned"
+
+    def status_of(self, rank: int) -> Path:
+        return self.tuned / f"rank-{rank}"
+
+    @property
     def writable(self) -> tuple[Path, ...]:
         """What belongs to the script."""
         return (self.work, self.checkpoints, self.metrics, self.tmp, self.home)

@@ -23,6 +23,7 @@ from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.sweeps import SweepVerbs
+from tesra.sdk.tuning import TuningVerbs
 from tesra.storage.progress import Report, silent
 from tesra.wire.compute import DeviceClass
 from tesra.wire.doctor import DoctorAnswer
@@ -69,7 +70,7 @@ class LiveRun(Run):
         return self._client.download(self, dest)
 
 
-class Client(BillingVerbs, QueueVerbs, SweepVerbs, MetricVerbs):
+class Client(BillingVerbs, QueueVerbs, SweepVerbs, MetricVerbs, TuningVerbs):
     """A signed-in user of one network.
 
     Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network

@@ -20,6 +20,7 @@ from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
 from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
+from tesra.training.tuning.service import TuningService
 from tesra.wire.site import Assignments, Message
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,18 @@ class AttemptService:
         self._repository = RunRepository()
         self._facts = Facts(domains)
         self._logs = LogStore()
+        self._tuning = TuningService(domains.transitions)
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""
         await self._compute.sites.seen(tx, site)
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
-        return Assignments(
-            version=version, assignments=[assignment_of(row, self._sealer) for row in rows]
-        )
+        changes = await self._tuning.changes_of(tx, [RunId(row.run_id) for row in rows])
+        listed = [
+            assignment_of(row, self._sealer, changes.get(RunId(row.run_id), ())) for row in rows
+        ]
+        return Assignments(version=version, assignments=listed)
 
     async def renew(self, tx: Tx, site: SiteId, held: list[tuple[AttemptId, int]]) -> set[str]:
         """Extends leases by ``LEASE_S`` from now; the attempts not answered are gone."""

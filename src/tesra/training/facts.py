@@ -17,8 +17,10 @@ from tesra.training.model import (
 )
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.transitions import Result
+from tesra.training.tuning.service import TuningService
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.tuning import Tuned
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Facts:
         self._metering = Metering(domains.compute, domains.billing)
         self._transitions = domains.transitions
         self._repository = RunRepository()
+        self._tuning = TuningService(domains.transitions)
 
     async def checked_output(self, message: Message) -> CheckedOutput:
         """An ended attempt's output, verified to be complete; a warning instead when it is not."""
@@ -72,6 +75,9 @@ class Facts:
             case Usage() as usage:
                 await self._metering.record(tx, row, usage, meter)
                 return [f"run:{run}"]
+            case Tuned() as tuned:
+                await self._tuning.take(tx, run, attempt, tuned)
+                return [f"run:{run}"]
             case Preparing(phase=phase):
                 event = PreparingSeen(attempt, phase)
             case Phase(phase=phase):
@@ -80,6 +86,7 @@ class Facts:
                 if lock is not None:
                     values = {"environment_lock": lock}
                     await self._repository.update_attempt(tx, attempt, values)
+                await self._tuning.started(tx, run, row.number)
                 event = RanksStarted(attempt)
             case Ended() as ended:
                 result = await self._store_result(tx, row, ended, output)

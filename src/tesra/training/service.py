@@ -20,6 +20,7 @@ from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
 from tesra.training.queueing import Queue, QueueService, place_of
 from tesra.training.repository import RunRepository, RunRow
+from tesra.training.tuning.model import check_ranges
 from tesra.training.views import show_event, show_run
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
 
@@ -73,6 +74,7 @@ class TrainingService:
 
         Reads the project, so outside a transaction.
         """
+        check_ranges(request.params, request.ranges)
         if request.engine is not None:
             self.engines.resolve(request.engine, request.backend)
         async with self._database.begin() as tx:

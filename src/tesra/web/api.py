@@ -21,6 +21,7 @@ from tesra.web.routes import (
     site,
     sweeps,
     training,
+    tuning,
 )
 from tesra.wire.common import Answer, Problem
 
@@ -37,6 +38,7 @@ ROUTERS: Sequence[APIRouter] = (
     identity.router,
     drive.router,
     training.router,
+    tuning.router,
     doctor.router,
     sweeps.router,
     billing.router,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tesra.training.service import TrainingService
     from tesra.training.sweeps.service import SweepService
     from tesra.training.transitions import Observer
+    from tesra.training.tuning.service import TuningService
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Services:
     training: TrainingService
     attempts: AttemptService
     metrics: MetricService
+    tuning: TuningService
     sites: SiteCredentials
     authority: Authority
     peer_credentials: PeerCredentials

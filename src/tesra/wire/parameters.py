@@ -4,8 +4,13 @@ import re
 import shlex
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from tesra.wire.common import Wire
+
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$")]
+ParameterText = Annotated[str, Field(max_length=32_768)]
+ParameterValue = ParameterText | int | float | bool
 DEFAULT_FORMAT = "--{name} {value}"
 CONFIG_FILE = "--config {file}"  # what the format `file` is short for
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -29,3 +34,19 @@ def checked_format(text: str) -> str:
 
 
 ParameterFormat = Annotated[str, Field(max_length=256), AfterValidator(checked_format)]
+
+
+class ParameterRange(Wire):
+    """What a parameter may be changed to: within bounds (inclusive), or one of some choices."""
+
+    low: float | None = None
+    high: float | None = None
+    choices: list[ParameterValue] | None = Field(default=None, min_length=1, max_length=200)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "ParameterRange":
+        if self.choices is not None and (self.low is not None or self.high is not None):
+            raise ValueError("a parameter has bounds or choices, not both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the lower bound {self.low:g} is above the upper {self.high:g}")
+        return self

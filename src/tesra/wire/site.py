@@ -8,6 +8,7 @@ from pydantic import Field
 from tesra.wire.common import Answer, Wire
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.parameters import DEFAULT_FORMAT
+from tesra.wire.tuning import Tuned, TuneOrder
 
 MAX_LOCK_CHARS = 131_072
 
@@ -122,7 +123,10 @@ class RunSpec(Answer):
 
 
 class Assignment(Answer):
-    """One attempt that the server wants to live on this site, or to stop (``stop`` is why)."""
+    """One attempt that the server wants to live on this site, or to stop (``stop`` is why).
+
+    ``tuning``: the changes of parameters that it waits for, oldest first.
+    """
 
     run: str
     attempt: str
@@ -132,6 +136,7 @@ class Assignment(Answer):
     spec: RunSpec
     stop: Literal["user", "cap", "operator", "pruned"] | None = None
     grace_s: float = 15.0
+    tuning: list[TuneOrder] = []
 
 
 class Assignments(Answer):
@@ -206,7 +211,9 @@ class Message(Wire):
     seq: int = Field(ge=1)
     attempt: str
     fence: int
-    body: Annotated[Preparing | Started | Usage | Phase | Ended, Field(discriminator="kind")]
+    body: Annotated[
+        Preparing | Started | Usage | Phase | Tuned | Ended, Field(discriminator="kind")
+    ]
 
 
 class Messages(Wire):

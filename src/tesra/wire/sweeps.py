@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tesra.wire.common import Answer, Wire
-from tesra.wire.training import ParameterName, RunRequest, RunState, Text, VariableName
+from tesra.wire.parameters import ParameterName
+from tesra.wire.training import RunRequest, RunState, Text, VariableName
 
 Algorithm = Literal["tpe", "random", "grid", "asha"]
 Mode = Literal["min", "max"]

@@ -7,12 +7,16 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
 from tesra.wire.metric_names import Value
-from tesra.wire.parameters import DEFAULT_FORMAT, ParameterFormat
+from tesra.wire.parameters import (
+    DEFAULT_FORMAT,
+    ParameterFormat,
+    ParameterName,
+    ParameterRange,
+)
 
 RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
 Launch = Literal["gang", "single"]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-ParameterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768)]
 
 
@@ -45,6 +49,7 @@ class RunRequest(Wire):
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
     list of arguments (a program with its arguments). ``param_format`` is how each parameter stands
     on the command line, ``none`` (variables and file only), or ``file`` (``--config FILE``, JSON).
+    ``ranges``: what parameters may be changed to while the run goes on.
     """
 
     project: str = Field(max_length=128)
@@ -65,6 +70,7 @@ class RunRequest(Wire):
         default=[], max_length=100
     )
     priority: Priority = 0
+    ranges: dict[ParameterName, ParameterRange] = {}
 
 
 class QueuePlace(Answer):

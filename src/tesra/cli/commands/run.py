@@ -83,6 +83,22 @@ def run(
         list[str] | None,
         typer.Option("--param", "-p", metavar="NAME=VALUE", help="Parameter; repeat it."),
     ] = None,
+    range_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range",
+            metavar="NAME=LOW..HIGH",
+            help="What `tesra tune` may change a parameter to; repeat it.",
+        ),
+    ] = None,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--choices",
+            metavar="NAME=A,B",
+            help="The values that `tesra tune` may change a parameter to; repeat it.",
+        ),
+    ] = None,
     param_format: Annotated[
         str,
         typer.Option(
@@ -133,6 +149,7 @@ def run(
         "launch": launch,
         "params": arguments.params(param or []),
         "param_format": param_format,
+        "ranges": arguments.ranges(range_ or [], choices or []),
         "env": arguments.pairs(env or [], "--env"),
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],

@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from tesra.sdk.runtime.metrics import Metrics
-from tesra.sdk.runtime.parameters import Params, read_once
+from tesra.sdk.runtime.parameters import Params, live
+from tesra.sdk.runtime.tuner import tuner
 
-params = Params(read_once())
+params = Params(*live(tuner()))
 _metrics = Metrics()
 _steps = 0
 
 
 def step() -> int:
-    """One more optimiser step is done; answers how many have been."""
+    """One more optimiser step is done; answers how many have been.
+
+    A change of a parameter takes effect here, before the next step begins.
+    """
     global _steps  # a process trains one model, and counts once
     _steps += 1
+    tuner().script_stepped()
     return _steps
 
 

@@ -1,0 +1,102 @@
+"""Changes of parameters as the API shows them, and in words. Pure but for reading rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tesra.training.model import RunState
+from tesra.training.tuning.model import ChangeState, Parameter
+from tesra.wire.tuning import RankTook, TunableParameter, TuneChange, TunedChange, Tuning
+
+_NO_STEP = (
+    "Its ranks have not counted a step yet: the script has not called tesra.step(), and no known"
+    " optimiser has stepped. If it does neither, the change can't be made while it runs:"
+    " call tesra.step() after each step and read tesra.params, or start it again."
+)
+
+
+def show(
+    run: Any,
+    parameters: Iterable[Parameter],
+    holds: Mapping[str, Any],
+    changes: Sequence[Any],
+    stepping: Sequence[int],
+) -> Tuning:
+    """``run`` and ``changes`` are rows; ``holds`` are the values of now."""
+    ranks = 1 if run.launch == "single" else run.devices
+    return Tuning(
+        run=run.id,
+        parameters=[
+            TunableParameter(
+                name=one.name,
+                kind=one.kind,
+                value=holds[one.name],
+                start=one.start,
+                low=one.low,
+                high=one.high,
+                choices=None if one.choices is None else list(one.choices),
+                origin=one.origin,
+                where=list(one.where),
+            )
+            for one in parameters
+        ],
+        changes=[_show_change(row, run, len(stepping) == ranks) for row in changes],
+        stepping=list(stepping),
+        ranks=ranks,
+    )
+
+
+def _show_change(row: Any, run: Any, all_step: bool) -> TuneChange:
+    state, reason = row.state, row.reason
+    if state == ChangeState.WAITING:
+        state, reason = _waiting(row, run, all_step)
+    return TuneChange(
+        seq=row.seq,
+        at=row.at,
+        by=row.by,
+        values=row.values,
+        before=row.before,
+        state=state,
+        attempt=row.attempt,
+        step=row.step,
+        ranks=[RankTook.model_validate(took) for took in row.ranks],
+        reason=reason,
+        settled_at=row.settled_at,
+    )
+
+
+def _waiting(row: Any, run: Any, all_step: bool) -> tuple[str, str]:
+    """What a change waits for; one that waits in a run that has ended was never made."""
+    if RunState(run.state).terminal:
+        return ChangeState.FAILED.value, "The run ended before the change was made."
+    if row.at_start or row.attempt != run.attempts or run.state == RunState.QUEUED:
+        return row.state, "It is in force when the run starts."
+    if run.state != RunState.RUNNING:
+        return row.state, "The run is being prepared; the change is made once it has begun to step."
+    if row.step is not None:
+        return row.state, f"All ranks make it at step {row.step}."
+    return row.state, "Its ranks are being asked for the step." if all_step else _NO_STEP
+
+
+def values_words(values: Mapping[str, Any]) -> str:
+    """``lr=0.003, momentum=0.9``."""
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def applied_words(change: TunedChange, *, withdrawn: bool) -> str:
+    """How a change was made, and every rank that made it otherwise than agreed."""
+    same = [took for took in change.ranks if took.step == change.step]
+    others = [took for took in change.ranks if took.step != change.step]
+    words = f"made at step {change.step} on {_ranks(len(same))}"
+    words += "".join(
+        f"; rank {took.rank} was late and made it at step {took.step}" for took in others
+    )
+    words += f"; {change.reason}" if change.reason else ""
+    notes = {took.note: took.rank for took in change.ranks if took.note}
+    words += "".join(f"; {note}" for note in notes)
+    if withdrawn:
+        words += "; it was withdrawn too late, so set the old value to undo it"
+    return f"{words}."
+
+
+def _ranks(count: int) -> str:
+    return "1 rank" if count == 1 else f"{count} ranks"
