@@ -24,6 +24,27 @@ pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
 PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
 RAY_AGAIN_S = 150  # Ray starts in 9 s on an idle machine, and in many times that on a busy one
+EVENTS = """
+import os, pathlib, struct, time
+def crc(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    value ^= 0xFFFFFFFF
+    return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+loss = b"\\x0a\\x04loss\\x15" + struct.pack("<f", 0.5)
+event = b"\\x09" + struct.pack("<d", time.time()) + b"\\x10\\x07\\x2a" + bytes((len(loss) + 2, 10, len(loss))) + loss
+size = struct.pack("<Q", len(event))
+folder = pathlib.Path("runs/now")
+folder.mkdir(parents=True, exist_ok=True)
+name = f"events.out.tfevents.1.host.{os.getpid()}.0"
+(folder / name).write_bytes(size + crc(size) + event + crc(event))
+began = time.monotonic()
+while time.monotonic() - began < 3.5:
+    pass
+"""
 _numbers = count(1)
 
 
@@ -269,6 +290,19 @@ def test_metrics_arrive_once_and_before_the_end(site: Site, server: FakeServer) 
         assert [point["s"] for point in logged] == list(range(2000))
         assert {point["v"]["bad"] for point in logged} == {"nan"}
         assert {"epoch": 1, "acc": 0.91} in [point["v"] for point in told]
+
+
+def test_event_files_and_device_use_of_a_gang_arrive(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(EVENTS, devices=2)
+    server.until(lambda: server.ended(attempt), 60)
+    points = server.points(attempt)
+    events = [(p["r"], p["s"], p["v"]) for p in points if p.get("o") == "tensorboard"]
+    assert sorted(events) == [(0, 7, {"loss": 0.5}), (1, 7, {"loss": 0.5})]
+    devices = {p["d"]: p["v"] for p in points if p["k"] == "d"}
+    assert set(devices) == {device.id for device in server.enrolments[-1].nodes[0].devices}
+    for values in devices.values():
+        assert values["use"] > 0
+        assert values["memory_bytes"] > 2**20
 
 
 def test_server_that_refuses_metrics_does_not_hold_up_the_end(

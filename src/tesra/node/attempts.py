@@ -188,7 +188,7 @@ class Attempt:
             sandbox=tools.sandbox,
             runtime=tools.runtime,
         )
-        await self._metrics.begin(folders, order.place.node_rank, gang.ranks)
+        await self._metrics.begin(folders, order, gang, tools.devices)
         return gang
 
     async def _train(self, gang: Gang) -> Verdict:

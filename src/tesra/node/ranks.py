@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ class Gang:
         self._first: tuple[int, int] | None = None  # the namespace's first process: pid, pidfd
         self._groups: list[int] = []  # without a namespace: the ranks' process groups
         self._running: set[int] = set()
+        self._pids: dict[int, int] = {}
         self._refused: str | None = None
         self._exits: list[RankExit] = []
         self._unheard = False
@@ -119,6 +120,11 @@ class Gang:
     def ranks(self) -> list[int]:
         """Global ranks that run here: one for each device, or just 0 with launch ``single``."""
         return [command.rank for command in self._plan.ranks]
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        """The rank of each process that was started for one, by its pid as the scripts see it."""
+        return self._pids
 
     @property
     def pid(self) -> int:
@@ -280,6 +286,7 @@ class Gang:
                 self._note_start(event["pid"])
                 if not isinstance(rank, str):
                     self._running.add(rank)
+                    self._pids[event["pid"]] = rank
             case "refused":
                 self._refused = str(event["why"])
             case "ended" if isinstance(rank, str):

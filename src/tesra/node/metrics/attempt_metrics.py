@@ -10,13 +10,18 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from tesra.node.devices import FoundDevice
 from tesra.node.file_push import FilePusher, Growing
 from tesra.node.metrics.collector import Collector
+from tesra.node.metrics.devices import DeviceUse, UsedDevice
 from tesra.node.metrics.point_spool import PointSpool
+from tesra.node.orders import GangOrder
+from tesra.node.placing import nodes_of
+from tesra.node.ranks import Gang, GangFailed
 from tesra.node.site_client import SiteClient
 from tesra.node.workspace import AttemptFolders
 
@@ -47,13 +52,25 @@ class AttemptMetrics:
         self._reading: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
 
-    async def begin(self, folders: AttemptFolders, source: int, ranks: Sequence[int]) -> None:
-        """The gang is about to start. ``source``: this node's rank in it."""
-        spool = PointSpool(_spool_of(folders), self._say)
-        await asyncio.to_thread(spool.begin)
-        _plan_of(folders).write_text(json.dumps({"source": source, "ranks": list(ranks)}))
+    async def begin(
+        self,
+        folders: AttemptFolders,
+        order: GangOrder,
+        gang: Gang,
+        devices: Mapping[int, FoundDevice],
+    ) -> None:
+        """The gang is about to start; ``devices`` are the node's, by their index."""
+        source = order.place.node_rank
+        spool, ranks = PointSpool(_spool_of(folders), self._say), gang.ranks
+        since = await asyncio.to_thread(spool.begin)
+        _plan_of(folders).write_text(json.dumps({"source": source, "ranks": ranks}))
         self._follow(spool, source)
-        self._collector = Collector(folders, ranks, spool)
+        use = DeviceUse(
+            used_devices(order, ranks, devices), pid=lambda: _pid_of(gang), pids=gang.pids
+        )
+        self._collector = Collector(
+            folders, ranks, spool, since=since, pids=gang.pids, more={"devices": use}
+        )
         self._reading = asyncio.create_task(self._read())
 
     async def resume(self, folders: AttemptFolders) -> None:
@@ -115,6 +132,26 @@ class AttemptMetrics:
             _log.exception("%s", self._name)
             self._collector = None
             self._say(f"Metrics: the node can read no more of them: {error!r}")
+
+
+def used_devices(
+    order: GangOrder, ranks: Sequence[int], devices: Mapping[int, FoundDevice]
+) -> list[UsedDevice]:
+    """This node's devices of a gang, each with the rank that works on it."""
+    node = nodes_of(order.assignment)[order.place.node_rank]
+    ids = [device.device for device in order.assignment.devices if device.node == node]
+    working = ranks if len(ranks) == len(ids) else [ranks[0]] * len(ids)
+    return [
+        UsedDevice(device, rank, devices[index])
+        for device, rank, index in zip(ids, working, order.indices, strict=True)
+    ]
+
+
+def _pid_of(gang: Gang) -> int | None:
+    try:
+        return gang.pid
+    except GangFailed:
+        return None
 
 
 def _spool_of(folders: AttemptFolders) -> Path:

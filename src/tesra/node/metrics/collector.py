@@ -5,10 +5,11 @@ Nothing that a script writes can make a round fail, or longer than its limits.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from tesra.node.metrics.event_files import EventFiles
 from tesra.node.metrics.log_lines import LineReader
 from tesra.node.metrics.point_spool import PointSpool, Positions
 from tesra.node.metrics.points import Fact, Point
@@ -143,10 +144,22 @@ class LogFiles:
 class Collector:
     """All sources of one attempt on one node; use it from one thread at a time."""
 
-    def __init__(self, folders: AttemptFolders, ranks: Sequence[int], spool: PointSpool) -> None:
+    def __init__(
+        self,
+        folders: AttemptFolders,
+        ranks: Sequence[int],
+        spool: PointSpool,
+        *,
+        since: float = 0.0,
+        pids: Mapping[int, int] | None = None,
+        more: Mapping[str, Source] | None = None,
+    ) -> None:
+        """``since``: the file system's time before the start; ``pids``: the ranks' processes."""
         self._spool = spool
         self._sources: dict[str, Source] = {
             "script": ScriptFiles(folders, ranks, spool),
+            "events": EventFiles(folders, ranks, spool, since=since, pids={} if pids is None else pids),
+            **(more or {}),
             "logs": LogFiles(folders, ranks, spool),
         }
         self._given: dict[int, set[str]] = {rank: set() for rank in ranks}

@@ -21,6 +21,7 @@ from tesra.node.metrics.points import Fact, Parameters, Point, line_of, names_in
 MAX_NAMES = 2000
 MAX_PARAMETERS = 1000
 LIMIT_BYTES = 512 * 2**20
+_MOST_WARNINGS = 30
 _THINNING = ((0.5, 10), (0.75, 100), (0.9, 1000))  # from this part of the limit on: one point of …
 
 Positions = dict[str, Any]
@@ -98,7 +99,7 @@ class PointSpool:
 
     def warn(self, about: str, text: str) -> None:
         """Tell the user, once for each thing."""
-        if about not in self._said:
+        if about not in self._said and len(self._said) < _MOST_WARNINGS:
             self._said.add(about)
             self._say(f"Metrics: {text}")
 

@@ -25,6 +25,11 @@ class Tail:
     anew: bool = False
     skipped: bool = False
     size: int = 0
+    _to_skip: int = 0
+
+    def skip(self, count: int) -> None:
+        """Leave these bytes out, as soon as they are there."""
+        self._to_skip += count
 
     def read(self, limit: int, *, newest: bool = False) -> bytes:
         """At most ``limit`` new bytes, or with ``newest`` the last ones: ``skipped`` tells of a gap.
@@ -32,6 +37,7 @@ class Tail:
         ``anew``: they are another file's beginning. ``size`` is the file's then.
         """
         self.anew = self.skipped = False
+        self.size = 0
         try:
             descriptor = open_below(self.root, self.name)
         except OSError:
@@ -41,8 +47,8 @@ class Tail:
             if not stat.S_ISREG(known.st_mode):
                 return b""
             self._compare(known)
-            if known.st_size <= self.offset:
-                return b""
+            step = min(self._to_skip, max(0, known.st_size - self.offset))
+            self.offset, self._to_skip = self.offset + step, self._to_skip - step
             if newest and known.st_size - self.offset > limit:
                 self.offset, self.skipped = known.st_size - limit, True
             data = os.pread(descriptor, limit, self.offset)
@@ -60,7 +66,7 @@ class Tail:
 
     def _compare(self, known: os.stat_result) -> None:
         if (self.inode and known.st_ino != self.inode) or known.st_size < self.offset:
-            self.offset, self.anew = 0, True
+            self.offset, self.anew, self._to_skip = 0, True, 0
         self.inode, self.size = known.st_ino, known.st_size
 
 
