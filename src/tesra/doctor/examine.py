@@ -11,7 +11,7 @@ from tesra.doctor.cautions import find_cautions
 from tesra.doctor.engine import propose_engine
 from tesra.doctor.entry import propose_entry
 from tesra.doctor.launch import propose_launch
-from tesra.doctor.parameters import defaults_of, find_parameters
+from tesra.doctor.parameters import defaults_of, find_parameters, takes_no_others
 from tesra.doctor.paths import find_read, find_written, propose_output
 from tesra.doctor.project import MAX_FILE_BYTES, Code, Project, read_project
 from tesra.doctor.report import EntryProposal, Report
@@ -54,6 +54,7 @@ def examine(
         data=data,
         parameters=parameters,
         warnings=(*project.warnings, *cautions),
+        all_parameters=takes_no_others(code, parameters),
     )
 
 

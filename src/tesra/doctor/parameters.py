@@ -1,7 +1,9 @@
 """The options of the script's own command line: argparse, click, absl flags."""
 
 import ast
-from collections.abc import Iterator, Sequence
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from tesra.doctor.folding import Folder, Unknown
@@ -21,6 +23,11 @@ _ABSL: dict[str, Kind] = {
     "DEFINE_string": "str", "DEFINE_integer": "int", "DEFINE_float": "float", "DEFINE_bool": "bool",
     "DEFINE_boolean": "bool", "DEFINE_enum": "str",
 }  # fmt: skip
+_OPEN = re.compile(
+    r"\.parse_known_args|\.parse_known_intermixed_args|\.add_subparsers|\.set_defaults"
+    r"|.*\.(HfArgumentParser|LightningCLI|LightningArgumentParser|add_argparse_args)"
+    r"|(hydra|fire|typer|jsonargparse|simple_parsing|tyro|draccus|configargparse)\..*"
+)
 _NO_VALUE = frozenset({"version", "help"})
 _LIMIT = 500
 
@@ -35,6 +42,25 @@ def find_parameters(code: Code) -> tuple[Parameter, ...]:
                 if len(found) < _LIMIT:
                     found.setdefault(parameter.name, parameter)
     return tuple(found.values())
+
+
+def takes_no_others(code: Code, parameters: Sequence[Parameter]) -> bool:
+    """Whether the options that were found are all there are: nothing else reads the command line."""
+    if not parameters or any(_OPEN.fullmatch(call.name) for _, call in code.calls()):
+        return False
+    return not any(name == "sys.argv" for source in code.sources for name, _ in source.used)
+
+
+def unknown_parameters(names: Iterable[str], parameters: Sequence[Parameter]) -> Iterator[str]:
+    """A line for each name that no option has, not even shortened as argparse allows."""
+    known = [name for one in parameters if not one.positional for name in (one.name, *one.others)]
+    for name in names:
+        if name in known or sum(each.startswith(name) for each in known) == 1:
+            continue
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(f'--{one}' for one in close)}?" if close else ""
+        place = parameters[0].evidence.file
+        yield f"parameter {name}: {place} declares no --{name}{hint or '.'}"
 
 
 def defaults_of(parameters: Sequence[Parameter]) -> dict[str, Scalar]:
@@ -83,6 +109,7 @@ def _option(source: Source, call: Call, folder: Folder, names: Sequence[str]) ->
         help=folder.text(call.argument(None, "help")) or "",
         flag=switch or "BooleanOptionalAction" in _name(source, call.argument(None, "action")),
         positional=positional,
+        others=tuple(other.lstrip("-") for other in names[:9] if other.lstrip("-") != name),
     )
 
 

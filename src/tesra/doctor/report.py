@@ -103,7 +103,10 @@ class OutputProposal:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An option of the script's own command line; ``default`` None when there is none, or none is known."""
+    """An option of the script's own command line; ``default`` None when there is none, or none is known.
+
+    ``others``: what else it is called.
+    """
 
     name: str
     type: Literal["str", "int", "float", "bool"]
@@ -114,6 +117,7 @@ class Parameter:
     help: str = ""
     flag: bool = False
     positional: bool = False
+    others: tuple[str, ...] = ()
 
 
 CautionKind = Literal[
@@ -145,7 +149,10 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was found in a project."""
+    """Everything that was found in a project.
+
+    ``all_parameters``: the script takes no others on its command line than ``parameters``.
+    """
 
     engine: EngineProposal
     entry: EntryProposal
@@ -155,6 +162,7 @@ class Report:
     data: tuple[PathUse, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     warnings: tuple[Caution, ...] = ()
+    all_parameters: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Lists and plain values only."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from tesra.doctor.parameters import unknown_parameters
 from tesra.doctor.report import DEFAULT_ENGINE, Report
 from tesra.kit.errors import Invalid
 from tesra.wire.training import Launch, RunRequest, WholeRequest
@@ -44,7 +45,7 @@ class Prepared:
 def needs_doctor(request: RunRequest) -> bool:
     """Whether anything that has to be known stands in the code only."""
     gaps = any(getattr(request, name) is None for name in GAPS)
-    return gaps or (request.launch is None and request.devices > 1)
+    return gaps or (request.launch is None and request.devices > 1) or _on_command_line(request)
 
 
 def as_it_is(request: RunRequest) -> Prepared:
@@ -98,6 +99,11 @@ def _launch(request: RunRequest, report: Report) -> tuple[Launch, str | None]:
     return report.launch.launch, report.launch.reason
 
 
+def _on_command_line(request: RunRequest) -> bool:
+    """Whether parameters reach the script as options of their names."""
+    return bool(request.params) and request.param_format.startswith("--{name}")
+
+
 def _launcher(entry: str | list[str] | None) -> str | None:
     words = entry if isinstance(entry, list) else []
     names = (PurePosixPath(word).name for word in words[:3])
@@ -132,6 +138,8 @@ def _shortcomings(request: WholeRequest, report: Report) -> Iterator[str]:
         modules = ", ".join(dict.fromkeys(one.module.partition(".")[0] for one in missing[:_SHOWN]))
         options = " ".join(f"--with {one.package}" for one in missing[:_SHOWN])
         yield f"{modules}: imported, but no requirements file names it; add {options}"
+    if _on_command_line(request) and report.all_parameters:
+        yield from unknown_parameters(request.params, report.parameters)
     broken = [one for one in report.warnings if one.kind in {"unreadable", "input"}]
     yield from (f"{one.place} {one.text}" for one in broken[:_SHOWN])
 

@@ -95,3 +95,38 @@ def test_package_that_nobody_brings_is_a_warning_unless_it_comes_with_the_run() 
 )
 def test_of_a_command_the_python_file_is_looked_at(entry: Any, file: str | None) -> None:
     assert started_file(entry) == file
+
+
+ARGUMENTS = (
+    "import argparse, torch\np = argparse.ArgumentParser()\n"
+    "p.add_argument('--lr', '--learning-rate', type=float)\np.add_argument('--epochs', type=int)\n"
+)
+TRAIN = "args = p.parse_args()\nloss.backward()\n"
+
+
+def test_parameter_that_the_script_does_not_know_is_told_with_what_comes_close() -> None:
+    found = prepared({"train.py": ARGUMENTS + TRAIN}, params={"lrr": 1, "zoom": 2, "epochs": 3})
+    assert found.warnings == (
+        "parameter lrr: train.py declares no --lrr; did you mean --lr?",
+        "parameter zoom: train.py declares no --zoom.",
+    )
+    assert "warning: parameter zoom: train.py declares no --zoom." in found.notes
+
+
+def test_other_names_and_shortened_ones_are_known() -> None:
+    known = {"learning-rate": 1, "ep": 2}
+    assert prepared({"train.py": ARGUMENTS + TRAIN}, params=known).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        (ARGUMENTS + TRAIN.replace("parse_args", "parse_known_args"), {}),
+        (ARGUMENTS + "import sys\nprint(sys.argv)\n" + TRAIN, {}),
+        ("import torch\nloss.backward()\n", {}),
+        (ARGUMENTS + TRAIN, {"param_format": "none"}),
+        (ARGUMENTS + TRAIN, {"param_format": "file"}),
+    ],
+)
+def test_nothing_is_said_where_the_script_may_know_it_after_all(code: str, more: Any) -> None:
+    assert prepared({"train.py": code}, params={"zoom": 1}, **more).warnings == ()

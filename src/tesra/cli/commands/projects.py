@@ -1,16 +1,18 @@
 """What you bring: import, projects."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tesra.cli import words
+from tesra.cli import proposal, words
 from tesra.cli.context import Session, connected
 
 if TYPE_CHECKING:
     from tesra.sdk.importing import Imported
 
 PANEL = "Projects"
+_WARNINGS = 8
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +49,8 @@ def import_project(
         "moved_bytes": imported.moved_bytes,
     }
     session.out.answer(data, lambda: session.out.say(_told(imported)))
+    if not session.out.as_json and project.file_count:
+        _say_how_to_run(session, project.name)
 
 
 @connected
@@ -87,6 +91,17 @@ def bring(session: Session, source: str, name: str | None) -> "Imported":
     for warning in imported.warnings:
         session.out.aside(f"tesra: warning: {warning}")
     return imported
+
+
+def _say_how_to_run(session: Session, project: str) -> None:
+    """What the doctor proposes, and what it warns of; on the side, since the import is done."""
+    report = session.client.doctor(project).report
+    if report.entry.entry is not None:
+        session.out.aside(f"tesra: to run it: {proposal.command(report, project)}")
+    for warning in report.warnings[:_WARNINGS]:
+        session.out.aside(f"tesra: warning: {warning.place} {warning.text}")
+    if len(report.warnings) > _WARNINGS:
+        session.out.aside(f"tesra: `tesra doctor {shlex.quote(project)}` says more")
 
 
 def _told(imported: "Imported") -> str:
