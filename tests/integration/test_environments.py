@@ -263,3 +263,27 @@ async def test_pytorch_without_a_gpu_is_its_cpu_build(tmp_path: Path, project: P
     (project / "requirements.txt").write_text("typing-extensions\n")
     await builder.ensure(engine, [], project, print)
     assert time.monotonic() - began < 60
+
+
+async def test_a_lock_is_installed_exactly_whatever_the_project_asks_for(
+    builder: EnvironmentBuilder, project: Path
+) -> None:
+    lock = "base==2.0\nextra==1.0\n"
+    said: list[str] = []
+    locked = await builder.ensure(ENGINE, [], project, said.append, lock=lock)
+    assert locked.lock == lock
+    assert ask(locked, "import base, extra; print(base.version, extra.version)") == "2.0 1.0"
+
+    said.clear()
+    assert await builder.ensure(ENGINE, [], project, said.append, lock=lock) == locked
+    resolved = await build(builder, project, "extra")
+    again = await builder.ensure(ENGINE, ["extra"], project, said.append, lock=resolved.lock)
+    assert (again, said) == (resolved, [])  # what was resolved to the same lock serves
+
+
+@pytest.mark.parametrize("lock", ["base>=1", "--index-url https://x", "./folder", "base"])
+async def test_a_lock_that_is_no_list_of_exact_versions_is_refused(
+    builder: EnvironmentBuilder, project: Path, lock: str
+) -> None:
+    with pytest.raises(EnvironmentRefused):
+        await builder.ensure(ENGINE, [], project, lambda _line: None, lock=lock)

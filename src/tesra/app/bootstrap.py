@@ -15,6 +15,7 @@ from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService, read_class_table
 from tesra.crypto.aead import Sealer
 from tesra.crypto.keys import load_or_create_master_key
+from tesra.crypto.signing import Signer
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.engine import Database, Tx, metadata
 from tesra.db.jobs import defer_named, make_jobs
@@ -39,6 +40,7 @@ from tesra.training.dispatcher import Dispatcher
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
 from tesra.training.metrics.service import MetricService
+from tesra.training.records.service import RecordService
 from tesra.training.service import TrainingService
 from tesra.training.sweeps.conductor import Conductor
 from tesra.training.sweeps.readings import Readings
@@ -133,6 +135,7 @@ def make_services(settings: Settings) -> Services:
         authority=Authority(settings.home.keys / "authority"),
         peer_credentials=PeerCredentials(peer_token),
         sweeps=sweeps,
+        records=RecordService(domains, Signer.at(settings.home.keys / "signing.key")),
     )
 
 

@@ -56,6 +56,10 @@ class BillingService(Funds):
         """What the run's usage so far would cost, all attempts counted, rounded up to the fen."""
         return pricing.bill_amount(await self._lines_so_far(tx, run_id))
 
+    async def usage_of_run(self, tx: Tx, run_id: RunId) -> list[Stretch]:
+        """What the run used, over all attempts, whether it was billed or not."""
+        return await repository.usage_of_run(tx, run_id)
+
     # bills
 
     async def require_settled(self, tx: Tx, user_id: UserId) -> None:

@@ -21,6 +21,7 @@ from tesra.cli.commands import (
     operator,
     projects,
     queue,
+    records,
     run,
     runs,
     tune,
@@ -29,6 +30,20 @@ from tesra.cli.output import complaint, is_terminal
 from tesra.cli.words import one_line
 from tesra.kit.errors import TesraError
 
+GROUPS = (  # in the order of the help
+    account,
+    projects,
+    doctor,
+    compute,
+    run,
+    runs,
+    metrics,
+    tune,
+    queue,
+    records,
+    billing,
+    operator,
+)
 EXAMPLE = "Example: tesra register --name ann, then: tesra run . --devices 2"
 
 
@@ -63,19 +78,7 @@ def build_cli() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for group in (
-        account,
-        projects,
-        doctor,
-        compute,
-        run,
-        runs,
-        metrics,
-        tune,
-        queue,
-        billing,
-        operator,
-    ):
+    for group in GROUPS:
         group.register(app)
     return app
 

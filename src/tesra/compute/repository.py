@@ -149,6 +149,10 @@ class ComputeRepository:
         rows = await tx.execute(statement.order_by(nodes.c.name, nodes.c.id))
         return [(row.name, row.engines) for row in rows]
 
+    async def node_names(self, tx: Tx) -> dict[str, str]:
+        rows = await tx.execute(select(nodes.c.id, nodes.c.name))
+        return {row.id: row.name for row in rows}
+
     async def devices(self, tx: Tx) -> list[Device]:
         """All that are online, busy ones included."""
         return await self._devices(tx, _online)

@@ -38,6 +38,10 @@ class ComputeService:
         """All devices of the network that are online, busy ones included."""
         return await self._repository.devices(tx)
 
+    async def node_names(self, tx: Tx) -> dict[str, str]:
+        """By id: what each node is called, whether it is online or not."""
+        return await self._repository.node_names(tx)
+
     async def warm_engines(self, tx: Tx) -> list[tuple[str, WarmEngine]]:
         """By node name: the engines whose environments have been built there."""
         return [

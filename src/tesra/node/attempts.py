@@ -172,7 +172,7 @@ class Attempt:
         await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)
         self._note(phase="preparing the environment")
         environment = await tools.environments.ensure(
-            spec.engine, spec.packages, folders.work, self._say
+            spec.engine, spec.packages, folders.work, self._say, lock=spec.environment_lock
         )
         if len(environment.lock) <= MAX_LOCK_CHARS:
             self._note(lock=environment.lock)

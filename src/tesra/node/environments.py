@@ -19,11 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tesra.node.byte_code import adopt_byte_code, compile_rest
-from tesra.node.requirement_files import EnvironmentRefused, checked_packages, project_requirements
+from tesra.node.requirement_files import (
+    LOCKED,
+    EnvironmentRefused,
+    Locked,
+    checked_packages,
+    locked_lines,
+    project_requirements,
+)
+from tesra.node.torch_build import torch_build
 from tesra.node.uv import Uv, UvFailed, without_machine
 from tesra.node.warm import tree_size, warm_engines
 from tesra.wire.site import EngineSpec, WarmEngine
@@ -70,14 +77,21 @@ class EnvironmentBuilder:
         packages: Sequence[str],
         project: Path,
         report: Callable[[str], None],
+        *,
+        lock: str | None = None,
     ) -> Environment:
         """The environment, built if need be. ``report`` gets lines of progress, in the loop's thread.
 
-        Raises ``EnvironmentRefused``. Cancelling ends the build; the next one clears the rubble.
+        With ``lock`` it holds exactly the packages of these lines. Raises ``EnvironmentRefused``.
+        Cancelling ends the build; the next one clears the rubble.
         """
         wanted = self._wanted(engine, packages, project)
         key = self._key(engine, wanted)
         found = _read(self._environments / key, key)
+        if lock is not None and (found is None or found.lock.split() != lock.split()):
+            wanted = Locked(locked_lines(lock))
+            key = self._key(engine, [LOCKED, *wanted])
+            found = _read(self._environments / key, key)
         if found is not None:
             return found
         async with _only_one(self._environments, report):
@@ -143,10 +157,12 @@ class EnvironmentBuilder:
     ) -> None:
         """Interpreter, lock, packages, byte code. Nothing of a package is run on the way."""
         await self._create(engine, folder, report)
-        pins, torch = await self._torch_build(wanted)
+        pins, torch = await torch_build(self._uv, wanted, gpu=self._gpu)
         (folder / "wanted.txt").write_text("\n".join([*wanted, *pins]) + "\n")
         (folder / "lock.txt").touch()
-        if wanted:
+        if isinstance(wanted, Locked):
+            (folder / "lock.txt").write_text("\n".join(wanted) + "\n")
+        elif wanted:
             compiling = ["pip", "compile", "wanted.txt", "--output-file", "lock.txt", "--quiet"]
             compiling += [
                 "--no-header",
@@ -156,6 +172,7 @@ class EnvironmentBuilder:
                 "venv/bin/python",
             ]
             await self._uv.run([*compiling, *torch], cwd=folder, report=report)
+        if wanted:
             installing = ["pip", "install", "--requirements", "lock.txt", "--no-deps", "--no-build"]
             installing += ["--python", "venv/bin/python", "--link-mode", "hardlink"]
             await self._uv.run([*installing, *torch], cwd=folder, report=report)
@@ -177,18 +194,6 @@ class EnvironmentBuilder:
 
     def _sealed(self) -> list[Path]:
         return [ready.parent for ready in self._environments.glob("*/ready")]
-
-    async def _torch_build(self, wanted: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Pins and arguments for the build of torch that fits: this machine's own wheel comes first."""
-        pinned = _pinned_torch(wanted)
-        if pinned is None:
-            return [], []
-        if self._gpu:
-            return [], ["--torch-backend", "auto"]
-        for folder in (await self._uv.pip()).folders():
-            if any(folder.glob(f"torch-{pinned}+cpu-*.whl")):
-                return [f"torch=={pinned}+cpu"], ["--find-links", str(folder)]
-        return [], ["--torch-backend", "cpu"]
 
 
 @contextlib.asynccontextmanager
@@ -275,15 +280,6 @@ def _interpreter(engine: EngineSpec) -> str:
     if SpecifierSet(engine.python).contains(platform.python_version(), prereleases=True):
         return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
     return engine.python
-
-
-def _pinned_torch(wanted: Sequence[str]) -> str | None:
-    for line in wanted:
-        requirement = Requirement(line)
-        pins = [pin.version for pin in requirement.specifier if pin.operator == "=="]
-        if requirement.name == "torch" and pins:
-            return pins[0].partition("+")[0]
-    return None
 
 
 def _refused(words: str) -> EnvironmentRefused:

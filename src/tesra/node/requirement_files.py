@@ -18,6 +18,7 @@ from tesra.kit.errors import Invalid
 REQUIREMENTS = "requirements.txt"
 PYPROJECT = "pyproject.toml"
 CONDA_FILES = ("environment.yml", "environment.yaml")
+LOCKED = "the lock of this run"
 _SIZE_LIMIT_BYTES = 1 << 20
 _LINE_LIMIT = 2000
 _DEPTH_LIMIT = 5
@@ -51,6 +52,22 @@ def project_requirements(project: Path) -> list[str]:
 def checked_packages(packages: Sequence[str]) -> list[str]:
     """The packages named beside the project, held to the same rules."""
     return [checked(package, "the packages of this run") for package in packages]
+
+
+class Locked(list[str]):
+    """Requirement lines that are all there is: nothing is resolved."""
+
+
+def locked_lines(lock: str) -> Locked:
+    """The lines of a lock, each an exact version; raises ``EnvironmentRefused``."""
+    lines = Locked(checked(line, LOCKED) for line in lock.splitlines() if line.strip())
+    for line in lines:
+        if "==" not in line and "@" not in line:
+            raise EnvironmentRefused(
+                f"'{line}' in {LOCKED} names no exact version.",
+                way_out="Run the project anew with `tesra run`: its packages are resolved then.",
+            )
+    return lines
 
 
 def checked(line: str, source: str) -> str:

@@ -29,6 +29,7 @@ from tesra.wire.compute import DeviceClass
 from tesra.wire.doctor import DoctorAnswer
 from tesra.wire.drive import FileEntry, Project, ProjectCommit
 from tesra.wire.identity import Credentials, Session, User
+from tesra.wire.record import PublicKeys, SignedRecord
 from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
 
 POLL_S = 1.0
@@ -206,6 +207,14 @@ class Client(BillingVerbs, QueueVerbs, SweepVerbs, MetricVerbs, TuningVerbs):
     def stop(self, run: str) -> LiveRun:
         """Ask a run to end; stopping twice is stopping once."""
         return LiveRun.of(self.connection.post(f"/runs/{_step(run)}/stop", Run, once=True), self)
+
+    def record(self, run: str) -> SignedRecord:
+        """All that is known of a run, signed by the network; see ``sdk.records`` for what to do with it."""
+        return self.connection.get(f"/runs/{_step(run)}/record", SignedRecord)
+
+    def keys(self) -> PublicKeys:
+        """What records are signed with here."""
+        return self.connection.get("/keys", PublicKeys)
 
     def events(self, run: str) -> list[RunEvent]:
         """The run's timeline."""

@@ -43,6 +43,7 @@ def assignment_of(row: RunRow, sealer: Sealer, changes: Sequence[Change] = ()) -
             env=spec["env"],
             secrets=json.loads(secrets),
             notes=spec.get("notes", []),
+            environment_lock=spec.get("environment_lock"),
         ),
     )
 

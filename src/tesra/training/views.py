@@ -48,6 +48,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         queue=queue,
         sweep=row.sweep_id,
         trial=row.trial,
+        rerun_of=spec.get("rerun_of"),
     )
 
 

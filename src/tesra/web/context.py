@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tesra.training.attempts import AttemptService
     from tesra.training.domains import Domains
     from tesra.training.metrics.service import MetricService
+    from tesra.training.records.service import RecordService
     from tesra.training.service import TrainingService
     from tesra.training.sweeps.service import SweepService
     from tesra.training.transitions import Observer
@@ -59,6 +60,7 @@ class Services:
     authority: Authority
     peer_credentials: PeerCredentials
     sweeps: SweepService
+    records: RecordService
 
 
 async def services_of(request: Request) -> Services:

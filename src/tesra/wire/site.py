@@ -102,7 +102,8 @@ class EngineSpec(Answer):
 class RunSpec(Answer):
     """All that a node needs to know of a run; no credential of the user's is in it.
 
-    ``notes``: what the server has to say, for the run's own log.
+    ``notes``: what the server has to say, for the run's own log. ``environment_lock``: install
+    exactly these packages, whatever the project asks for.
     """
 
     owner: str
@@ -120,6 +121,7 @@ class RunSpec(Answer):
     env: dict[str, str]
     secrets: dict[str, str]
     notes: list[str] = []
+    environment_lock: str | None = None
 
 
 class Assignment(Answer):

@@ -13,6 +13,7 @@ from tesra.wire.parameters import (
     ParameterName,
     ParameterRange,
 )
+from tesra.wire.site import MAX_LOCK_CHARS
 
 RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
 Launch = Literal["gang", "single"]
@@ -47,8 +48,10 @@ class RunRequest(Wire):
     import doctor reads it; ``backend`` is for engines that have several (Keras).
 
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
-    list of arguments (a program with its arguments). ``param_format`` is how each parameter stands
-    on the command line, ``none`` (variables and file only), or ``file`` (``--config FILE``, JSON).
+    list of arguments (a program with its arguments). ``environment_lock``: exactly these packages,
+    a line each, as a record has them; ``rerun_of``: the run that this one repeats.
+    ``param_format`` is how each parameter stands on the command line, ``none`` (variables and file
+    only), or ``file`` (``--config FILE``, JSON).
     ``ranges``: what parameters may be changed to while the run goes on.
     """
 
@@ -71,6 +74,8 @@ class RunRequest(Wire):
     )
     priority: Priority = 0
     ranges: dict[ParameterName, ParameterRange] = {}
+    environment_lock: str | None = Field(default=None, max_length=MAX_LOCK_CHARS)
+    rerun_of: str | None = Field(default=None, max_length=64)
 
 
 class QueuePlace(Answer):
@@ -144,6 +149,7 @@ class Run(Answer):
     sweep: str | None = None
     trial: int | None = None
     metrics: dict[str, Value] = {}
+    rerun_of: str | None = None
 
 
 class RunEvent(Answer):
