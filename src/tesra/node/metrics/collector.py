@@ -158,7 +158,9 @@ class Collector:
         self._spool = spool
         self._sources: dict[str, Source] = {
             "script": ScriptFiles(folders, ranks, spool),
-            "events": EventFiles(folders, ranks, spool, since=since, pids={} if pids is None else pids),
+            "events": EventFiles(
+                folders, ranks, spool, since=since, pids={} if pids is None else pids
+            ),
             **(more or {}),
             "logs": LogFiles(folders, ranks, spool),
         }
