@@ -12,6 +12,7 @@ if __name__ == "__main__":
         cache=Path(os.environ["SITE_CACHE"]),
         server_url=os.environ["SITE_URL"],
         site_token=os.environ["SITE_TOKEN"],
-        devices=2,
+        devices=int(os.environ["SITE_DEVICES"]),
+        nodes=int(os.environ["SITE_NODES"]),
         sandbox=True,
     )

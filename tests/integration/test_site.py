@@ -9,20 +9,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from fakes.server import TOKEN, FakeServer
+from factories.sites import Site
+from fakes.server import FakeServer
 from tesra.node.processes import alive
-from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunSpec
 
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
-PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
 RAY_AGAIN_S = 150  # Ray starts in 9 s on an idle machine, and in many times that on a busy one
 EVENTS = """
 import os, pathlib, struct, time
@@ -45,100 +42,6 @@ began = time.monotonic()
 while time.monotonic() - began < 3.5:
     pass
 """
-_numbers = count(1)
-
-
-class Site:
-    """A site in a process of its own, which a test may kill and start again."""
-
-    def __init__(self, home: Path, cache: Path, server: FakeServer) -> None:
-        self.home = home
-        self.cache = cache
-        self.server = server
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self.home.parent / "site.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fakes.site_process"],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    "SITE_HOME": str(self.home),
-                    "SITE_CACHE": str(self.cache),
-                    "SITE_URL": self.server.url,
-                    "SITE_TOKEN": TOKEN,
-                },
-                stdout=log,
-                stderr=log,
-            )
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-
-    def end(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(60)
-
-    def ray(self) -> list[dict[str, Any]]:
-        try:
-            return json.loads((self.home / "site" / "ray.json").read_text())["processes"]
-        except FileNotFoundError:
-            return []
-
-    def assign(self, script: str, *, devices: int = 1, **spec: Any) -> str:
-        """Let the server want a run of this script; its attempt."""
-        number = next(_numbers)
-        attempt, snapshot = f"att_{number}", f"snap_{number}"
-        folder = Path(tempfile.mkdtemp(dir=self.home.parent))
-        (folder / "train.py").write_text(script)
-        root = self.server.drive.import_folder(folder, snapshot)
-        node = self.server.enrolments[-1].nodes[0]
-        chosen = [
-            AssignedDevice(
-                node=node.id,
-                device=device.id,
-                index=device.index,
-                device_class=device.device_class,
-                rating_micro_t=device.measured_micro_t,
-            )
-            for device in node.devices[:devices]
-        ]
-        fields = {
-            "owner": "usr_1",
-            "project": "prj_1",
-            "snapshot": snapshot,
-            "snapshot_root": root,
-            "engine": PYTHON,
-            "packages": [],
-            "entry": "train.py",
-            "args": [],
-            "output": "out",
-            "launch": "gang",
-            "params": {},
-            "env": {},
-            "secrets": {},
-            **spec,
-        }
-        self.server.want(
-            Assignment(
-                run=f"run_{number}",
-                attempt=attempt,
-                number=1,
-                fence=number,
-                devices=chosen,
-                spec=RunSpec(**fields),
-                grace_s=2.0,
-            )
-        )
-        return attempt
-
-    def stop_run(self, attempt: str) -> None:
-        listed = self.server.listed[attempt]
-        self.server.want(listed.model_copy(update={"stop": "user"}))
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,7 @@ class NodeAgent:
                 phase="preparing",
             ),
             output_path=assignment.spec.output,
+            node_rank=order.place.node_rank,
         )
         attempt = Attempt(record, tools, self._changed)
         self._attempts[assignment.attempt] = attempt
@@ -150,6 +151,7 @@ class NodeAgent:
             projects=projects,
             sandbox=Sandbox(enabled=config.sandbox, hidden=config.hidden),
             devices={device.index: device for device in found},
+            name=config.name,
             runtime=await asyncio.to_thread(runtime_folder, config.site_folder / "runtime"),
         )
 

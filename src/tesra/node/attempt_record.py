@@ -21,7 +21,8 @@ _NAME = "attempt.json"
 class AttemptRecord:
     """``pid`` and ``pid_started`` identify the gang's outermost process; ``ranks`` are those here.
 
-    ``kept_until`` (seconds since the epoch) is set when the output could not be stored.
+    ``node_rank`` counts the nodes of the gang. ``kept_until`` (seconds since the epoch) is set when
+    the output could not be stored.
     """
 
     status: AttemptStatus
@@ -31,6 +32,7 @@ class AttemptRecord:
     pid: int | None = None
     pid_started: float = 0.0
     kept_until: float | None = None
+    node_rank: int = 0
 
     def with_status(self, **changes: Any) -> "AttemptRecord":
         return replace(self, status=replace(self.status, **changes))

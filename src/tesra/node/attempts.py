@@ -23,7 +23,7 @@ from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
 from tesra.node.log_push import LogPusher
 from tesra.node.metrics.attempt_metrics import AttemptMetrics
 from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
-from tesra.node.output import KEEP_S, store_output
+from tesra.node.output import KEEP_S, leave_output, store_output
 from tesra.node.processes import kill_tree
 from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
@@ -59,6 +59,7 @@ class NodeTools:
     sandbox: Sandbox
     devices: dict[int, FoundDevice]
     runtime: Path
+    name: str
 
 
 class Attempt:
@@ -163,7 +164,7 @@ class Attempt:
         assignment, tools = order.assignment, self._tools
         spec = assignment.spec
         folders = workspace.prepare(tools.attempts, assignment.attempt, spec.output)
-        self._logs.follow([(TESRA_RANK, folders.log_of(TESRA_RANK))])
+        self._logs.follow(self._own_log)
         if order.place.node_rank == 0:
             for note in spec.notes:
                 self._say(note)
@@ -208,7 +209,7 @@ class Attempt:
         self._freeze(exits)
         if gang.broken:
             return Verdict("lost", reason="The run's sandbox was killed from outside.")
-        return judge(exits, self._folders)
+        return judge(exits, self._folders, self._tools.name)
 
     def _stop_verdict(self) -> Verdict:
         if self._why == "gone":
@@ -223,7 +224,10 @@ class Attempt:
         await self._metrics.sweep()
         if verdict.outcome == "refused" and self._folders.logs.exists():
             self._say(verdict.reason or "This run cannot be prepared.")
-        if self._record.ran and verdict.outcome in ("succeeded", "failed", "stopped"):
+        kept = verdict.outcome in ("succeeded", "failed", "stopped") and self._why != "lost"
+        if self._record.ran and kept and self._record.node_rank > 0:
+            self._note(warnings=await leave_output(self._folders, self._tools.name))
+        elif self._record.ran and kept:
             stored = await store_output(
                 self._tools.client,
                 self._folders,
@@ -245,8 +249,8 @@ class Attempt:
         if record.pid is not None:
             await asyncio.to_thread(kill_tree, record.pid, record.pid_started)
         if self._folders.root.exists():
-            ranks = (TESRA_RANK, *record.ranks)
-            self._logs.follow([(rank, self._folders.log_of(rank)) for rank in ranks])
+            self._logs.follow(self._own_log)
+            self._logs.follow([(rank, self._folders.log_of(rank)) for rank in record.ranks])
             await self._metrics.resume(self._folders)
         return record.status.verdict or Verdict("lost", reason="The node's agent died.")
 
@@ -261,6 +265,12 @@ class Attempt:
     @property
     def _folders(self) -> workspace.AttemptFolders:
         return folders_of(self._tools.attempts, self._record)
+
+    @property
+    def _own_log(self) -> list[tuple[int, Path]]:
+        """Tesra's own voice in a run's log is that of node 0."""
+        first = self._record.node_rank == 0
+        return [(TESRA_RANK, self._folders.log_of(TESRA_RANK))] if first else []
 
     def _mark_running(self, gang: Gang) -> None:
         self._gang, self._running_since = gang, time.monotonic()

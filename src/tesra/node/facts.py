@@ -1,5 +1,6 @@
 """From what the nodes report of an attempt to what the server must be told. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,8 @@ from tesra.wire.tuning import Tuned
 USAGE_EVERY_MS = 10_000
 _LONGEST_USAGE_MS = 600_000
 _MOST_WARNINGS = 20
-_SEVERITY: dict[Outcome, int] = {"failed": 0, "refused": 1, "lost": 2, "stopped": 3, "succeeded": 4}
+# A rank fails when the node of another is lost: that is no failure of the script.
+_SEVERITY: dict[Outcome, int] = {"lost": 0, "failed": 1, "refused": 2, "stopped": 3, "succeeded": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,18 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         phase=slowest.phase,
         started_at=max(starts) if ran else None,
         ran_ms=min(part.ran_ms for part in parts) if ran else 0,
-        verdict=min(verdicts, key=lambda v: _SEVERITY[v.outcome]) if verdicts else None,
+        verdict=min(verdicts, key=_severity) if verdicts else None,
         warnings=tuple(warning for part in parts for warning in part.warnings),
         output=parts[0].output,
         lock=parts[0].lock,
         broken=bool(bad) and len(verdicts) < len(parts),
         tuned=tuned([part.tuning for part in parts]),
     )
+
+
+def _severity(verdict: Verdict) -> tuple[int, float]:
+    """Of equals the first in time: the others followed from it."""
+    return _SEVERITY[verdict.outcome], verdict.at if verdict.at is not None else math.inf
 
 
 def to_tell(note: Note, gang: GangStatus) -> list[Body]:

@@ -75,12 +75,13 @@ class GangOrder:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How this node's part of an attempt ended."""
+    """How this node's part of an attempt ended, and when (seconds since the epoch)."""
 
     outcome: Outcome
     exit_code: int | None = None
     rank: int | None = None
     reason: str | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

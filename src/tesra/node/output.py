@@ -54,6 +54,20 @@ async def store_output(
             return Stored(commit, warnings)
 
 
+async def leave_output(folders: AttemptFolders, node: str) -> tuple[str, ...]:
+    """For a node whose output is not the run's: a warning if there is any."""
+    output = await asyncio.to_thread(output_files, folders)
+    written = [file.path for file in output.files if file.kind != "dir"]
+    if not written:
+        return ()
+    count = "1 file" if len(written) == 1 else f"{len(written)} files"
+    return (
+        f"Not kept: {count} that node {node} wrote to '{folders.output}', such as '{written[0]}'. "
+        "The output of a run is what the node of rank 0 wrote there: let rank 0 save, or gather "
+        "there what the others have.",
+    )
+
+
 def _over_quota(error: QuotaExceeded) -> str:
     return (
         f"The output was not stored, because your storage quota is used up: {error.detail} "

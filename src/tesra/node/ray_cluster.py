@@ -54,6 +54,7 @@ _CALL_S = 15.0
 _DESCRIBE_S = 180.0  # measures each GPU at the first time
 _FORGET_S = 120.0  # it deletes what may be large
 _RESERVE_S = 10.0
+_LOOK_EVERY_S = 0.5  # whether the node still lives, while its agent is asked
 
 Result = TypeVar("Result")
 
@@ -245,10 +246,17 @@ class RayAgent:
             answer = getattr(self._handle, verb).remote(*arguments)
         except Exception as error:
             raise AgentLost(f"The node's agent is gone: {error}") from error
+        asking = asyncio.ensure_future(asyncio.wait_for(answer, wait_s))
         try:
-            return await asyncio.wait_for(answer, wait_s)
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=_LOOK_EVERY_S)
+                if not asking.done() and not self._ray_lives():
+                    raise AgentLost("A process that Ray cannot do without has ended.")
+            return asking.result()
         except (RayError, TimeoutError) as error:
             raise AgentLost(f"The node's agent does not answer: {type(error).__name__}.") from error
+        finally:
+            asking.cancel()
 
 
 def resource_of(node: str, mark: str) -> str:

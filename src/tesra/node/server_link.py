@@ -51,11 +51,17 @@ class ServerLink:
         self._renewing = asyncio.Event()
         self._flushed = asyncio.Event()
         self._enrolled = asyncio.Event()
+        self._placing = asyncio.Lock()  # where the server is in the journal: one question at a time
         self._on_gone: Callable[[list[str]], None] = lambda _: None
 
     @property
     def addresses(self) -> dict[str, str]:
         return {node.id: node.address for node in self._nodes}
+
+    async def offer(self, nodes: Sequence[EnrolNode]) -> None:
+        """These nodes are there now; returns when the server knows."""
+        self._nodes = list(nodes)
+        await self._enrol()
 
     async def tell_engines(self, node: str, engines: Sequence[WarmEngine]) -> None:
         """What is warm on a node has changed. If it can't be said now, the next change or enrolment does."""
@@ -163,15 +169,15 @@ class ServerLink:
                 self._flushed.set()
                 await self._queued.wait()
                 continue
+            messages = Messages(boot_id=self._spool.boot_id, messages=batch)
             try:
-                answer = await self._client.send(
-                    Messages(boot_id=self._spool.boot_id, messages=batch)
-                )
+                async with self._placing:
+                    answer = await self._client.send(messages)
+                    self._spool.acknowledge(answer.seq)
             except TesraError as error:
                 await self._recover(error, backoff, "messages")
                 continue
             backoff = Backoff()
-            self._spool.acknowledge(answer.seq)
             self._on_gone(answer.stale)
 
     async def _enrol(self) -> None:
@@ -179,13 +185,14 @@ class ServerLink:
         while True:
             enrolment = Enrolment(site=self._site, boot_id=self._spool.boot_id, nodes=self._nodes)
             try:
-                answer = await self._client.enrol(enrolment)
+                async with self._placing:
+                    answer = await self._client.enrol(enrolment)
+                    self._spool.align(answer.high_water)
             except TesraError as error:
                 _log.warning("enrolment waits: %s", error.detail)
                 await backoff.pause()
                 continue
             self._lease_s = answer.lease_s * _LEASE_PART
-            self._spool.align(answer.high_water)
             self._enrolled.set()
             return
 

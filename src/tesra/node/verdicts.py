@@ -1,7 +1,6 @@
 """How a node's part of an attempt ended, in words for the user; and waiting that can be cut short."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -15,15 +14,16 @@ from tesra.node.workspace import AttemptFolders
 Result = TypeVar("Result")
 
 
-def judge(exits: list[RankExit], folders: AttemptFolders) -> Verdict:
-    """The first rank that failed decides; its last lines are the reason."""
+def judge(exits: list[RankExit], folders: AttemptFolders, node: str) -> Verdict:
+    """The first rank that failed on this ``node`` decides; its last lines are the reason."""
     bad = next((rank_exit for rank_exit in exits if rank_exit.exit_code != 0), None)
     if bad is None:
         return Verdict("succeeded", exit_code=0)
     tail = last_lines(folders.log_of(bad.rank))
-    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {socket.gethostname()}."
+    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {node}."
     reason = words + (f"\n{tail}" if tail else "")
-    return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason)
+    at = time.time() - (time.monotonic() - bad.ended_at)
+    return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason, at=at)
 
 
 async def until(

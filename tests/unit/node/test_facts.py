@@ -69,6 +69,26 @@ def test_gang_has_run_as_long_as_its_shortest_node_and_ends_as_its_worst() -> No
     assert (end.outcome, end.exit_code, end.rank) == ("failed", 3, 1)
 
 
+def test_lost_node_makes_the_gang_lost_though_ranks_elsewhere_failed_of_it() -> None:
+    lost = Verdict("lost", reason="Node b was lost.", at=5.0)
+    parts = [
+        status(Stage.ENDED, verdict=Verdict("failed", exit_code=1, rank=0, at=4.0)),
+        status(Stage.ENDED, verdict=lost),
+        status(Stage.ENDED, verdict=Verdict("lost", reason="Told to end.")),
+    ]
+    assert combine(parts).verdict == lost
+
+
+def test_first_rank_that_failed_is_named_whatever_node_it_was_on() -> None:
+    parts = [
+        status(Stage.ENDED, verdict=Verdict("failed", exit_code=1, rank=0, at=10.2)),
+        status(Stage.ENDED, verdict=Verdict("failed", exit_code=3, rank=1, at=10.1)),
+    ]
+    verdict = combine(parts).verdict
+    assert verdict is not None
+    assert verdict.rank == 1
+
+
 def test_one_node_that_failed_breaks_a_gang_whose_others_go_on() -> None:
     parts = [status(Stage.RUNNING), status(Stage.STORING, verdict=Verdict("failed", exit_code=1))]
     assert combine(parts).broken

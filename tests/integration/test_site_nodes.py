@@ -1,0 +1,162 @@
+"""A site of two real nodes: gangs over both, and what happens when one of them dies."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from factories.fault_network import kill_node
+from factories.sites import Site
+from fakes.server import FakeServer
+from tesra.kit.settings import Home
+from tesra.node.processes import alive
+
+pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
+
+BACK_S = 120  # a node's Ray starts in some seconds on an idle machine
+
+# Rank 0 and rank 1 meet at the master's port, so each knows when the other is gone.
+MEET = """
+import os, pathlib, socket, sys, time
+rank = int(os.environ["RANK"])
+master = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if rank == 0:
+    listener = socket.create_server(master)
+    link = listener.accept()[0]
+else:
+    while True:
+        try:
+            link = socket.create_connection(master)
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+print(f"rank {rank} of {os.environ['WORLD_SIZE']} on node {os.environ['NODE_RANK']}", flush=True)
+
+def wait_for_the_other():
+    if not link.recv(1):
+        sys.exit("the other rank is gone")
+"""
+SAVE = """
+link.sendall(b"x")
+wait_for_the_other()
+pathlib.Path("out", "model.pt").write_text("weights")
+"""
+FAIL = """
+if rank == 1:
+    sys.exit("the data is bad")
+wait_for_the_other()
+"""
+WAIT = "wait_for_the_other()\n"
+COUNT = """
+import os, time
+while not os.path.exists("finish"):
+    print("on", flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    server = FakeServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def site(server: FakeServer) -> Iterator[Site]:
+    folder = Path(tempfile.mkdtemp(prefix="tesra-nodes-"))
+    site = Site(folder / "home", folder / "cache", server, nodes=2, devices=4)
+    site.start()
+    try:
+        server.until(lambda: server.enrolments, 90)
+        yield site
+    finally:
+        left = site.ray()
+        site.end()
+        survivors = [p for p in left if alive(p["pid"], p["started"])]
+        shutil.rmtree(folder, ignore_errors=True)
+        assert not survivors, "a clean end leaves nothing of either node"
+
+
+def ranks_of(site: Site, attempt: str) -> list[psutil.Process]:
+    """The scripts that run in this attempt's folders."""
+    folders = [folder / "attempts" / attempt / "work" for folder in Home(site.home).nodes()]
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "train.py" in process.cmdline() and Path(process.cwd()) in folders:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_nodes_of_one_machine_share_its_devices_and_have_names_of_their_own(site: Site) -> None:
+    first, second = site.node(0), site.node(1)
+    assert first.id != second.id
+    assert [len(node.devices) for node in (first, second)] == [2, 2]
+    assert (first.name[-2:], second.name[-2:]) == ("/1", "/2")
+    assert not {d.id for d in first.devices} & {d.id for d in second.devices}
+
+
+def test_gang_over_two_nodes_meets_and_its_output_is_that_of_the_first(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign(MEET + SAVE, on=(0, 1))
+    ended = server.until(lambda: server.ended(attempt), 60)
+    assert (ended.outcome, ended.reason) == ("succeeded", None)
+    for rank in (0, 1):
+        assert server.log(attempt, rank) == f"rank {rank} of 2 on node {rank}\n"
+    assert ended.output is not None
+    assert ended.output.file_count == 1
+    (warning,) = ended.warnings
+    assert warning.startswith(f"Not kept: 1 file that node {site.node(1).name} wrote to 'out'")
+    (used,) = server.usage(attempt)
+    assert used.duration_ms > 0
+
+
+def test_rank_that_fails_ends_the_gang_on_both_nodes_and_is_named_with_its_node(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign(MEET + FAIL, on=(0, 1))
+    server.until(lambda: server.log(attempt, 1))
+    began = time.monotonic()
+    ended = server.until(lambda: server.ended(attempt), 20)
+    assert time.monotonic() - began < 5
+    assert (ended.outcome, ended.exit_code, ended.rank) == ("failed", 1, 1)
+    assert ended.reason is not None
+    words, *lines = ended.reason.splitlines()
+    assert words == f"Rank 1 ended with exit code 1 on node {site.node(1).name}."
+    assert lines[-1] == "the data is bad"
+    assert ranks_of(site, attempt) == []
+
+
+def test_gang_whose_node_dies_is_lost_at_once_while_another_goes_on(
+    site: Site, server: FakeServer
+) -> None:
+    healthy = site.assign(COUNT, on=(0,))
+    attempt = site.assign(MEET + WAIT, on=(0, 1), devices=1)
+    server.until(lambda: server.log(attempt, 0) and server.log(healthy))
+    before = len(server.enrolments)
+    kill_node(Home(site.home).node(1))
+    began = time.monotonic()
+    ended = server.until(lambda: server.ended(attempt), 30)
+    assert time.monotonic() - began < 10
+    assert ended.outcome == "lost"
+    assert ended.reason == f"Node {site.node(1).name} was lost: its processes have ended."
+    assert ranks_of(site, attempt) == []
+    without = server.enrolments[before]
+    assert [node.id for node in without.nodes] == [site.node(0).id]
+
+    said = len(server.log(healthy))
+    server.until(lambda: len(server.log(healthy)) > said)
+    server.until(lambda: len(server.enrolments[-1].nodes) == 2, BACK_S)
+    (Home(site.home).node(0) / "attempts" / healthy / "work" / "finish").touch()
+    assert server.until(lambda: server.ended(healthy), 30).outcome == "succeeded"
+    again = site.assign(MEET + SAVE, on=(0, 1))
+    assert server.until(lambda: server.ended(again), 60).outcome == "succeeded"
