@@ -42,7 +42,7 @@ class PeerNetwork:
     database_url: str
     peers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start_peer(self, number: int, *, disk: str = "1GB") -> None:
+    def start_peer(self, number: int, *, disk: str = "20GB") -> None:
         folder = self.home.peer(number)
         folder.mkdir(mode=0o700, exist_ok=True)
         command = [
@@ -105,7 +105,9 @@ class PeerNetwork:
 
 
 @contextmanager
-def peer_network(folder: Path, database_url: str, *, peers: int = 3) -> Iterator[PeerNetwork]:
+def peer_network(
+    folder: Path, database_url: str, *, peers: int = 3, disk: str = "20GB"
+) -> Iterator[PeerNetwork]:
     """``peers`` storage peers; the first is the gateway."""
     settings = Settings(home=Home(folder), cache=folder / "cache", database_url=database_url)
     settings.home.create()
@@ -125,7 +127,7 @@ def peer_network(folder: Path, database_url: str, *, peers: int = 3) -> Iterator
     )
     try:
         for number in range(1, peers + 1):
-            network.start_peer(number)
+            network.start_peer(number, disk=disk)
         wait_until(lambda: network.enrolled() == peers, "all peers are in")
         yield network
     finally:

@@ -12,6 +12,7 @@ import pytest
 from factories.clusters import Cluster
 from factories.peer_network import PeerNetwork, peer_network, wait_until
 from factories.storage import contents, sample_folder
+from tesra.kit.errors import Unavailable
 from tesra.sdk.transfer import HttpDoor, fetch_snapshot, upload_tree
 from tesra.wire.drive import ProjectCommit
 
@@ -115,3 +116,19 @@ def test_a_peer_that_is_not_known_is_told_to_enrol(network: PeerNetwork) -> None
     )
     assert answer.status_code == 409
     assert answer.json()["code"] == "peer_unknown"
+
+
+def test_full_peers_are_said_at_once(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    url = cluster.create()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.bin").write_bytes(os.urandom(3_000_000))
+    with peer_network(tmp_path_factory.mktemp("full"), url, disk="2MB") as network:
+        with user_of(network, "eve") as (_, door), pytest.raises(Unavailable) as refused:
+            upload_tree(HttpDoor(door._client, patience_s=0), source)
+        assert "full" in refused.value.detail
+        assert not network.packs(2)
+        assert not network.packs(3)
+    cluster.drop(url)

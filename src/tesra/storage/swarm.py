@@ -108,6 +108,7 @@ SETTINGS: dict[str, Any] = {
     "connection_speed": 500,
     "torrent_connect_boost": 255,
     "min_reconnect_time": 1,
+    "max_failcount": 1000,  # the caller says when to give up
     "request_timeout": 3,  # these three: a peer that hangs is left within ten seconds
     "piece_timeout": 3,
     "peer_timeout": 10,
@@ -222,7 +223,13 @@ class LibtorrentSwarm:
         path = folder / tree.pack_id
         if not path.is_file() or path.stat().st_size != tree.size_bytes:
             raise SwarmFailed(f"The file of pack {tree.pack_id} is missing or cut short.")
-        self._add(tree, folder, (), seeding=True)
+        pack = self._add(tree, folder, (), seeding=True)
+        while not pack.checked:  # before that it refuses who connects
+            if pack.failure is not None:
+                await self.rest(tree.pack_id)
+                raise SwarmFailed(pack.failure)
+            pack.changed.clear()
+            await asyncio.wait_for(pack.changed.wait(), _OPEN_S)
 
     async def fetch(
         self, tree: PackTree, folder: Path, peers: Sequence[Endpoint], *, stall_s: float = 30.0

@@ -191,13 +191,15 @@ class PeerRepository:
         )
         return list(await tx.execute(statement))
 
-    async def served(self, tx: Tx, peer: PeerId) -> list[str]:
-        """Packs that others want from this peer."""
-        statement = select(pack_copies.c.pack_id).distinct()
-        statement = statement.where(
-            text("state = 'wanted'"), literal(peer) == any_(pack_copies.c.sources)
+    async def served(self, tx: Tx, peer: PeerId) -> dict[str, int]:
+        """Packs that others want from this peer, and how many of those wait to be let at it."""
+        waiting = func.count().filter(~pack_copies.c.ready)
+        statement = (
+            select(pack_copies.c.pack_id, waiting.label("waiting"))
+            .where(text("state = 'wanted'"), literal(peer) == any_(pack_copies.c.sources))
+            .group_by(pack_copies.c.pack_id)
         )
-        return [bytes(row.pack_id).hex() for row in await tx.execute(statement)]
+        return {bytes(row.pack_id).hex(): row.waiting for row in await tx.execute(statement)}
 
     async def make_ready(self, tx: Tx, pack_id: str, source: PeerId) -> list[PeerId]:
         """``source`` serves the pack: those who wait for it."""

@@ -49,7 +49,7 @@ class TooFewPeers(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PackHealth:
-    """``copies``: peers that hold it well; ``locked`` when there is none left."""
+    """``spread`` of its good copies, ``wanted``: on their way, ``bad``: lost or spoilt."""
 
     spread: Spread
     wanted: int
@@ -116,7 +116,8 @@ class PeerService:
         ]
         serve = [_truth(trees[pack_id]) for pack_id in served]
         found = PeerOrders(version="", fetch=fetch, serve=serve, drop=sorted(drops), prove=[])
-        version = blake3(found.model_dump_json().encode()).hexdigest()[:16]
+        told = f"{found.model_dump_json()} {sorted(served.items())}"
+        version = blake3(told.encode()).hexdigest()[:16]
         return found.model_copy(update={"version": version})
 
     async def take(self, tx: Tx, peer: PeerId, facts: Sequence[Fact]) -> None:
@@ -138,20 +139,20 @@ class PeerService:
         with self._listener.subscribe(f"pack:{tree.pack_id}") as changes:
             loop = asyncio.get_running_loop()
             begun, asked_at = loop.time(), loop.time()
-            holders = await self._plan(tree, more=False)
-            while holders is not None and holders.copies < ACKNOWLEDGED_AT:
+            stand = await self._plan(tree, more=False)
+            while stand is not None and stand.spread.copies < ACKNOWLEDGED_AT:
                 await changes.wait(_LOOK_S)
                 now = loop.time()
-                if now - begun > GIVE_UP_S:
+                if stand.wanted == 0 or now - begun > GIVE_UP_S:
                     raise TooFewPeers(
-                        f"Only {holders.copies} of {ACKNOWLEDGED_AT} storage peers took the data "
-                        f"within {GIVE_UP_S:.0f} s.",
+                        f"Only {stand.spread.copies} of {ACKNOWLEDGED_AT} storage peers took the "
+                        "data: the others are away, or full.",
                         way_out="Try again; the operator sees the peers with `tesra status`.",
                     )
                 more = now - asked_at > ANOTHER_AFTER_S
                 asked_at = now if more else asked_at
-                holders = await self._plan(tree, more=more)
-        return holders or Spread(1, 1, 1)
+                stand = await self._plan(tree, more=more)
+        return stand.spread if stand is not None else Spread(1, 1, 1)
 
     async def health(self, tx: Tx, pack_id: str) -> PackHealth:
         """How well the pack is kept."""
@@ -164,7 +165,7 @@ class PeerService:
             bad=sum(row.state in {"bad", "lost"} for row in copies),
         )
 
-    async def _plan(self, tree: PackTree, *, more: bool) -> Spread | None:
+    async def _plan(self, tree: PackTree, *, more: bool) -> PackHealth | None:
         """Want what is missing; answers the present spread, None without any peer."""
         async with self._database.begin() as tx:
             peers = await self._repository.peers(tx)
@@ -195,7 +196,12 @@ class PeerService:
             if chosen:
                 await notify_all(tx, [f"peer:{source}"])
             by_id = {peer.id: peer for peer in peers}
-            return spread([by_id[peer] for peer, state in copies.items() if state == "held"])
+            states = list(copies.values())
+            return PackHealth(
+                spread([by_id[peer] for peer, state in copies.items() if state == "held"]),
+                wanted=states.count("wanted") + len(chosen),
+                bad=states.count("bad") + states.count("lost"),
+            )
 
     async def _apply(self, tx: Tx, peer: PeerId, fact: Fact) -> list[str]:
         match fact:
