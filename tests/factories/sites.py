@@ -11,7 +11,7 @@ from typing import Any
 
 from fakes.server import TOKEN, FakeServer
 from tesra.kit.settings import Home
-from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, EnrolNode, RunSpec
+from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, EnrolNode, RunLimit, RunSpec
 
 PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
 _numbers = count(1)
@@ -72,7 +72,13 @@ class Site:
         return most.nodes[place]
 
     def assign(
-        self, script: str, *, devices: int = 1, on: tuple[int, ...] = (0,), **spec: Any
+        self,
+        script: str,
+        *,
+        devices: int = 1,
+        on: tuple[int, ...] = (0,),
+        limit: RunLimit | None = None,
+        **spec: Any,
     ) -> str:
         """Let the server want a run of this script on so many devices of each node; its attempt."""
         number = next(_numbers)
@@ -113,6 +119,7 @@ class Site:
                 attempt=attempt,
                 number=1,
                 fence=number,
+                limit=limit,
                 devices=chosen,
                 spec=RunSpec(**fields),
                 grace_s=2.0,

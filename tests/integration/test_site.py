@@ -17,6 +17,7 @@ import pytest
 from factories.sites import Site
 from fakes.server import FakeServer
 from tesra.node.processes import alive
+from tesra.wire.site import RunLimit
 
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
@@ -137,6 +138,23 @@ def test_stopped_run_keeps_its_output(site: Site, server: FakeServer) -> None:
     assert ended.outcome == "stopped"
     assert ended.output is not None
     assert ended.output.file_count == 1
+
+
+def test_the_node_itself_ends_a_run_at_its_cap(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(
+        "import pathlib, signal, time\n"
+        "def end(*_): pathlib.Path('out/checkpoint').write_text('x'); print('asked', flush=True)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "end_at = time.monotonic() + 60\n"
+        "while time.monotonic() < end_at: time.sleep(0.05)\n",
+        devices=2,
+        limit=RunLimit(stop_after_ms=2500, grace_s=1.0),
+    )
+    ended = server.until(lambda: server.ended(attempt))
+    assert (ended.outcome, ended.reason) == ("stopped", "Stopped at its cap.")
+    assert ended.output is not None
+    assert "asked" in server.log(attempt)
+    assert 1400 <= sum(record.duration_ms for record in server.usage(attempt)) <= 3900
 
 
 def test_full_quota_is_a_warning_that_says_so(site: Site, server: FakeServer) -> None:

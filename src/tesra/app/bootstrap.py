@@ -27,7 +27,7 @@ from tesra.drive.pack_store import PackStore
 from tesra.drive.peers.service import PeerService
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
-from tesra.kit.clock import SystemClock
+from tesra.kit.clock import Clock, SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
 from tesra.node.peer.folder import PackFolder
@@ -82,11 +82,7 @@ def make_services(settings: Settings) -> Services:
     clock = SystemClock()
     database = Database(url)
     sealer = Sealer(load_or_create_master_key(settings.home.keys / "master.key"))
-    billing = BillingService(
-        clock,
-        welcome_micros=settings.welcome_voucher_micros,
-        welcome_days=settings.welcome_voucher_days,
-    )
+    billing = _make_billing(settings, clock)
     identity = IdentityService(on_registered=_open_account(billing))
     listener = Listener(url)
     gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
@@ -136,6 +132,15 @@ def make_services(settings: Settings) -> Services:
         peer_credentials=PeerCredentials(peer_token),
         sweeps=sweeps,
         records=RecordService(domains, Signer.at(settings.home.keys / "signing.key")),
+    )
+
+
+def _make_billing(settings: Settings, clock: Clock) -> BillingService:
+    return BillingService(
+        clock,
+        welcome_micros=settings.welcome_voucher_micros,
+        welcome_days=settings.welcome_voucher_days,
+        exposure_limit_micros=settings.exposure_limit_micros,
     )
 
 

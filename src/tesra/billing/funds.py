@@ -4,12 +4,14 @@ Whatever moves a user's money first locks the account row, so that movements of 
 each other; users do not wait for one another.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from tesra.billing import ledger, repository, voucher_repository, vouchers
 from tesra.billing.model import (
     Account,
     AccountMissing,
+    Credit,
     IssuedVoucher,
     ReversalRefused,
     TopUpConflict,
@@ -22,7 +24,7 @@ from tesra.billing.model import (
 from tesra.db.engine import Tx
 from tesra.kit.clock import Clock
 from tesra.kit.ids import UserId, VoucherId, new_id
-from tesra.kit.money import AmountInvalid
+from tesra.kit.money import MICROS, AmountInvalid
 
 WALLET_ENTRIES = 50  # what a person reads; the ledger has them all
 EXPIRY_BATCH = 200  # accounts locked at once by one call of the periodic job
@@ -31,10 +33,18 @@ EXPIRY_BATCH = 200  # accounts locked at once by one call of the periodic job
 class Funds:
     """What comes into a user's account, and what a user may do with it besides paying."""
 
-    def __init__(self, clock: Clock, *, welcome_micros: int = 0, welcome_days: int = 365) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        welcome_micros: int = 0,
+        welcome_days: int = 365,
+        exposure_limit_micros: int = 100 * MICROS,
+    ) -> None:
         self._clock = clock
         self._welcome_micros = welcome_micros
         self._welcome_days = welcome_days
+        self._exposure_limit_micros = exposure_limit_micros
 
     async def open_account(self, tx: Tx, user_id: UserId) -> None:
         """Makes the row that locks a user's money; harmless when it is there."""
@@ -148,6 +158,18 @@ class Funds:
             raise ReversalRefused("This money has been spent already.")
         if not await repository.save_posting_once(tx, reversal):
             raise ReversalRefused("This posting has been reversed already.")
+
+    async def credits(self, tx: Tx, users: Collection[UserId]) -> dict[UserId, Credit]:
+        """What stands for each user's runs until they are paid."""
+        return await repository.load_credits(
+            tx, users, now=self._clock.now(), default_limit_micros=self._exposure_limit_micros
+        )
+
+    async def set_exposure_limit(self, tx: Tx, user_id: UserId, limit_micros: int | None) -> int:
+        """How much a user's runs may come to owe; None for the network's own; answers what holds."""
+        if not await repository.set_exposure_limit(tx, user_id, limit_micros):
+            raise AccountMissing
+        return self._exposure_limit_micros if limit_micros is None else limit_micros
 
     async def set_autopay(self, tx: Tx, user_id: UserId, on: bool) -> None:
         """Whether bills are paid when they are made, as far as the money covers all of one."""

@@ -162,6 +162,21 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Credit:
+    """What stands for a user's runs until they are paid: the limit, and what can pay."""
+
+    limit_micros: int
+    wallet_micros: int
+    vouchers_micros: int
+    unpaid_micros: int
+
+    @property
+    def room_micros(self) -> int:
+        """How much live runs may cost together."""
+        return self.limit_micros + self.wallet_micros + self.vouchers_micros - self.unpaid_micros
+
+
+@dataclass(frozen=True, slots=True)
 class WalletEntry:
     """One movement of a user's money; positive came in."""
 

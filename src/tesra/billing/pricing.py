@@ -113,6 +113,17 @@ def line_amount(device_ms: int, rating_micro_t: int, price_micros: int) -> int:
     return device_ms * rating_micro_t * price_micros // (MS_PER_HOUR * MICROS)
 
 
+def cost_of(duration_ms: int, rating_micro_t: int, price_micros: int) -> int:
+    """Micro-yuan, rounded up, of devices of together this rating: never less than they are billed."""
+    return -(-duration_ms * rating_micro_t * price_micros // (MS_PER_HOUR * MICROS))
+
+
+def running_ms_for(micros: int, rating_micro_t: int, price_micros: int) -> int | None:
+    """How long devices of together this rating run for so much; None when they cost nothing."""
+    rate = rating_micro_t * price_micros
+    return micros * MS_PER_HOUR * MICROS // rate if rate else None
+
+
 def explain(line: BillLine) -> str:
     """One line in words: interval, devices, rating, T·H, price."""
     plural = "s" if line.devices != 1 else ""

@@ -8,7 +8,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, cast, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    Row,
+    Select,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -19,6 +30,7 @@ from tesra.billing.model import (
     Bill,
     BillLine,
     BillSummary,
+    Credit,
     Payment,
     Price,
     RatedDevice,
@@ -51,6 +63,52 @@ async def set_autopay(tx: Tx, user_id: UserId, on: bool) -> bool:
     return bool((await tx.execute(query)).rowcount)
 
 
+async def set_exposure_limit(tx: Tx, user_id: UserId, limit_micros: int | None) -> bool:
+    query = update(t.accounts).where(t.accounts.c.user_id == user_id)
+    return bool((await tx.execute(query.values(exposure_limit_micros=limit_micros))).rowcount)
+
+
+async def load_credits(
+    tx: Tx, user_ids: Collection[UserId], *, now: datetime, default_limit_micros: int
+) -> dict[UserId, Credit]:
+    """Without locking: what is decided by it is looked at again soon."""
+    own = t.accounts.c
+    unpaid = (
+        select(func.coalesce(func.sum(t.bills.c.amount_micros), 0))
+        .where(t.bills.c.user_id == own.user_id, t.bills.c.paid_at.is_(None))
+        .scalar_subquery()
+    )
+    vouchers = (
+        select(func.coalesce(func.sum(t.vouchers.c.remaining_micros), 0))
+        .where(
+            t.vouchers.c.redeemed_by == own.user_id,
+            t.vouchers.c.remaining_micros > literal_column("0"),
+            t.vouchers.c.expires_at > now,
+        )
+        .scalar_subquery()
+    )
+    rows = await tx.execute(
+        select(
+            own.user_id,
+            own.wallet_micros,
+            own.exposure_limit_micros,
+            unpaid.label("unpaid_micros"),
+            vouchers.label("vouchers_micros"),
+        ).where(own.user_id.in_(user_ids))
+    )
+    return {
+        UserId(row.user_id): Credit(
+            limit_micros=default_limit_micros
+            if row.exposure_limit_micros is None
+            else row.exposure_limit_micros,
+            wallet_micros=row.wallet_micros,
+            vouchers_micros=int(row.vouchers_micros),
+            unpaid_micros=int(row.unpaid_micros),
+        )
+        for row in rows
+    }
+
+
 # prices
 
 
@@ -80,8 +138,8 @@ async def add_price(
 # usage
 
 
-async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> bool:
-    """True when stored now or before with the same content, False when it contradicts."""
+async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> int | None:
+    """The price it will be billed at when stored now or before; None when it contradicts."""
     row = {
         "attempt_id": stretch.attempt_id,
         "seq": stretch.first_seq,
@@ -90,16 +148,26 @@ async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> bool:
         "duration_ms": stretch.duration_ms,
         "devices": [list(device) for device in stretch.devices],
     }
-    query = upsert(t.usage_records).values(row).on_conflict_do_nothing()
-    if (await tx.execute(query.returning(t.usage_records.c.seq))).one_or_none() is not None:
-        return True
+    price = (
+        select(t.prices.c.price_micros_per_th)
+        .where(t.prices.c.effective_from <= stretch.started_at)
+        .order_by(t.prices.c.effective_from.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = upsert(t.usage_records).values(row).on_conflict_do_nothing().returning(price)
+    price_micros: int | None = (await tx.execute(query)).scalar_one_or_none()
+    if price_micros is not None:
+        return price_micros
     stored = await tx.execute(
         select(*(t.usage_records.c[name] for name in row)).where(
             t.usage_records.c.attempt_id == stretch.attempt_id,
             t.usage_records.c.seq == stretch.first_seq,
         )
     )
-    return dict(stored.one()._mapping) == row
+    if dict(stored.one()._mapping) != row:
+        return None
+    return int((await tx.execute(select(price))).scalar_one())
 
 
 async def usage_of_attempts(tx: Tx, attempts: Sequence[AttemptId]) -> list[Stretch]:

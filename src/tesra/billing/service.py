@@ -43,10 +43,16 @@ class BillingService(Funds):
 
     # usage
 
-    async def record_usage(self, tx: Tx, record: UsageRecord) -> None:
-        """Keeps a record once; the same again is ignored, another one under its key refused."""
-        if not await repository.add_usage(tx, pricing.stretch_of(record), record.run_id):
+    async def record_usage(self, tx: Tx, record: UsageRecord) -> int:
+        """Keeps a record once; the same again is ignored, another one under its key refused.
+
+        Answers what it costs in micro-yuan, rounded up.
+        """
+        price = await repository.add_usage(tx, pricing.stretch_of(record), record.run_id)
+        if price is None:
             raise UsageConflict(f"usage:{record.attempt_id}:{record.seq} has another content.")
+        rating = sum(device[1] for device in record.devices)
+        return pricing.cost_of(record.duration_ms, rating, price)
 
     async def usage_totals(self, tx: Tx, run_id: RunId) -> int:
         """Micro-T·H so far, over all attempts."""
@@ -83,7 +89,7 @@ class BillingService(Funds):
         """Those who have an unpaid bill."""
         return await repository.unpaid_users(tx, user_ids) if user_ids else set()
 
-    async def make_bill(
+    async def make_bill(  # noqa: PLR0913 - whose, of what, and on which terms
         self,
         tx: Tx,
         run_id: RunId,
@@ -92,17 +98,17 @@ class BillingService(Funds):
         attempts: Sequence[AttemptId],
         chargeable: bool,
         note: str | None = None,
+        cap_micros: int | None = None,
     ) -> Bill:
         """The bill of a run, made once; a second call gives the same bill.
 
         Call it after the run's last usage is recorded: what comes later is never billed. Only usage of ``attempts`` counts, and none when not ``chargeable``. A zero bill is paid
-        from the start and says why. With autopay it is paid at once if the money covers all of it.
+        from the start and says why; so does one that ``cap_micros`` (whole fen) has cut. With autopay it is paid at once if the money covers all of it.
         """
         account = await self._lock(tx, user_id)
         lines = await self._lines(tx, attempts) if chargeable else ()
-        return await self._issue(
-            tx, account, _draft(run_id, user_id, lines, note, self._clock.now())
-        )
+        bill = _draft(run_id, user_id, lines, note, self._clock.now())
+        return await self._issue(tx, account, _capped(bill, cap_micros))
 
     async def set_aside(
         self,
@@ -199,8 +205,11 @@ class BillingService(Funds):
 
     async def current_price_micros(self, tx: Tx) -> int:
         """What one T·H costs now."""
-        book = await repository.load_prices(tx)
-        return pricing.price_at(book, self._clock.now()).micros_per_th
+        return await self.price_micros(tx, self._clock.now())
+
+    async def price_micros(self, tx: Tx, at: datetime) -> int:
+        """What one T·H costs when its use starts then."""
+        return pricing.price_at(await repository.load_prices(tx), at).micros_per_th
 
     async def set_price(
         self,
@@ -276,6 +285,14 @@ def _draft(
         lines=lines,
         payments=(),
     )
+
+
+def _capped(bill: Bill, cap_micros: int | None) -> Bill:
+    """The bill, or what the user's cap leaves of it."""
+    if cap_micros is None or bill.amount_micros <= cap_micros:
+        return bill
+    note = f"Capped at CNY {format_cny(cap_micros)}: the use was CNY {bill.amount_cny}."
+    return replace(bill, amount_micros=cap_micros, note=note)
 
 
 def _postings(bill: Bill, plan: ledger.PaymentPlan | None) -> list[ledger.Posting]:

@@ -109,6 +109,22 @@ def priority(text: str) -> int:
     return number
 
 
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d)?")
+_SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> int:
+    """``90``, ``90s``, ``30min``, ``1.5h``, ``2d``, also joined (``1h30m``): whole seconds."""
+    parts = list(_SPAN.finditer(text))
+    whole = "".join(part.group() for part in parts) == text
+    total = round(sum(float(part[1]) * _SECONDS[part[2]] for part in parts)) if parts else 0
+    if not whole or total < 1 or any(part[2] is None for part in parts[:-1]):
+        raise ArgumentInvalid(
+            f"'{text}' is not a time.", way_out="Write it like 90s, 30min, 2h or 1h30m."
+        )
+    return total
+
+
 def is_source(text: str) -> bool:
     """Whether ``run`` and ``import`` mean a place to import from, rather than a project's name."""
     if _GIT.match(text) or text in {".", ".."} or "/" in text or "\\" in text:

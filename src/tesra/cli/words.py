@@ -58,6 +58,12 @@ def _large(value: float) -> str:
     return f"{value:.0f}" if whole else f"{value:.4g}"
 
 
+def caps(max_cost_cny: str | None, max_time_s: int | None) -> str:
+    """``CNY 2.00, 2 h 0 min``; empty without any."""
+    said = [money(max_cost_cny)] if max_cost_cny else []
+    return ", ".join([*said, duration(max_time_s)] if max_time_s else said)
+
+
 def plural(count: int, noun: str) -> str:
     """``1 file``, ``3 files``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

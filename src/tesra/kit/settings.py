@@ -93,6 +93,7 @@ class Settings:
     welcome_voucher_micros: int = 5_000_000
     welcome_voucher_days: int = 365
     quota_bytes: int = 10 * 2**30
+    exposure_limit_micros: int = 100_000_000
 
 
 DEFAULT_PORT = 8420
@@ -127,6 +128,7 @@ def read_settings(
         port=port if port is not None else _number(environ, "TESRA_PORT", DEFAULT_PORT),
         welcome_voucher_micros=_number(environ, "TESRA_WELCOME_VOUCHER_MICROS", 5_000_000),
         quota_bytes=_number(environ, "TESRA_QUOTA_BYTES", 10 * 2**30),
+        exposure_limit_micros=_number(environ, "TESRA_EXPOSURE_LIMIT_MICROS", 100_000_000),
     )
 
 

@@ -29,7 +29,7 @@ from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient
 from tesra.node.tuning.model import Order
 from tesra.node.workspace import remove
-from tesra.wire.site import EnrolNode
+from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
 _FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
@@ -45,6 +45,7 @@ class NodeAgent:
         self._address = address
         self._attempts: dict[str, Attempt] = {}
         self._deadlines: dict[str, float] = {}
+        self._limits: dict[str, RunLimit] = {}
         self._version = 0
         self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
@@ -83,6 +84,8 @@ class NodeAgent:
         attempt = Attempt(record, tools, self._changed)
         self._attempts[assignment.attempt] = attempt
         self._deadlines[assignment.attempt] = time.monotonic() + lease_left_s
+        if assignment.limit is not None:
+            self._limits[assignment.attempt] = assignment.limit
         attempt.begin(order)
 
     async def stop(self, attempt: str, why: StopReason, grace_s: float) -> None:
@@ -95,8 +98,9 @@ class NodeAgent:
         if attempt in self._attempts:
             self._attempts[attempt].tune(orders)
 
-    async def renew(self, leases: dict[str, float]) -> None:
+    async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:
         now = time.monotonic()
+        self._limits |= {name: limit for name, limit in limits.items() if name in self._attempts}
         for attempt, left_s in leases.items():
             if attempt in self._deadlines:
                 self._deadlines[attempt] = now + left_s
@@ -119,6 +123,7 @@ class NodeAgent:
             return
         del self._attempts[attempt]
         self._deadlines.pop(attempt, None)
+        self._limits.pop(attempt, None)
         if known.record.kept_until is None:
             await self._remove(known.record)
 
@@ -127,7 +132,7 @@ class NodeAgent:
         async with self._ready:
             if self._tools is None:
                 self._tools = await self._make_tools()
-                self._watch = asyncio.create_task(self._watch_leases())
+                self._watch = asyncio.create_task(self._watch_time())
                 for record in load_records(self._tools.attempts):
                     await self._take_over(record, self._tools)
                 self._changed()
@@ -166,9 +171,10 @@ class NodeAgent:
         if record.status.stage is not Stage.ENDED:
             attempt.resume()
 
-    async def _watch_leases(self) -> None:
+    async def _watch_time(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
+            self._hold_to_limits()
             now = time.monotonic()
             for name, deadline in list(self._deadlines.items()):
                 attempt = self._attempts[name]
@@ -176,6 +182,14 @@ class NodeAgent:
                     _log.warning("attempt %s: its lease ran out here", name)
                     self._deadlines[name] = now + _FIRST_LEASE_S
                     attempt.stop("gone", 0.0)
+
+    def _hold_to_limits(self) -> None:
+        """Ask those to end that reach their user's cap before the next look."""
+        for name, limit in self._limits.items():
+            status = self._attempts[name].status
+            soon_ms = status.ran_ms + _WATCH_S * 1000
+            if status.stage is Stage.RUNNING and soon_ms > limit.stop_after_ms:
+                self._attempts[name].stop("capped", limit.grace_s)
 
     async def _remove(self, record: AttemptRecord) -> None:
         assert self._tools is not None

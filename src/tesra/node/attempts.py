@@ -113,7 +113,7 @@ class Attempt:
 
     def stop(self, why: StopReason, grace_s: float) -> None:
         """End it; a later call may only be harder than an earlier one."""
-        if self._stopping.is_set() and why == "stopped":
+        if self._stopping.is_set() and why in ("stopped", "capped"):
             return
         hurried = self._stopping.is_set()
         self._why, self._grace_s = why, grace_s
@@ -216,7 +216,8 @@ class Attempt:
             raise _Gone
         if self._why == "lost":
             return Verdict("lost", reason="The site was shut down.")
-        return Verdict("stopped", reason="Stopped on request.")
+        at_cap = self._why == "capped"
+        return Verdict("stopped", reason=f"Stopped {'at its cap' if at_cap else 'on request'}.")
 
     async def _settle(self, verdict: Verdict) -> None:
         """Store what there is to store, deliver every log, and end."""

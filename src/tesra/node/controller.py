@@ -14,7 +14,7 @@ from tesra.kit.errors import TesraError
 from tesra.node.facts import combine, ended, to_tell
 from tesra.node.members import Members
 from tesra.node.orders import AgentLost, Cluster, DevicesTaken, StopReason, Verdict
-from tesra.node.placing import device_counts, nodes_of, orders_of, port_counts
+from tesra.node.placing import device_counts, limits_of, nodes_of, orders_of, port_counts
 from tesra.node.reconcile import Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
@@ -239,13 +239,13 @@ class Controller:
         self._chore(self._cluster.release(attempt))
 
     async def _spread(self, leases: dict[str, float]) -> None:
-        """Tell the agents how long each attempt may still run."""
-        notes = self._spool.notes
+        """Tell the agents how long each attempt may still run, and where its user's cap is."""
+        notes, listed = self._spool.notes, self._listed or {}
         for node, agent in self._members.agents.items():
             own = {a: s for a, s in leases.items() if a in notes and node in notes[a].nodes}
             if own:
                 with contextlib.suppress(AgentLost):  # its watcher deals with that
-                    await agent.renew(own)
+                    await agent.renew(own, limits_of(listed, own))
 
     async def _end_gangs(self) -> None:
         """The clean end: what ran is lost here, and said so if the server listens."""

@@ -16,10 +16,10 @@ from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
 from tesra.node.tuning.model import Order, TuningReport
 from tesra.wire.drive import SnapshotCommit
-from tesra.wire.site import Assignment, EnrolNode, WarmEngine
+from tesra.wire.site import Assignment, EnrolNode, RunLimit, WarmEngine
 
 Outcome = Literal["succeeded", "failed", "stopped", "refused", "lost"]
-StopReason = Literal["stopped", "lost", "gone"]
+StopReason = Literal["stopped", "capped", "lost", "gone"]
 
 
 class AgentLost(Unavailable):
@@ -140,8 +140,11 @@ class Agent(Protocol):
         """Tell the attempt's ranks of changes of parameters; what was told before is replaced."""
         ...
 
-    async def renew(self, leases: dict[str, float]) -> None:
-        """Seconds that each attempt may still run; the agent kills what is not renewed in time."""
+    async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:
+        """Seconds that each attempt may still run; the agent kills what is not renewed in time.
+
+        ``limits``: where the user's cap is, for those that have one; the agent ends them there.
+        """
         ...
 
     async def status(self, after: int, wait_s: float) -> AgentReport:

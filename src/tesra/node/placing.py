@@ -1,11 +1,11 @@
 """How an assignment's devices become each node's part of the gang. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tesra.node.orders import GangOrder
 from tesra.node.rank_plan import Place
-from tesra.wire.site import Assignment
+from tesra.wire.site import Assignment, RunLimit
 
 _LOOPBACK = "127.0.0.1"
 
@@ -56,3 +56,9 @@ def orders_of(
         orders[node] = GangOrder(assignment=assignment, place=place, indices=indices)
         rank_start += len(indices)
     return orders
+
+
+def limits_of(listed: Mapping[str, Assignment], attempts: Iterable[str]) -> dict[str, RunLimit]:
+    """The limits of those among ``attempts`` that have one."""
+    found = {attempt: listed[attempt].limit for attempt in attempts if attempt in listed}
+    return {attempt: limit for attempt, limit in found.items() if limit is not None}

@@ -47,7 +47,7 @@ from tesra.node.ray_processes import (
     stop_core,
 )
 from tesra.node.tuning.model import Order
-from tesra.wire.site import EnrolNode
+from tesra.wire.site import EnrolNode, RunLimit
 
 NAMESPACE = "tesra"
 _CALL_S = 15.0
@@ -229,8 +229,8 @@ class RayAgent:
     async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
         await self._ask(_CALL_S, "tune", attempt, orders)
 
-    async def renew(self, leases: dict[str, float]) -> None:
-        await self._ask(_CALL_S, "renew", leases)
+    async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:
+        await self._ask(_CALL_S, "renew", leases, limits)
 
     async def status(self, after: int, wait_s: float) -> AgentReport:
         if not self._ray_lives():

@@ -8,7 +8,9 @@ from tesra.wire.billing import (
     AutopayRequest,
     Bill,
     BillSummary,
+    ExposureLimit,
     IssuedVoucher,
+    LimitRequest,
     PayRequest,
     Price,
     PriceRequest,
@@ -67,6 +69,11 @@ class BillingVerbs:
         """Make a voucher (operator); its code is shown this once."""
         request = VoucherRequest(amount_cny=amount_cny, for_user=for_user, expires_in_days=days)
         return self.connection.post("/operator/vouchers", IssuedVoucher, request, once=True)
+
+    def set_limit(self, user: str, limit_cny: str | None) -> ExposureLimit:
+        """How much a user's runs may come to owe (operator); None for the network's own."""
+        request = LimitRequest(user=user, limit_cny=limit_cny)
+        return self.connection.put("/operator/limits", ExposureLimit, request)
 
     def set_price(self, price_cny_per_th: str, *, effective_from: datetime | None = None) -> Price:
         """Change the price of one T·H from a time on, now by default (operator)."""

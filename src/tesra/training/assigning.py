@@ -5,18 +5,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tesra.crypto.aead import Sealer
+from tesra.training import caps
+from tesra.training.metering import caps_of
+from tesra.training.model import StopCause
 from tesra.training.repository import RunRow
 from tesra.training.tuning.model import Change, live_orders, start_values
 from tesra.wire.parameters import DEFAULT_FORMAT
-from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunSpec
+from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunLimit, RunSpec
 from tesra.wire.tuning import TuneOrder
 
+STOP_GRACE_S = 15.0  # of a stop by hand
 
-def assignment_of(row: RunRow, sealer: Sealer, changes: Sequence[Change] = ()) -> Assignment:
+
+def assignment_of(
+    row: RunRow, sealer: Sealer, changes: Sequence[Change] = (), *, price_micros: int
+) -> Assignment:
     """An attempt's row with its run's; the secrets are opened here and nowhere else.
 
     ``changes``: of the run's parameters, the oldest first.
     """
+    limit = _limit(row, price_micros)
+    at_cap = row.stop == StopCause.CAP
     spec = row.spec
     params, orders = attempt_values(spec["params"], changes, row.number)
     secrets = sealer.open(row.secrets, row.run_id.encode()) if row.secrets else b"{}"
@@ -28,6 +37,8 @@ def assignment_of(row: RunRow, sealer: Sealer, changes: Sequence[Change] = ()) -
         devices=[AssignedDevice.model_validate(device) for device in row.devices],
         stop=row.stop,
         tuning=orders,
+        grace_s=(limit.grace_s if limit else caps.GRACE_MS / 1000) if at_cap else STOP_GRACE_S,
+        limit=limit,
         spec=RunSpec(
             owner=row.owner,
             project=row.project_name,
@@ -57,3 +68,15 @@ def attempt_values(
         for change in live_orders(changes, attempt)
     ]
     return start_values(params, changes, attempt), orders
+
+
+def _limit(row: RunRow, price_micros: int) -> RunLimit | None:
+    """When the node itself has to end the gang, at today's price; a dearer one the server notices."""
+    spent = caps.Spent(row.usage_ms, row.cost_micros)
+    left = caps.left_ms(
+        caps_of(row), spent, rating_micro_t=row.rating_micro_t, price_micros=price_micros
+    )
+    if left is None:
+        return None
+    grace = caps.grace_ms(spent, left)
+    return RunLimit(stop_after_ms=row.usage_ms + left - grace, grace_s=grace / 1000)

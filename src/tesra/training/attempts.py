@@ -46,6 +46,7 @@ class AttemptService:
         self._database = domains.database
         self._compute = domains.compute
         self._sealer = domains.sealer
+        self._billing = domains.billing
         self._transitions = domains.transitions
         self._repository = RunRepository()
         self._facts = Facts(domains)
@@ -58,8 +59,10 @@ class AttemptService:
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
         changes = await self._tuning.changes_of(tx, [RunId(row.run_id) for row in rows])
+        price = await self._billing.current_price_micros(tx)
         listed = [
-            assignment_of(row, self._sealer, changes.get(RunId(row.run_id), ())) for row in rows
+            assignment_of(row, self._sealer, changes.get(RunId(row.run_id), ()), price_micros=price)
+            for row in rows
         ]
         return Assignments(version=version, assignments=listed)
 
@@ -112,7 +115,7 @@ class AttemptService:
                     stale.append(message.attempt)
                 else:
                     topics += await self._facts.apply(tx, row, message, output, meter)
-            await self._facts.settle(tx, meter)
+            topics += await self._facts.settle(tx, meter)
             await self._transitions.tell(tx, topics)
         return stale
 

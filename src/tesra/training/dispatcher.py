@@ -11,13 +11,14 @@ from tesra.compute.model import Device
 from tesra.compute.scheduling import Placement, place_runs
 from tesra.db import leases
 from tesra.db.engine import Tx
-from tesra.db.notify import Listener, notify
-from tesra.kit.ids import AttemptId, RunId, UserId, new_id
+from tesra.db.notify import Listener
+from tesra.kit.ids import AttemptId, UserId, new_id
+from tesra.training.admission import Admission
 from tesra.training.attempts import LEASE_S, AttemptService
 from tesra.training.domains import Domains
 from tesra.training.model import Placed
 from tesra.training.queue_rows import waiting_of
-from tesra.training.queueing import PAYMENT_DUE, QueueService
+from tesra.training.queueing import QueueService
 from tesra.training.repository import RunRepository, RunRow
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,11 @@ class Dispatcher:
         self._database = domains.database
         self._listener = listener
         self._compute = domains.compute
-        self._billing = domains.billing
         self._transitions = domains.transitions
         self._attempts = attempts
         self._repository = RunRepository()
         self._queue = QueueService(domains.compute)
+        self._admission = Admission(domains.billing)
         self._holder = holder
 
     async def run(self) -> None:
@@ -70,7 +71,7 @@ class Dispatcher:
                 return 0
             free = await self._compute.lock_free_devices(tx)
             queue = await self._queue.queued(tx, QUEUE_AT_LEAST + 4 * len(free))
-            queue = await self._without_debtors(tx, queue)
+            queue = await self._admission.admit(tx, queue, free)
             if not free or not queue:
                 return 0
             standings = await self._queue.standings(tx, {UserId(row.owner) for row in queue})
@@ -92,29 +93,6 @@ class Dispatcher:
         with contextlib.suppress(SQLAlchemyError):
             async with self._database.begin() as tx:
                 await leases.release(tx, LEASE_NAME, self._holder, token)
-
-    async def _without_debtors(self, tx: Tx, queue: list[RunRow]) -> list[RunRow]:
-        """Queued runs of users with an unpaid bill wait as payment-due; running ones go on."""
-        owners = {UserId(row.owner) for row in queue}
-        debtors = await self._billing.unpaid_users(tx, owners) if owners else set()
-        for row in queue:
-            due = row.owner in debtors
-            if due != (row.phase == PAYMENT_DUE):
-                await self._mark(tx, row, due=due)
-        return [row for row in queue if row.owner not in debtors]
-
-    async def _mark(self, tx: Tx, row: RunRow, *, due: bool) -> None:
-        values: dict[str, str | None] = {"phase": None, "reason": None}
-        if due:
-            bill = await self._billing.unpaid_bill(tx, UserId(row.owner))
-            named = (
-                f"Bill {bill.id} of CNY {bill.amount_cny} is unpaid: `tesra pay {bill.id}`."
-                if bill
-                else ""
-            )
-            values = {"phase": PAYMENT_DUE, "reason": f"Waits for payment. {named}".strip()}
-        await self._repository.update_run(tx, RunId(row.id), values)
-        await notify(tx, f"run:{row.id}")
 
     async def _write(self, tx: Tx, placements: list[Placement], rows: dict[str, RunRow]) -> None:
         if not placements:

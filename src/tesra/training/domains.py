@@ -1,13 +1,17 @@
 """What the services of training stand on, made once by the app."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.crypto.aead import Sealer
-from tesra.db.engine import Database
+from tesra.db.engine import Database, Tx
 from tesra.drive.service import DriveService
+from tesra.kit.ids import RunId, UserId
 from tesra.training.transitions import Transitions
+
+NearCap = Callable[[Tx, RunId, UserId, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +24,4 @@ class Domains:
     billing: BillingService
     sealer: Sealer
     transitions: Transitions
+    near_cap: Sequence[NearCap] = ()  # called once for a run, when a cap comes near

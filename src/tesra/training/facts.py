@@ -39,7 +39,7 @@ class Facts:
     def __init__(self, domains: Domains) -> None:
         self._database = domains.database
         self._drive = domains.drive
-        self._metering = Metering(domains.compute, domains.billing)
+        self._metering = Metering(domains)
         self._transitions = domains.transitions
         self._repository = RunRepository()
         self._tuning = TuningService(domains.transitions)
@@ -73,8 +73,7 @@ class Facts:
         result = None
         match message.body:
             case Usage() as usage:
-                await self._metering.record(tx, row, usage, meter)
-                return [f"run:{run}"]
+                return await self._metering.record(tx, row, usage, meter)
             case Tuned() as tuned:
                 await self._tuning.take(tx, run, attempt, tuned)
                 return [f"run:{run}"]
@@ -95,9 +94,9 @@ class Facts:
                 )
         return await self._transitions.apply(tx, run, event, result=result)
 
-    async def settle(self, tx: Tx, meter: Meter) -> None:
-        """What is done once for all the usage of a transaction."""
-        await self._metering.settle(tx, meter)
+    async def settle(self, tx: Tx, meter: Meter) -> list[str]:
+        """What is done once for all the usage of a transaction; answers whom to wake."""
+        return await self._metering.settle(tx, meter)
 
     async def _store_result(
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput

@@ -113,7 +113,7 @@ def _ended(run: RunLife, event: AttemptEnded) -> Step:
 def _lost(run: RunLife, event: AttemptEnded) -> Step:
     reason = event.reason or "The node was lost."
     if run.stop is not None:
-        stopped = replace(run, state=RunState.STOPPED, phase=None, reason=reason)
+        stopped = replace(run, state=RunState.STOPPED, phase=None, reason=run.reason or reason)
         return stopped, [*_END, Command.BILL_USE, Command.FORGET_SECRETS]
     if run.attempts > run.max_restarts:
         text = f"Given up after {run.attempts} attempts, at no charge: {reason}"

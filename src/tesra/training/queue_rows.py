@@ -1,15 +1,20 @@
 """What placing needs to know of runs: who waits, and what live runs hold."""
 
+from collections.abc import Collection
+
 from sqlalchemy import func, select, text
 
 from tesra.compute.scheduling import Waiting
 from tesra.db.engine import Tx
 from tesra.kit.ids import RunId, UserId
+from tesra.training.exposure import LiveRun
+from tesra.training.model import RunState
 from tesra.training.repository import RunRow
 from tesra.training.tables import attempts, runs
 
 _LIVE = text("state IN ('placing', 'preparing', 'running')")  # as the index has it
 _QUEUED = text("state = 'queued'")
+_UNBILLED = text("bill_id IS NULL AND billed_micros > 0")
 
 
 class QueueRows:
@@ -29,6 +34,7 @@ class QueueRows:
                 runs.c.device_class,
                 runs.c.launch,
                 runs.c.priority,
+                runs.c.max_cost_micros,
                 runs.c.attempts,
                 runs.c.phase,
                 waited.label("waited_s"),
@@ -49,6 +55,43 @@ class QueueRows:
             .group_by(runs.c.owner)
         )
         return {UserId(owner): int(held) for owner, held in await tx.execute(statement)}
+
+    async def live(self, tx: Tx, users: Collection[UserId]) -> dict[UserId, list[LiveRun]]:
+        """What each of these users' live runs have cost so far; a list for each user.
+
+        What ended trials of a sweep have cost is in it, as if they lived, until its bill is made.
+        """
+        statement = (
+            select(
+                runs.c.id,
+                runs.c.owner,
+                runs.c.state,
+                runs.c.stop,
+                attempts.c.cost_micros,
+                attempts.c.rating_micro_t,
+                func.extract("epoch", attempts.c.started_at).label("started_s"),
+            )
+            .join(attempts, attempts.c.id == runs.c.attempt_id)
+            .where(_LIVE, runs.c.owner.in_(users))
+        )
+        found: dict[UserId, list[LiveRun]] = {user: [] for user in users}
+        for row in await tx.execute(statement):
+            found[UserId(row.owner)].append(
+                LiveRun(
+                    run=RunId(row.id),
+                    cost_micros=row.cost_micros,
+                    rating_micro_t=row.rating_micro_t,
+                    started_s=float(row.started_s or 0),
+                    endable=row.state == RunState.RUNNING and row.stop is None,
+                )
+            )
+        for owner, micros in await tx.execute(
+            select(runs.c.owner, func.sum(runs.c.billed_micros))
+            .where(_UNBILLED, runs.c.owner.in_(users))
+            .group_by(runs.c.owner)
+        ):
+            found[UserId(owner)].append(LiveRun(RunId(""), int(micros), 0, 0.0, endable=False))
+        return found
 
 
 def waiting_of(row: RunRow) -> Waiting:

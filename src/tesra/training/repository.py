@@ -29,6 +29,7 @@ _LIFE: tuple[Column[Any], ...] = (
     runs.c.sweep_id,
     runs.c.trial,
     runs.c.bill_subject,
+    runs.c.max_cost_micros,
 )
 
 
@@ -105,7 +106,15 @@ class RunRepository:
     async def attempt(self, tx: Tx, attempt: AttemptId) -> RunRow | None:
         """The attempt with its run's owner."""
         statement = (
-            select(attempts, runs.c.owner, runs.c.snapshot_id, _age_ms.label("age_ms"))
+            select(
+                attempts,
+                runs.c.owner,
+                runs.c.snapshot_id,
+                runs.c.stop,
+                runs.c.max_cost_micros,
+                runs.c.max_time_ms,
+                _age_ms.label("age_ms"),
+            )
             .join(runs, runs.c.id == attempts.c.run_id)
             .where(attempts.c.id == attempt)
         )
@@ -141,6 +150,8 @@ class RunRepository:
                 runs.c.secrets,
                 runs.c.stop,
                 runs.c.launch,
+                runs.c.max_cost_micros,
+                runs.c.max_time_ms,
             )
             .join(runs, runs.c.id == attempts.c.run_id)
             .where(attempts.c.site_id == site, attempts.c.ended_at.is_(None))

@@ -9,7 +9,7 @@ from tesra.db.engine import Tx
 from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, Invalid, NotFound, Unavailable
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId, new_id
-from tesra.kit.money import MS_PER_HOUR
+from tesra.kit.money import MS_PER_HOUR, parse_cny
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
@@ -123,6 +123,8 @@ class TrainingService:
                 "sweep_id": trial.sweep if trial else None,
                 "trial": trial.number if trial else None,
                 "bill_subject": trial.bill_subject if trial else None,
+                "max_cost_micros": _micros(request.max_cost_cny),
+                "max_time_ms": request.max_time_s * 1000 if request.max_time_s else None,
             },
         )
         await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
@@ -258,3 +260,7 @@ class TrainingService:
                 f"{request.devices} devices are more than {where} has: {most}.",
                 way_out=f"Ask for at most {most}: `tesra devices` shows what is on offer.",
             )
+
+
+def _micros(amount_cny: str | None) -> int | None:
+    return None if amount_cny is None else parse_cny(amount_cny)

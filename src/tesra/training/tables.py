@@ -63,6 +63,11 @@ runs = Table(
         postgresql_where=text("state = 'queued'"),
     ),
     Index(
+        "ix_runs_unbilled",  # trials that have ended, until their sweep's bill is made
+        "owner",
+        postgresql_where=text("bill_id IS NULL AND billed_micros > 0"),
+    ),
+    Index(
         "ix_runs_live_owner",
         "owner",
         postgresql_where=text("state IN ('placing', 'preparing', 'running')"),

@@ -138,6 +138,7 @@ class Transitions:
             attempts=attempts,
             chargeable=chargeable,
             note=None if chargeable else life.reason,
+            cap_micros=row.max_cost_micros,
         )
         return {
             "bill_id": bill.id,

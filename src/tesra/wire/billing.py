@@ -115,6 +115,20 @@ class IssuedVoucher(Answer):
     expires_at: datetime
 
 
+class LimitRequest(Wire):
+    """``limit_cny`` null: the network's own."""
+
+    user: str = Field(max_length=64)
+    limit_cny: str | None = Field(max_length=32)
+
+
+class ExposureLimit(Answer):
+    """How much a user's runs may come to owe, beside their vouchers and wallet."""
+
+    user: str
+    limit_cny: str
+
+
 class RedeemRequest(Wire):
     code: str = Field(min_length=1, max_length=64)
 

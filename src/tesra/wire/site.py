@@ -124,6 +124,16 @@ class RunSpec(Answer):
     environment_lock: str | None = None
 
 
+class RunLimit(Answer):
+    """The node asks the gang to end when it has run so long, and ends it ``grace_s`` later.
+
+    It counts by itself, so that a server that is away lets no run pass its user's cap.
+    """
+
+    stop_after_ms: int
+    grace_s: float
+
+
 class Assignment(Answer):
     """One attempt that the server wants to live on this site, or to stop (``stop`` is why).
 
@@ -139,6 +149,7 @@ class Assignment(Answer):
     stop: Literal["user", "cap", "operator", "pruned"] | None = None
     grace_s: float = 15.0
     tuning: list[TuneOrder] = []
+    limit: RunLimit | None = None
 
 
 class Assignments(Answer):

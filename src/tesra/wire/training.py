@@ -53,6 +53,9 @@ class RunRequest(Wire):
     ``param_format`` is how each parameter stands on the command line, ``none`` (variables and file
     only), or ``file`` (``--config FILE``, JSON).
     ``ranges``: what parameters may be changed to while the run goes on.
+
+    At ``max_cost_cny`` (yuan, two decimals) or ``max_time_s`` (billed running time) the job is asked
+    to checkpoint and stopped; the bill is never above the former.
     """
 
     project: str = Field(max_length=128)
@@ -76,6 +79,8 @@ class RunRequest(Wire):
     ranges: dict[ParameterName, ParameterRange] = {}
     environment_lock: str | None = Field(default=None, max_length=MAX_LOCK_CHARS)
     rerun_of: str | None = Field(default=None, max_length=64)
+    max_cost_cny: str | None = Field(default=None, max_length=32)
+    max_time_s: int | None = Field(default=None, ge=1, le=366 * 86_400)
 
 
 class QueuePlace(Answer):
@@ -150,6 +155,8 @@ class Run(Answer):
     trial: int | None = None
     metrics: dict[str, Value] = {}
     rerun_of: str | None = None
+    max_cost_cny: str | None = None
+    max_time_s: int | None = None
 
 
 class RunEvent(Answer):

@@ -96,3 +96,29 @@ def test_folders_archives_and_addresses_are_sources(
         assert arguments.is_source(source), source
     for name in ("digits", "other", "prj_01k"):
         assert not arguments.is_source(name), name
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("90", 90), ("90s", 90), ("30min", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400)],
+)
+def test_a_time_is_understood(text: str, wanted: int) -> None:
+    assert arguments.seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "2 h", "-1h", "1h30m5x", "5 10"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(arguments.ArgumentInvalid):
+        arguments.seconds(text)
+
+
+def test_a_priority_is_a_name_or_a_number() -> None:
+    assert [arguments.priority(text) for text in ("low", "normal", "high", "-7")] == [
+        -50,
+        0,
+        50,
+        -7,
+    ]
+    for wrong in ("urgent", "101", "1.5", ""):
+        with pytest.raises(arguments.ArgumentInvalid):
+            arguments.priority(wrong)

@@ -20,10 +20,41 @@ def register(app: typer.Typer) -> None:
     group.callback()(_vouchers)
     group.command("issue", epilog="Example: tesra voucher issue --amount 10 --for ann")(issue)
     app.add_typer(group, name="voucher", rich_help_panel=PANEL)
+    limits = typer.Typer(
+        no_args_is_help=True,
+        help="Look after users (operator).",
+        epilog="Example: tesra operator limit ann 500",
+    )
+    limits.callback()(_operator)
+    limits.command("limit", epilog="Example: tesra operator limit ann 500")(limit)
+    app.add_typer(limits, name="operator", rich_help_panel=PANEL)
 
 
 def _vouchers() -> None:
     """Make vouchers (operator)."""
+
+
+def _operator() -> None:
+    """Look after users (operator)."""
+
+
+@connected
+def limit(
+    session: Session,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's name.")],
+    amount: Annotated[
+        str, typer.Argument(metavar="CNY", help="Yuan, e.g. 500; `default` for the network's own.")
+    ],
+) -> None:
+    """Set how much a user's runs may come to owe before they are paid."""
+    holds = session.client.set_limit(user, None if amount == "default" else amount)
+    session.out.answer(
+        holds,
+        lambda: session.out.say(
+            f"{holds.user}'s runs may come to owe CNY {holds.limit_cny},"
+            " beside what vouchers and wallet hold."
+        ),
+    )
 
 
 @connected

@@ -131,6 +131,20 @@ def run(
             help="Among your own runs that wait: low, normal, high, or -100 to 100.",
         ),
     ] = "normal",
+    max_cost: Annotated[
+        str | None,
+        typer.Option(
+            "--max-cost",
+            metavar="CNY",
+            help="Ask it to checkpoint and stop it before its bill is above this.",
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            "--max-time", metavar="TIME", help="The same after so long, e.g. 90s, 30min, 2h."
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it (the default).")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print its id and return.")] = False,
 ) -> None:
@@ -154,6 +168,8 @@ def run(
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],
         "priority": arguments.priority(priority),
+        "max_cost_cny": max_cost,
+        "max_time_s": arguments.seconds(max_time) if max_time else None,
     }
     started = _start(session, project, wishes)
     if detach:

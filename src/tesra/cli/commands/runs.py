@@ -159,6 +159,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Place in the queue", _place(run)),
         ("Why", _why(run)),
         ("Priority", str(run.priority) if run.priority else ""),
+        ("Caps", words.caps(run.max_cost_cny, run.max_time_s)),
         ("Arguments", " ".join(run.args)),
         ("Parameters", ", ".join(f"{name}={value}" for name, value in run.params.items())),
         ("Environment", ", ".join(f"{name}={value}" for name, value in run.env.items())),

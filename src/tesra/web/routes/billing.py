@@ -161,6 +161,18 @@ async def set_price(
     return await once(services, caller, key, body, act)
 
 
+@router.put("/operator/limits", tags=["operator"])
+async def set_limit(
+    body: wire.LimitRequest, _caller: Operator, services: ServicesDep
+) -> wire.ExposureLimit:
+    """How much one user's runs may come to owe before they are paid; null for the network's own."""
+    micros = None if body.limit_cny is None else pricing.parse_price(body.limit_cny)
+    async with services.database.begin() as tx:
+        user = await services.identity.user_by_name(tx, body.user)
+        holds = await services.billing.set_exposure_limit(tx, user.id, micros)
+    return wire.ExposureLimit(user=user.name, limit_cny=format_cny(holds))
+
+
 def _summary(bill: model.BillSummary) -> dict[str, object]:
     return {
         "id": bill.id,

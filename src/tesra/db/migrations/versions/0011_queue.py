@@ -13,6 +13,12 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("priority", sa.Integer, nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("max_cost_micros", sa.BigInteger))
     op.add_column("runs", sa.Column("max_time_ms", sa.BigInteger))
+    op.create_index(
+        "ix_runs_unbilled",
+        "runs",
+        ["owner"],
+        postgresql_where=sa.text("bill_id IS NULL AND billed_micros > 0"),
+    )
     for name in ("rating_micro_t", "cost_micros"):
         op.add_column(
             "attempts", sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
@@ -33,6 +39,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("use_shares")
     op.drop_column("billing_accounts", "exposure_limit_micros")
+    op.drop_index("ix_runs_unbilled", "runs")
     for name in ("rating_micro_t", "cost_micros"):
         op.drop_column("attempts", name)
     for name in ("priority", "max_cost_micros", "max_time_ms"):
