@@ -8,9 +8,11 @@ from tesra.kit.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from tesra.sdk.client import Client, LiveRun
+    from tesra.wire.sweeps import Sweep
 
 LAST = frozenset({"last", "@last"})
 _WHOLE = re.compile(r"(run|bil)_[0-9a-z]{26}")
+_SWEEP = re.compile(r"swp_[0-9a-z]{26}")
 
 
 class NoSuchRun(NotFound):
@@ -19,6 +21,10 @@ class NoSuchRun(NotFound):
 
 class NoSuchBill(NotFound):
     """You have no such bill."""
+
+
+class NoSuchSweep(NotFound):
+    """You have no such sweep."""
 
 
 class Ambiguous(Conflict):
@@ -52,6 +58,36 @@ def find_run(client: "Client", text: str) -> "LiveRun":
     if found is None:
         raise NoSuchRun(f"You have no run '{text}'.", way_out="`tesra runs` lists yours.")
     return client.show(found)
+
+
+def find_sweep(client: "Client", text: str) -> "Sweep":
+    """The sweep that is meant, as it is now."""
+    if _SWEEP.fullmatch(text):
+        return client.show_sweep(text)
+    if text in LAST:
+        newest = client.sweeps(limit=1)
+        if not newest:
+            raise NoSuchSweep("You have no sweeps yet.", way_out="`tesra sweep` begins one.")
+        return newest[0]
+    found = _only(matching((sweep.id for sweep in client.sweeps()), text), text, "sweep")
+    if found is None:
+        raise NoSuchSweep(f"You have no sweep '{text}'.", way_out="`tesra sweeps` lists yours.")
+    return client.show_sweep(found)
+
+
+def find_best(client: "Client", text: str) -> "LiveRun":
+    """The run of the best trial of the sweep that is meant."""
+    sweep = find_sweep(client, text)
+    if sweep.best is None:
+        raise NoSuchRun(
+            f"No trial of {sweep.id} has completed.", way_out=f"See `tesra sweep show {sweep.id}`."
+        )
+    return client.show(sweep.best.run)
+
+
+def is_sweep(text: str) -> bool:
+    """Whether this is certainly a sweep's id."""
+    return _SWEEP.fullmatch(text) is not None
 
 
 def find_bill(client: "Client", text: str) -> str:

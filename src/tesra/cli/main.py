@@ -24,6 +24,7 @@ from tesra.cli.commands import (
     records,
     run,
     runs,
+    sweep,
     tune,
 )
 from tesra.cli.output import complaint, is_terminal
@@ -38,6 +39,7 @@ GROUPS = (  # in the order of the help
     run,
     runs,
     metrics,
+    sweep,
     tune,
     queue,
     records,

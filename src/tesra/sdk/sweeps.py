@@ -23,18 +23,21 @@ class SweepVerbs:
 
     def sweep(
         self,
-        run: RunRequest,
+        project: str,
         space: Mapping[str, str],
         metric: str,
+        *,
+        sweep: Mapping[str, Any] | None = None,
         **wishes: Any,
     ) -> Sweep:
         """Try many points of a space: ``{"lr": "loguniform(1e-5,1e-1)"}``.
 
-        ``run`` is what all trials share; ``wishes`` are the other fields of ``SweepRequest``
-        (trials, parallel, algorithm, mode, ...).
+        ``sweep`` are the other fields of ``SweepRequest`` (trials, parallel, algorithm, ...);
+        ``wishes`` those of ``RunRequest``, which all trials share (entry, engine, devices, ...).
         """
         try:
-            request = SweepRequest(run=run, space=dict(space), metric=metric, **wishes)
+            run = RunRequest(project=project, **wishes)
+            request = SweepRequest(run=run, space=dict(space), metric=metric, **(sweep or {}))
         except ValidationError as error:
             raise RequestInvalid(mistake(error)) from error
         return self.connection.post("/sweeps", Sweep, request, once=True)

@@ -86,6 +86,13 @@ def parse_space(texts: Mapping[str, str]) -> dict[str, Distribution]:
     }
 
 
+def first_point(space: Space) -> dict[str, Value]:
+    """Some point of the space."""
+    return {
+        name: one.options[0] if isinstance(one, Choice) else one.low for name, one in space.items()
+    }
+
+
 def grid_values(name: str, distribution: Distribution) -> Sequence[Value]:
     """All values, in order; raises ``SpaceInvalid`` for a real number without a step."""
     match distribution:

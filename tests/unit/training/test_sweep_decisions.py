@@ -14,9 +14,9 @@ from tesra.training.sweeps.model import (
     TrialState,
     best_first,
     best_of,
-    mode_of,
 )
 from tesra.training.sweeps.study import next_points
+from tesra.wire.goals import mode_of
 from tesra.wire.space import parse_space
 
 LOSS = Goal("loss", "min")

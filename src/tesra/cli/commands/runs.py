@@ -1,7 +1,7 @@
 """What became of a run: runs, show, logs, stop, download."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +9,7 @@ import typer
 
 from tesra.cli import following, words
 from tesra.cli.context import Session, connected
-from tesra.cli.finding import find_run
+from tesra.cli.finding import find_best, find_run, find_sweep, is_sweep
 from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
 
@@ -46,30 +46,23 @@ def runs(
     *,
     state: Annotated[State | None, typer.Option("--state", help="Only those.")] = None,
     project: Annotated[str | None, typer.Option("--project", help="Only of this project.")] = None,
+    sweep: Annotated[
+        str | None, typer.Option("--sweep", metavar="SWEEP", help="Only the trials of this sweep.")
+    ] = None,
+    no_trials: Annotated[bool, typer.Option("--no-trials", help="No trials of sweeps.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
 ) -> None:
     """List your runs, newest first."""
-    found = session.client.runs(state=state, project=project, limit=limit)
+    found = session.client.runs(
+        state=state,
+        project=project,
+        sweep=find_sweep(session.client, sweep).id if sweep else None,
+        trials=not no_trials,
+        limit=limit,
+    )
     session.out.answer(
         [record(one) for one in found],
-        lambda: session.out.table(
-            ["Run", "Project", "State", "Engine", "Devices", "Took", "CNY", "Made"],
-            [
-                [
-                    one.id,
-                    one.project_name,
-                    _state(one),
-                    one.engine,
-                    str(one.devices),
-                    words.between(one.started_at, one.ended_at),
-                    one.amount_cny or "-",
-                    words.moment(one.created_at),
-                ]
-                for one in found
-            ],
-            right=["Devices", "CNY"],
-            empty="No runs. `tesra run DIR` starts one.",
-        ),
+        lambda: _table(session, found),
     )
 
 
@@ -131,12 +124,16 @@ def download(
         typer.Argument(metavar="[DEST]", help="The folder; default: PROJECT-RUN, made here."),
     ] = None,
     *,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of a sweep (its id, or `last`): its best trial's.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that is not empty.")
     ] = False,
 ) -> None:
-    """Download what a run wrote to its output folder."""
-    found = find_run(session.client, which)
+    """Download what a run, or the best trial of a sweep, wrote to its output folder."""
+    find = find_best if best or is_sweep(which) else find_run
+    found = find(session.client, which)
     folder = dest or Path(f"{_file_name(found.project_name)}-{words.short(found.id)}")
     if not force:
         _refuse_to_mix(folder)
@@ -148,6 +145,32 @@ def download(
     session.out.answer(
         {"path": str(folder.absolute()), "files": files, "run": found.id},
         lambda: session.out.say(f"{words.plural(len(files), 'file')} in {folder}"),
+    )
+
+
+def _table(session: Session, found: Sequence["Run"]) -> None:
+    """The trials of sweeps say whose they are, if there are any."""
+    headers = ["Run", "Project", "State", "Engine", "Devices", "Took", "CNY", "Made"]
+    trials = ["Trial"] if any(one.sweep for one in found) else []
+    rows = [
+        [
+            one.id,
+            one.project_name,
+            _state(one),
+            one.engine,
+            str(one.devices),
+            words.between(one.started_at, one.ended_at),
+            one.amount_cny or "-",
+            words.moment(one.created_at),
+            *(f"{one.trial} of …{words.short(one.sweep)}" if one.sweep else "" for _ in trials),
+        ]
+        for one in found
+    ]
+    session.out.table(
+        [*headers, *trials],
+        rows,
+        right=["Devices", "CNY"],
+        empty="No runs. `tesra run DIR` starts one.",
     )
 
 

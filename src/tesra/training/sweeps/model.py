@@ -3,30 +3,20 @@
 A sweep is a plan; a trial is one point of its space, tried by one ordinary run.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NewType
 
 from tesra.kit.values import Value
+from tesra.wire.goals import Mode
 
 SweepId = NewType("SweepId", str)
-Mode = Literal["min", "max"]
 Objective = Literal["best", "last"]
 Algorithm = Literal["tpe", "random", "grid", "asha"]
 
 MAX_TRIALS = 2000
 MAX_PARALLEL = 256
-
-_LESS = re.compile(
-    r"loss|err|error|mse|mae|rmse|mape|nll|ppl|perplexity|wer|cer|fid|cost|latency|time", re.I
-)
-_MORE = re.compile(
-    r"acc|accuracy|f1|auc|auroc|ap|map|precision|recall|bleu|rouge|reward|return|iou|miou|dice|r2"
-    r"|psnr|ssim|top\d*",
-    re.I,
-)
 
 
 class SweepState(StrEnum):
@@ -80,16 +70,6 @@ class Trial:
     step: int | None = None
     rungs: Mapping[int, float] = field(default_factory=dict)
     reason: str | None = None
-
-
-def mode_of(metric: str) -> Mode | None:
-    """Whether less or more of it is better, by its name; None when the name does not say."""
-    words = [word for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", metric) if word]
-    less = any(_LESS.fullmatch(word) for word in words)
-    more = any(_MORE.fullmatch(word) for word in words)
-    if less == more:
-        return None
-    return "min" if less else "max"
 
 
 def best_first(goal: Goal, trials: list[Trial]) -> list[Trial]:

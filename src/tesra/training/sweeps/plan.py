@@ -1,11 +1,11 @@
 """Whether a sweep can be, and what it is when something is left out. Pure."""
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tesra.kit.errors import Invalid
-from tesra.training.sweeps.model import MAX_PARALLEL, MAX_TRIALS, Mode, mode_of
+from tesra.training.sweeps.model import MAX_PARALLEL, MAX_TRIALS
+from tesra.wire.goals import Mode, mode_of
 from tesra.wire.space import Choice, grid_size, parse_space
 from tesra.wire.sweeps import SweepRequest
 
@@ -77,15 +77,3 @@ def check_more(spec: Mapping[str, Any], done: int, more: int) -> None:
                 f"The grid has {left} points left.",
                 way_out=f"Ask for --trials {left}." if left else "Begin another sweep.",
             )
-
-
-def unknown(space: Iterable[str], known: Collection[str]) -> list[str]:
-    """A warning for each name that the script's command line does not have, if it has one."""
-    spelled = {name.lstrip("-").replace("_", "-") for name in known}
-    notes = []
-    for name in space:
-        if known and name.replace("_", "-") not in spelled:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            notes.append(f"The script has no parameter '{name}', as far as its code says.{hint}")
-    return notes

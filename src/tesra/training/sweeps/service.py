@@ -2,23 +2,23 @@
 
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tesra.db.engine import Tx
 from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, NotFound
-from tesra.kit.ids import RunId, SnapshotId, UserId, new_id
+from tesra.kit.ids import RunId, UserId, new_id
 from tesra.kit.money import parse_cny
 from tesra.training.domains import Domains
-from tesra.training.proposals import Prepared, started_file
+from tesra.training.proposals import Prepared
 from tesra.training.service import TrainingService
 from tesra.training.sweeps import plan
 from tesra.training.sweeps.model import Goal, SweepId, SweepState
 from tesra.training.sweeps.readings import Readings
 from tesra.training.sweeps.repository import AnyRow, SweepRepository
 from tesra.training.sweeps.views import show_sweep, show_trials
+from tesra.wire.space import first_point, parse_space
 from tesra.wire.sweeps import Sweep, SweepMore, SweepRequest, Trial
 from tesra.wire.training import WholeRequest
 
@@ -35,15 +35,10 @@ class SweepEnds(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A sweep that can be: its run is whole, and what its owner should know."""
+    """A sweep that can be, and its run, which is whole."""
 
     request: SweepRequest
     run: Prepared
-    unknown: Sequence[str] = ()
-
-    @property
-    def notes(self) -> list[str]:
-        return [*self.unknown, *self.run.warnings]
 
 
 def goal_of(row: AnyRow) -> Goal:
@@ -71,8 +66,11 @@ class SweepService:
         plan.check_numbers(request.trials, request.parallel)
         plan.mode_for(request)
         plan.check_space(request)
-        run = await self._training.check(owner, request.run)
-        return Checked(request, run, await self._unknown(owner, request, run.request))
+        fixed = request.run.params
+        point = {"params": fixed | first_point(parse_space(request.space))}
+        run = await self._training.check(owner, request.run.model_copy(update=point))
+        whole = run.request.model_copy(update={"params": fixed})
+        return Checked(request, replace(run, request=whole))
 
     async def create(self, tx: Tx, owner: UserId, checked: Checked) -> Sweep:
         """Store a sweep, whose trials the runner starts; refused while a bill is unpaid."""
@@ -86,7 +84,7 @@ class SweepService:
             "engine": f"{engine.name}=={engine.version}",
             "secrets": sorted(run.secrets),
         }
-        notes = [*checked.notes, *await self._crowded(tx, run, request)]
+        notes = [*checked.run.warnings, *await self._crowded(tx, run, request)]
         sweep = SweepId(new_id("swp"))
         values = {
             "id": sweep,
@@ -195,15 +193,6 @@ class SweepService:
     async def _so_far(self, tx: Tx, run: RunId, goal: Goal) -> dict[str, Any]:
         reported = await self.readings.of(tx, run, goal)
         return {"value": reported.value, "step": reported.step}
-
-    async def _unknown(self, owner: UserId, request: SweepRequest, run: WholeRequest) -> list[str]:
-        """Parameters of the space that the script's command line does not name."""
-        if run.param_format in {"none", "file"} or run.snapshot is None:
-            return []
-        report = await self._training.doctor.report(
-            SnapshotId(run.snapshot), owner=owner, entry=started_file(run.entry)
-        )
-        return plan.unknown(request.space, [one.name for one in report.parameters])
 
     async def _crowded(self, tx: Tx, run: WholeRequest, request: SweepRequest) -> list[str]:
         """Whether so many trials at a time fit the devices that are online."""
