@@ -21,8 +21,8 @@ _NAME = "attempt.json"
 class AttemptRecord:
     """``pid`` and ``pid_started`` identify the gang's outermost process; ``ranks`` are those here.
 
-    ``node_rank`` counts the nodes of the gang. ``kept_until`` (seconds since the epoch) is set when
-    the output could not be stored.
+    ``ran``: it may have an output to store. ``node_rank`` counts the nodes of the gang.
+    ``kept_until`` (seconds since the epoch) is set when the output could not be stored.
     """
 
     status: AttemptStatus

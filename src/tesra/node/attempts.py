@@ -29,6 +29,7 @@ from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient, StaleFence, meaning
+from tesra.node.smoke import judged, passed, wait_within
 from tesra.node.tuning.desk import TuningDesk
 from tesra.node.tuning.model import Order
 from tesra.node.verdicts import judge, span_ms, until, words_of
@@ -148,7 +149,7 @@ class Attempt:
     async def _live(self, order: GangOrder) -> Verdict:
         try:
             gang = await until(self._stopping, self._prepare(order), _Stopped)
-            return await self._train(gang)
+            return await self._train(gang, order.assignment.spec.smoke_s)
         except _Stopped:
             return self._stop_verdict()
         except (EnvironmentRefused, EntryMissing, workspace.OutputOutside) as error:
@@ -192,13 +193,13 @@ class Attempt:
         await self._metrics.begin(folders, order, gang, tools.devices)
         return gang
 
-    async def _train(self, gang: Gang) -> Verdict:
+    async def _train(self, gang: Gang, smoke_s: float | None) -> Verdict:
         try:
             if self._stopping.is_set():
                 raise _Stopped
             await gang.start()
-            self._mark_running(gang)
-            exits = await until(self._stopping, gang.wait(), _Stopped)
+            self._mark_running(gang, keep=smoke_s is None)
+            exits = await until(self._stopping, wait_within(gang, smoke_s), _Stopped)
         except _Stopped:
             self._freeze(await gang.stop(self._grace_s))
             raise
@@ -206,10 +207,13 @@ class Attempt:
             await gang.stop(FAILED_GRACE_S)
             if self._desk is not None:
                 self._desk.close()
-        self._freeze(exits)
+        if smoke_s is not None and exits is None:
+            return passed(self._folders, smoke_s)
+        self._freeze(exits or [])
         if gang.broken:
             return Verdict("lost", reason="The run's sandbox was killed from outside.")
-        return judge(exits, self._folders, self._tools.name)
+        verdict = judge(exits or [], self._folders, self._tools.name)
+        return verdict if smoke_s is None else judged(verdict)
 
     def _stop_verdict(self) -> Verdict:
         if self._why == "gone":
@@ -273,10 +277,10 @@ class Attempt:
         first = self._record.node_rank == 0
         return [(TESRA_RANK, self._folders.log_of(TESRA_RANK))] if first else []
 
-    def _mark_running(self, gang: Gang) -> None:
+    def _mark_running(self, gang: Gang, *, keep: bool) -> None:
         self._gang, self._running_since = gang, time.monotonic()
         self._record = replace(
-            self._record, ran=True, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
+            self._record, ran=keep, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
         )
         self._note(stage=Stage.RUNNING, phase="running", started_at=datetime.now(UTC))
         self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])

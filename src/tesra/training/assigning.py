@@ -9,6 +9,7 @@ from tesra.training import caps
 from tesra.training.metering import caps_of
 from tesra.training.model import StopCause
 from tesra.training.repository import RunRow
+from tesra.training.smoke import SMOKE_S
 from tesra.training.tuning.model import Change, live_orders, start_values
 from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunLimit, RunSpec
@@ -55,6 +56,7 @@ def assignment_of(
             secrets=json.loads(secrets),
             notes=spec.get("notes", []),
             environment_lock=spec.get("environment_lock"),
+            smoke_s=SMOKE_S if spec.get("smoke") else None,
         ),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from tesra.compute.model import Device
-from tesra.compute.scheduling import Placement, place_runs
+from tesra.compute.scheduling import Placement
 from tesra.db import leases
 from tesra.db.engine import Tx
 from tesra.db.notify import Listener
@@ -20,6 +20,7 @@ from tesra.training.model import Placed
 from tesra.training.queue_rows import waiting_of
 from tesra.training.queueing import QueueService
 from tesra.training.repository import RunRepository, RunRow
+from tesra.training.smoke import place_smoke_first
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Dispatcher:
             if not free or not queue:
                 return 0
             standings = await self._queue.standings(tx, {UserId(row.owner) for row in queue})
-            placements = place_runs([waiting_of(row) for row in queue], free, standings)
+            waiting = [(waiting_of(row), row.smoke) for row in queue]
+            placements = place_smoke_first(waiting, free, standings)
             await self._write(tx, placements, {row.id: row for row in queue})
             return len(placements)
 

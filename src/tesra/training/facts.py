@@ -72,6 +72,8 @@ class Facts:
         event: RunEvent
         result = None
         match message.body:
+            case Usage() if row.smoke:  # free: nothing is metered
+                return []
             case Usage() as usage:
                 return await self._metering.record(tx, row, usage, meter)
             case Tuned() as tuned:

@@ -35,6 +35,7 @@ class QueueRows:
                 runs.c.launch,
                 runs.c.priority,
                 runs.c.max_cost_micros,
+                runs.c.smoke,
                 runs.c.attempts,
                 runs.c.phase,
                 waited.label("waited_s"),

@@ -20,6 +20,7 @@ from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
 from tesra.training.queueing import Queue, QueueService, place_of
 from tesra.training.repository import RunRepository, RunRow
+from tesra.training.smoke import as_smoke, check_room, check_slots
 from tesra.training.tuning.model import check_ranges
 from tesra.training.views import show_event, show_run
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
@@ -74,6 +75,7 @@ class TrainingService:
 
         Reads the project, so outside a transaction.
         """
+        request = as_smoke(request) if request.smoke else request
         check_ranges(request.params, request.ranges)
         if request.engine is not None:
             self.engines.resolve(request.engine, request.backend)
@@ -97,6 +99,9 @@ class TrainingService:
         await self._billing.require_settled(tx, owner)
         engine = self.engines.resolve(request.engine, request.backend)
         project = await self._drive.project(tx, owner, request.project)
+        if request.smoke:
+            check_slots(await self._compute.online_devices(tx))
+            await check_room(tx, owner)
         await self.check_devices(tx, request)
         run = RunId(new_id("run"))
         public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
@@ -119,6 +124,7 @@ class TrainingService:
                 "launch_reason": prepared.launch_reason,
                 "warnings": list(prepared.warnings),
                 "state": RunState.QUEUED.value,
+                "smoke": request.smoke,
                 "priority": request.priority,
                 "sweep_id": trial.sweep if trial else None,
                 "trial": trial.number if trial else None,

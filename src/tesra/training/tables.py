@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     ForeignKey,
@@ -52,6 +53,7 @@ runs = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
     Column("launch_reason", Text),
+    Column("smoke", Boolean, nullable=False, server_default=text("false")),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("max_cost_micros", BigInteger),
     Column("max_time_ms", BigInteger),

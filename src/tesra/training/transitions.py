@@ -119,6 +119,8 @@ class Transitions:
         self, tx: Tx, row: RunRow, life: RunLife, *, chargeable: bool
     ) -> dict[str, Any]:
         """The run's own bill, or its share of one that is made later for several runs."""
+        if row.smoke:
+            return {"billed_micros": 0, "billed_micro_th": 0}
         run = RunId(row.id)
         attempts = [life.attempt] if life.attempt else []
         if row.bill_subject is not None:

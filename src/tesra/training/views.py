@@ -51,6 +51,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         rerun_of=spec.get("rerun_of"),
         max_cost_cny=None if row.max_cost_micros is None else format_cny(row.max_cost_micros),
         max_time_s=None if row.max_time_ms is None else row.max_time_ms // 1000,
+        smoke=row.smoke,
     )
 
 

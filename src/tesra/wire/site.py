@@ -103,7 +103,8 @@ class RunSpec(Answer):
     """All that a node needs to know of a run; no credential of the user's is in it.
 
     ``notes``: what the server has to say, for the run's own log. ``environment_lock``: install
-    exactly these packages, whatever the project asks for.
+    exactly these packages, whatever the project asks for. ``smoke_s``: end it well after so many
+    seconds of running, and store no output.
     """
 
     owner: str
@@ -122,6 +123,7 @@ class RunSpec(Answer):
     secrets: dict[str, str]
     notes: list[str] = []
     environment_lock: str | None = None
+    smoke_s: float | None = None
 
 
 class RunLimit(Answer):

@@ -50,6 +50,7 @@ class RunRequest(Wire):
     ``entry`` is a file, ``package.module``, ``module:function``, ``module:Class.method``, or a
     list of arguments (a program with its arguments). ``environment_lock``: exactly these packages,
     a line each, as a record has them; ``rerun_of``: the run that this one repeats.
+    ``smoke``: its first seconds alone, on one CPU slot, free of charge and without an output.
     ``param_format`` is how each parameter stands on the command line, ``none`` (variables and file
     only), or ``file`` (``--config FILE``, JSON).
     ``ranges``: what parameters may be changed to while the run goes on.
@@ -81,6 +82,7 @@ class RunRequest(Wire):
     rerun_of: str | None = Field(default=None, max_length=64)
     max_cost_cny: str | None = Field(default=None, max_length=32)
     max_time_s: int | None = Field(default=None, ge=1, le=366 * 86_400)
+    smoke: bool = False
 
 
 class QueuePlace(Answer):
@@ -157,6 +159,7 @@ class Run(Answer):
     rerun_of: str | None = None
     max_cost_cny: str | None = None
     max_time_s: int | None = None
+    smoke: bool = False
 
 
 class RunEvent(Answer):

@@ -1,11 +1,14 @@
 """What Tesra understands of a project's code, before anything runs: doctor."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tesra.cli import arguments, proposal
+from tesra.cli.commands.projects import bring
 from tesra.cli.context import Session, connected
+from tesra.cli.smoke import watch_smoke
+from tesra.cli.watching import record
 
 if TYPE_CHECKING:
     from tesra.doctor.report import Report
@@ -33,10 +36,16 @@ def doctor(
         str | None,
         typer.Option("--entry", help="What is to be started; default: what looks most like it."),
     ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Then import it and run its first 20 seconds on a CPU slot, free."
+        ),
+    ] = False,
 ) -> None:
     """Read the code and propose how to run it: engine, entry, launch, output, packages, warnings.
 
-    Nothing is executed, and a folder is not sent anywhere.
+    Nothing is executed, and a folder is not sent anywhere, but with --smoke.
     """
     report = look(session, project, entry)
     command = proposal.command(report, project)
@@ -45,7 +54,21 @@ def doctor(
         session.out.facts(proposal.facts(report))
         session.out.say(f"\nProposed:\n  {command}")
 
-    session.out.answer({**report.as_dict(), "command": report.command(project)}, draw)
+    told: dict[str, Any] = {**report.as_dict(), "command": report.command(project)}
+    if not smoke:
+        session.out.answer(told, draw)
+        return
+    if not session.out.as_json:
+        draw()
+    missing = [one.package for one in report.requirements.missing]
+    wishes = {"entry": arguments.entry(entry) if entry else None, "packages": missing}
+    ended = watch_smoke(session, _stored(session, project), **wishes)
+    if session.out.as_json:
+        session.out.json({**told, "smoke": record(ended)})
+
+
+def _stored(session: Session, project: str) -> str:
+    return bring(session, project, None).project.id if arguments.is_source(project) else project
 
 
 def look(session: Session, project: str, entry: str | None) -> "Report":

@@ -10,6 +10,7 @@ from tesra.cli import arguments, proposal
 from tesra.cli.commands.projects import bring
 from tesra.cli.context import Session, connected
 from tesra.cli.output import is_terminal
+from tesra.cli.smoke import watch_smoke
 from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
 
@@ -145,6 +146,12 @@ def run(
             "--max-time", metavar="TIME", help="The same after so long, e.g. 90s, 30min, 2h."
         ),
     ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="First 20 seconds on a CPU slot, free of charge; go on if they pass."
+        ),
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it (the default).")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print its id and return.")] = False,
 ) -> None:
@@ -171,12 +178,25 @@ def run(
         "max_cost_cny": max_cost,
         "max_time_s": arguments.seconds(max_time) if max_time else None,
     }
+    if smoke:
+        project, wishes = _try_out(session, project, wishes)
     started = _start(session, project, wishes)
     if detach:
         session.out.answer(record(started), lambda: session.out.say(started.id))
         return
     session.out.aside(f"tesra: {started.id}")
     watch(session, started, rank=None)
+
+
+def _try_out(session: Session, project: str, wishes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A smoke run of the same snapshot that is run then; exits when it fails."""
+    if arguments.is_source(project):
+        stored = bring(session, project, None).project
+    else:
+        stored = session.client.project(project)
+    wishes = {**wishes, "snapshot": stored.snapshot}
+    watch_smoke(session, stored.id, **wishes)
+    return stored.id, wishes
 
 
 def _start(session: Session, project: str, wishes: dict[str, Any]) -> "LiveRun":

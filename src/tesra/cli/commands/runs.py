@@ -223,7 +223,7 @@ def _why(run: "Run") -> str | None:
 def _state(run: "Run") -> str:
     """With its place in the queue, or what it needs its owner for."""
     if run.queue is None:
-        return run.state
+        return f"{run.state} (smoke)" if run.smoke else run.state
     where = run.queue.waits_for if run.queue.place is None else f"{run.queue.place}."
     return f"{run.state} {where}"
 

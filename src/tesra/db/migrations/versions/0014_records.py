@@ -12,6 +12,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("runs", sa.Column("launch_reason", sa.Text))
+    no = sa.text("false")
+    op.add_column("runs", sa.Column("smoke", sa.Boolean, nullable=False, server_default=no))
     op.create_table(
         "doctor_reports",
         sa.Column("snapshot_id", sa.Text, nullable=False),
@@ -33,4 +35,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("doctor_reports")
+    op.drop_column("runs", "smoke")
     op.drop_column("runs", "launch_reason")
