@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "checkpoint_dir", "log", "output_dir", "params", "step"]
 
 _RUNTIME = frozenset(__all__) - {"Client"}
+_LASTING = frozenset({"log", "params", "step"})
 
 
 def __getattr__(name: str) -> Any:
@@ -29,5 +30,8 @@ def __getattr__(name: str) -> Any:
     if name in _RUNTIME:
         from tesra.sdk.runtime import names
 
-        return getattr(names, name)
+        found = getattr(names, name)
+        if name in _LASTING:
+            globals()[name] = found  # a training may ask at every step
+        return found
     raise AttributeError(f"module 'tesra' has no attribute {name!r}")

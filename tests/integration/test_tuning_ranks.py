@@ -1,6 +1,5 @@
 """Changes of parameters among real ranks in a real sandbox: the same step on each."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -8,19 +7,10 @@ from typing import Any
 
 import pytest
 
-from tesra.node.devices import cpu_slots
+from factories.tuned_gang import BARE, TunedGang
 from tesra.node.environments import Environment, EnvironmentBuilder
-from tesra.node.ranks import Gang, Place
-from tesra.node.runtime import runtime_folder
-from tesra.node.sandbox import Sandbox
-from tesra.node.tuning.decide import orders_now
-from tesra.node.tuning.desk import TuningDesk
-from tesra.node.workspace import AttemptFolders, hand_over, prepare
-from tesra.wire.site import EngineSpec, RunSpec
-from tesra.wire.tuning import TuneOrder
 
-ENGINE = EngineSpec(name="bare", version="1", requirements=[], python=">=3.11", announce="torch")
-PEERS = tuple(f"127.0.0.1:{29511 + rank}" for rank in range(2))
+Start = Callable[..., Awaitable[TunedGang]]
 
 # Each rank at its own speed, five times the other's, and they swap it at the first change.
 # Tells the step at which it first sees each value, and ends at 0.
@@ -39,87 +29,29 @@ print(json.dumps(seen + [[done + 1, tesra.params.lr]]))
 """
 
 
-class Site:
-    """A node with its ranks, and a controller that hears of them late."""
-
-    def __init__(self, gang: Gang, folders: AttemptFolders) -> None:
-        self.gang = gang
-        self.folders = folders
-        self.wanted: list[TuneOrder] = []
-        self.desk = TuningDesk(
-            folders,
-            gang.ranks,
-            gone=lambda: {ended.rank for ended in gang.exits},
-            changed=lambda: None,
-        )
-
-    async def tune(self, seq: int, **values: float) -> list[int | None]:
-        """Want a change, and wait until all ranks have made it; the steps they say."""
-        self.wanted = [TuneOrder(seq=seq, values=values)]
-        await self.until(lambda: all(step is not None for step in self.steps(seq)))
-        return self.steps(seq)
-
-    def steps(self, seq: int) -> list[int | None]:
-        return [rank.step_of(seq) for rank in self.desk.report.ranks]
-
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                self.desk.order(orders_now(self.wanted, [self.desk.report]))
-                await asyncio.sleep(0.02)
-
-
-Start = Callable[..., Awaitable[Site]]
-
-
 @pytest.fixture(scope="module")
 async def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     folder = tmp_path_factory.mktemp("environment")
     (folder / "project").mkdir()
     builder = EnvironmentBuilder(folder / "cache", gpu=False)
-    return await builder.ensure(ENGINE, [], folder / "project", print)
+    return await builder.ensure(BARE, [], folder / "project", print)
 
 
 @pytest.fixture
 async def start(environment: Environment, tmp_path: Path) -> AsyncIterator[Start]:
-    sites: list[Site] = []
+    gangs: list[TunedGang] = []
 
-    async def begin(script: str, *, ranks: int = 2, **params: Any) -> Site:
-        folders = prepare(tmp_path / "attempts", "att_1", "out")
-        (folders.work / "train.py").write_text(script)
-        hand_over(folders)
-        spec = RunSpec(
-            owner="user",
-            project="prj",
-            snapshot="snp",
-            engine=ENGINE,
-            packages=[],
-            entry="train.py",
-            args=[],
-            output="out",
-            launch="gang",
-            params=params,
-            env={},
-            secrets={},
+    async def begin(script: str, *, ranks: int = 2, **params: Any) -> TunedGang:
+        gangs.append(
+            await TunedGang.start(
+                script, folder=tmp_path, environment=environment, ranks=ranks, params=params
+            )
         )
-        gang = Gang(
-            "run_1",
-            spec,
-            place=Place(0, ranks, 0, 1, "127.0.0.1", 29510, PEERS),
-            devices=cpu_slots(ranks),
-            environment=environment,
-            folders=folders,
-            sandbox=Sandbox(),
-            runtime=runtime_folder(tmp_path / "runtime"),
-        )
-        await gang.start()
-        sites.append(Site(gang, folders))
-        return sites[-1]
+        return gangs[-1]
 
     yield begin
-    for site in sites:
-        site.desk.close()
-        await site.gang.stop(0)
+    for gang in gangs:
+        await gang.end()
 
 
 async def test_ranks_of_different_speed_take_a_change_at_the_same_step(start: Start) -> None:
@@ -127,10 +59,9 @@ async def test_ranks_of_different_speed_take_a_change_at_the_same_step(start: St
     first = await site.tune(1, lr=0.01, momentum=0.1)
     second = await site.tune(2, lr=0.0, momentum=0.0)
     assert len(set(first)) == len(set(second)) == 1
-    exits = await site.gang.wait()
-    assert [ended.exit_code for ended in exits] == [0, 0]
+    await site.finish()
     for rank in site.gang.ranks:
-        seen = json.loads(site.folders.log_of(rank).read_text())
+        seen = json.loads(site.log(rank))
         assert seen == [[1, 0.1], [first[0], 0.01], [second[0], 0.0]]
 
 
@@ -172,9 +103,9 @@ while tesra.params.lr > 0:
 
 async def test_a_script_that_writes_to_our_files_hurts_nothing(start: Start) -> None:
     site = await start(VANDAL, ranks=1, lr=0.1)
-    await site.until(lambda: site.folders.log_of(0).stat().st_size > 0)
-    assert site.folders.log_of(0).read_text() == "[]\n"
+    await site.until(lambda: "]" in site.log())
+    assert site.log() == "[]\n"
     assert json.loads(site.folders.params.read_text()) == {"lr": 0.1}
     (step,) = await site.tune(1, lr=0.0)
     assert step is not None
-    assert [ended.exit_code for ended in await site.gang.wait()] == [0]
+    await site.finish()

@@ -18,6 +18,7 @@ from tesra.wire.site import RunSpec
 
 RANK_HOOK = Path(__file__).with_name("in_rank")
 RANK_MARK = "TESRA_GANG_RANK"
+RANK_RUNTIME = "TESRA_RANK_RUNTIME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     filled = _filled(told, environment, folders, threads if single else threads // len(devices))
     shared = _defaults(environment, folders, tmp) | filled | spec.env | spec.secrets
     shared |= _fixed(run, spec, folders) | _visible(devices)
-    added = [path for path in (runtime, RANK_HOOK if many else None) if path is not None]
+    shared |= {RANK_RUNTIME: str(runtime)} if runtime is not None else {}
+    added = [path for path in (runtime, RANK_HOOK) if path is not None]
     shared |= _paths(shared, environment, [*source_roots(folders.work), *added])
     if single:
         argv_environ = thread_variables(threads) | shared | _own(folders, 0)

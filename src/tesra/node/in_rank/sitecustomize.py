@@ -1,27 +1,35 @@
-"""Loaded by the interpreter of a rank of a gang: a rank whose script has failed ends soon.
+"""Loaded by the interpreter of every rank, before the script.
 
-JAX and MXNet wait for all other ranks while the interpreter ends, and those wait in a collective
-call for the rank that has failed: without this, nobody would learn of the failure for minutes.
-Standard library only; changes nothing for a script that succeeds, nor for the rank's children.
+Two things: optimisers that the script imports later are watched, so that parameters can be changed
+while it runs (``tuning_hooks``); and in gangs, a rank whose script has failed ends soon. JAX and
+MXNet wait for all other ranks while the interpreter ends, and those wait in a collective call for
+the rank that has failed: without this, nobody would learn of the failure for minutes.
+
+Standard library only, and quick: nothing is imported before it is needed. Changes nothing for a
+script that imports no known framework and succeeds, nor for the rank's children.
 """
 
-import faulthandler
-import importlib.machinery
-import importlib.util
+from __future__ import annotations  # engines may bring an older Python
+
 import os
 import sys
-import threading
-import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes longer to import than all the rest
+    from typing import Any
 
 MARK = "TESRA_GANG_RANK"
+RUNTIME = "TESRA_RANK_RUNTIME"
 END_WITHIN_S = 1.5
 _HARD_AFTER_S = 0.3  # when no thread of Python's runs any more
+_FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is slow to import
 
 _asked: list[object] = []  # what sys.exit was last called with
 
 
 def _guard() -> None:
+    import threading
+
     real_exit = sys.exit
 
     def exit_noted(status: Any = None, /) -> Any:
@@ -39,6 +47,9 @@ def _end_soon() -> None:
     code = _exit_code()
     if code == 0:
         return
+    import faulthandler
+    import threading
+
     null = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
     faulthandler.dump_traceback_later(END_WITHIN_S + _HARD_AFTER_S, file=null, exit=True)
     threading.Thread(target=_end, args=(code,), daemon=True).start()
@@ -54,8 +65,83 @@ def _exit_code() -> int:
 
 
 def _end(code: int) -> None:
+    import time
+
     time.sleep(END_WITHIN_S)
     os._exit(code)
+
+
+class ImportWatch:
+    """A finder that finds nothing: it has the module of a known framework patched when it is loaded.
+
+    Everything else costs one look into a dictionary.
+    """
+
+    HOOKS = {  # noqa: RUF012 - the class has one instance
+        "torch.optim.optimizer": "torch_hook.py",
+        "torch.optim.lr_scheduler": "torch_hook.py",
+        "mxnet.gluon.trainer": "mxnet_hook.py",
+        "keras.src.callbacks.callback_list": "keras_hook.py",
+        "tf_keras.src.callbacks": "keras_hook.py",
+    }
+
+    def __init__(self, runtime: str) -> None:
+        self._runtime = runtime
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self.HOOKS:
+            return None
+        try:
+            return self._watched(name, path, target)
+        except Exception as error:  # noqa: BLE001 - the script is imported in any case
+            _complain(name, error)
+            return None
+
+    def _watched(self, name: str, path: Any, target: Any) -> Any:
+        """The spec that the others find, its module patched once it has been executed."""
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(name, path, target) for finder in finders)
+        spec = next((found for found in specs if found is not None), None)
+        loader: Any = getattr(spec, "loader", None)
+        if not hasattr(loader, "exec_module"):
+            return spec
+        execute = loader.exec_module
+
+        def execute_and_patch(module: Any) -> None:
+            del loader.exec_module
+            execute(module)
+            try:
+                hook = load(os.path.join(_FOLDER, self.HOOKS[name]))  # noqa: PTH118
+                hook.patch(module, self._tuner())
+            except Exception as error:  # noqa: BLE001 - the script goes on without
+                _complain(name, error)
+
+        loader.exec_module = execute_and_patch
+        return spec
+
+    def _tuner(self) -> Any:
+        """The process's tuner, from whichever copy of its module was loaded first."""
+        path = os.path.join(self._runtime, "tesra", "sdk", "runtime", "tuner.py")  # noqa: PTH118
+        return load(path, "tesra._tuner").tuner()
+
+
+def load(path: str, name: str = "") -> Any:
+    """A module by its file: the folders of ours are not on the path."""
+    import importlib.util
+
+    name = name or "_tesra_" + os.path.basename(path).partition(".")[0]  # noqa: PTH119
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _complain(name: str, error: Exception) -> None:
+    sys.stderr.write(f"tesra: {name} can't be tuned while it runs: {error!r}\n")
 
 
 def _leave_path(folder: str) -> None:
@@ -70,14 +156,21 @@ def _leave_path(folder: str) -> None:
 
 def _load_hidden() -> None:
     """The environment's own ``sitecustomize``, which this one hides."""
-    spec = importlib.machinery.PathFinder.find_spec("sitecustomize")
+    from importlib.machinery import PathFinder
+
+    spec = PathFinder.find_spec("sitecustomize")
     if spec is not None and spec.loader is not None:
-        module = importlib.util.module_from_spec(spec)
+        from importlib.util import module_from_spec
+
+        module = module_from_spec(spec)
         sys.modules["sitecustomize"] = module
         spec.loader.exec_module(module)
 
 
 if os.environ.pop(MARK, None) is not None:
     _guard()
-_leave_path(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib is slow to import
+_runtime = os.environ.pop(RUNTIME, None)
+if _runtime is not None:
+    sys.meta_path.insert(0, ImportWatch(_runtime))
+_leave_path(_FOLDER)
 _load_hidden()

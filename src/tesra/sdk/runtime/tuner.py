@@ -56,6 +56,7 @@ class Tuner:
     def __init__(self) -> None:
         self.done = 0
         self.values: dict[str, Any] = {}
+        self._since: dict[str, int] = {}  # the version in which each value came into force
         self.version = 0
         self.rank = False  # whether this process speaks for its rank
         self._gate = 1  # the first step starts the thread
@@ -133,6 +134,11 @@ class Tuner:
         """Call it with the new values whenever a change takes effect, within ``advance``."""
         self._listeners.append(listener)
 
+    def changed_since(self, version: int) -> dict[str, Any]:
+        """What came into force after that version."""
+        since = self._since
+        return {name: value for name, value in self.values.items() if since[name] > version}
+
     # Stopping at the gate
 
     def _stop_and_look(self) -> None:
@@ -169,6 +175,7 @@ class Tuner:
     def _take(self, order: Order) -> None:
         """Step ``done + 1`` is about to begin: the change is in force for it."""
         self._order = None
+        self._since = {**self._since, **dict.fromkeys(order.values, self.version + 1)}
         self.values = {**self.values, **order.values}
         self.version += 1
         self._took = [*self._took[-MOST_TOOK + 1 :], (order.seq, self.done + 1)]
