@@ -124,6 +124,11 @@ class NodeWriter:
             yield node
 
     @property
+    def clean(self) -> bool:
+        """Whether a node has just been closed: what comes next begins another."""
+        return not self._packed
+
+    @property
     def tree_id(self) -> bytes:
         return self._ids[-1]
 
