@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tesra.billing.model import Price, RatedDevice, UsageRecord, VoucherLot, VoucherOrigin
+from tesra.billing.model import Part, Price, RatedDevice, UsageRecord, VoucherLot, VoucherOrigin
 from tesra.kit.ids import AttemptId, RunId, VoucherId, new_id
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -42,6 +42,11 @@ def usage(
         duration_ms=duration_ms,
         devices=[RatedDevice(*device) for device in devices],
     )
+
+
+def whole(*attempts: str) -> list[Part]:
+    """All usage of these attempts, numbered from 1."""
+    return [Part(AttemptId(attempt), number) for number, attempt in enumerate(attempts, start=1)]
 
 
 def lot(remaining_micros: int, *, days: float = 30, now: datetime = NOON) -> VoucherLot:

@@ -18,6 +18,7 @@ from tesra.billing.model import (
     Bill,
     BillMissing,
     InsufficientFunds,
+    Part,
     PriceConflict,
     PriceInvalid,
     ReversalRefused,
@@ -82,7 +83,7 @@ async def ran(service: BillingService, tx: Tx, *, hours: float = 1.0) -> tuple[R
 
 async def billed(service: BillingService, tx: Tx, user: UserId, *, hours: float = 1.0) -> Bill:
     run, attempt = await ran(service, tx, hours=hours)
-    return await service.make_bill(tx, run, user, attempts=[attempt], chargeable=True)
+    return await service.make_bill(tx, run, user, parts=[Part(attempt, 1)])
 
 
 async def money(service: BillingService, tx: Tx, user: UserId) -> tuple[int, int]:
@@ -105,8 +106,9 @@ async def test_the_same_usage_again_is_ignored(service: BillingService, tx: Tx) 
     run, attempt = RunId(new_id("run")), AttemptId(new_id("att"))
     for _ in range(2):
         await service.record_usage(tx, usage(attempt, 1, run=run, duration_ms=HOUR_MS))
-    assert await service.usage_totals(tx, run) == 1_000_000
-    assert await service.amount_so_far(tx, run) == YUAN // 2
+    parts = [Part(attempt, 1)]
+    assert await service.usage_totals(tx, parts) == 1_000_000
+    assert await service.amount_so_far(tx, parts) == YUAN // 2
 
 
 async def test_the_order_of_devices_is_no_difference(service: BillingService, tx: Tx) -> None:
@@ -128,8 +130,9 @@ async def test_other_usage_under_the_same_key_is_refused(
         await service.record_usage(tx, usage(attempt, 1, **changed))
 
 
+@pytest.mark.parametrize("until_ms", [None, 0, 17_500, 45_580, 10**9])
 async def test_usage_merged_by_the_database_gives_the_lines_of_the_single_records(
-    service: BillingService, tx: Tx, clock: SteppedClock
+    service: BillingService, tx: Tx, clock: SteppedClock, until_ms: int | None
 ) -> None:
     start_s = 0.0
     records = []
@@ -154,10 +157,14 @@ async def test_usage_merged_by_the_database_gives_the_lines_of_the_single_record
     for record in records:
         await service.record_usage(tx, record)
     user = await account(service, tx)
-    bill = await service.make_bill(tx, RunId(run), user, attempts=attempts, chargeable=True)
+    parts = [Part(attempts[0], 1, until_ms), Part(attempts[1], 3)]
+    bill = await service.make_bill(tx, RunId(run), user, parts=parts)
     book = await service.prices(tx)
-    assert bill.lines == bill_lines(map(stretch_of, records), book, attempts)
-    assert {line.price_micros for line in bill.lines} == {500_000, 700_001, 900_001}
+    assert bill.lines == bill_lines(map(stretch_of, records), book, parts)
+    assert {line.price_micros for line in bill.lines} >= {700_001, 900_001}
+    kept_ms = sum(r.duration_ms for r in records[:40]) if until_ms is None else until_ms
+    lasted = {line.first_seq: line.duration_ms for line in bill.lines if line.attempt == 1}
+    assert sum(lasted.values()) == min(kept_ms, sum(r.duration_ms for r in records[:40]))
     assert (await service.bill(tx, user, bill.id)).lines == bill.lines
 
 
@@ -167,8 +174,8 @@ async def test_usage_merged_by_the_database_gives_the_lines_of_the_single_record
 async def test_a_bill_is_made_once_for_a_run(service: BillingService, tx: Tx) -> None:
     user = await account(service, tx)
     run, attempt = await ran(service, tx)
-    first = await service.make_bill(tx, run, user, attempts=[attempt], chargeable=True)
-    again = await service.make_bill(tx, run, user, attempts=[], chargeable=False)
+    first = await service.make_bill(tx, run, user, parts=[Part(attempt, 1)])
+    again = await service.make_bill(tx, run, user, parts=[])
     assert first == again
     assert (first.amount_micros, first.state, first.note) == (YUAN // 2, "unpaid", None)
     assert await settled_books(tx)
@@ -188,10 +195,8 @@ async def test_what_the_platform_failed_costs_nothing_and_says_why(
     service: BillingService, tx: Tx
 ) -> None:
     user = await account(service, tx)
-    run, attempt = await ran(service, tx)
-    bill = await service.make_bill(
-        tx, run, user, attempts=[attempt], chargeable=False, note="The node was lost."
-    )
+    run, _attempt = await ran(service, tx)
+    bill = await service.make_bill(tx, run, user, parts=[], note="The node was lost.")
     assert (bill.amount_micros, bill.state, bill.note) == (0, "paid", "The node was lost.")
     assert not bill.lines
     await service.require_settled(tx, user)
@@ -202,7 +207,7 @@ async def test_only_usage_of_the_named_attempts_is_billed(service: BillingServic
     run, lost = await ran(service, tx)
     good = AttemptId(new_id("att"))
     await service.record_usage(tx, usage(good, 1, run=run, duration_ms=2 * HOUR_MS))
-    bill = await service.make_bill(tx, run, user, attempts=[good], chargeable=True)
+    bill = await service.make_bill(tx, run, user, parts=[Part(good, 1)])
     assert bill.amount_micros == YUAN
     assert {line.attempt_id for line in bill.lines} == {good} != {lost}
 
@@ -639,7 +644,7 @@ async def test_a_run_is_billed_once_when_two_make_its_bill_at_once(
         run, attempt = await ran(service, tx)
     one, two = await at_once(
         database,
-        *[lambda tx: service.make_bill(tx, run, user, attempts=[attempt], chargeable=True)] * 2,
+        *[lambda tx: service.make_bill(tx, run, user, parts=[Part(attempt, 1)])] * 2,
     )
     assert one == two
     async with database.begin() as tx:
@@ -654,7 +659,7 @@ async def test_the_same_usage_sent_twice_at_once_counts_once(
     results = await at_once(database, *[lambda tx: service.record_usage(tx, record)] * 2)
     assert results == [500_000, 500_000]
     async with database.begin() as tx:
-        assert await service.usage_totals(tx, RunId(run)) == 1_000_000
+        assert await service.usage_totals(tx, [Part(attempt, 1)]) == 1_000_000
 
 
 async def test_a_start_that_races_with_a_bill_waits_and_is_refused(
@@ -669,7 +674,7 @@ async def test_a_start_that_races_with_a_bill_waits_and_is_refused(
             await service.require_settled(tx, user)
 
     async with database.begin() as tx:
-        await service.make_bill(tx, run, user, attempts=[attempt], chargeable=True)
+        await service.make_bill(tx, run, user, parts=[Part(attempt, 1)])
         starting = asyncio.create_task(start())
         await until_somebody_waits_for_a_lock(database)
         assert not starting.done()

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories.billing import HOUR_MS, NOON, usage
+from factories.billing import HOUR_MS, NOON, usage, whole
 from tesra.billing.model import Price
 from tesra.billing.pricing import (
     EPOCH,
@@ -42,7 +42,7 @@ def run_to_the_end(
         taken = duration if left is None else min(duration, left)
         kept.append(usage(ATTEMPT, seq, start_s=start_s, duration_ms=taken, devices=tuple(gang)))
         spent = Spent(spent.ms + taken, spent.micros + cost_of(taken, rating, price))
-    lines = bill_lines([stretch_of(record) for record in kept], book, [ATTEMPT])
+    lines = bill_lines([stretch_of(record) for record in kept], book, whole(ATTEMPT))
     return spent, bill_amount(lines)
 
 

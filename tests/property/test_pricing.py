@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories.billing import NOON, usage
+from factories.billing import NOON, usage, whole
 from tesra.billing.model import Price
 from tesra.billing.pricing import (
     EPOCH,
@@ -49,7 +49,7 @@ def price_books(draw):
     ]
 
 
-ATTEMPTS = ("att_1", "att_2")
+ATTEMPTS = whole("att_1", "att_2")
 
 
 @given(usage_records(), price_books())

@@ -40,12 +40,24 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What of a run is billed: one attempt, the run's ``number``-th, and of its usage the first
+    ``until_ms``; None: all of it.
+    """
+
+    attempt_id: AttemptId
+    number: int
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BillLine:
     """Usage records ``first_seq`` to ``last_seq`` of an attempt, for its devices of one class and rating.
 
     ``amount_micros = floor(duration_ms x devices x rating_micro_t x price_micros / (3.6e6 x 1e6))``;
-    ``attempt`` counts the billed attempts of the run from 1. ``run_id`` and ``trial`` are set on a
-    bill for several runs (a sweep's).
+    ``attempt`` is the attempt's number within its run. With ``until_ms`` only its first so many ms
+    count, up to a checkpoint: what came after was lost, and the last record may be cut short.
+    ``run_id`` and ``trial`` are set on a bill for several runs (a sweep's).
     """
 
     attempt_id: AttemptId
@@ -64,6 +76,7 @@ class BillLine:
     amount_micros: int
     run_id: RunId | None = None
     trial: int | None = None
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ micro-yuan once, the bill's total is rounded up to the fen once.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 from tesra.billing.model import (
     BillLine,
+    Part,
     Price,
     PriceInvalid,
     RatedDevice,
@@ -70,19 +71,20 @@ def price_at(book: Sequence[Price], at: datetime) -> Price:
 
 
 def bill_lines(
-    stretches: Iterable[Stretch], book: Sequence[Price], attempts: Sequence[AttemptId]
+    stretches: Iterable[Stretch], book: Sequence[Price], parts: Sequence[Part]
 ) -> tuple[BillLine, ...]:
-    """The lines of a bill, in the order of ``attempts``, then of usage; other attempts are left out.
+    """The lines of a bill, in the order of ``parts``, then of usage; other attempts are left out.
 
     Grouping is associative: stretches of one record each, or already merged ones, give the
-    same lines.
+    same lines, save that a merged stretch that a limit cuts still names its last record.
     """
-    number = {attempt: index for index, attempt in enumerate(attempts, start=1)}
-    counted = [stretch for stretch in stretches if stretch.attempt_id in number]
-    counted.sort(key=lambda stretch: (number[stretch.attempt_id], stretch.first_seq))
+    place = {part.attempt_id: index for index, part in enumerate(parts)}
+    counted = [stretch for stretch in stretches if stretch.attempt_id in place]
+    counted.sort(key=lambda stretch: (place[stretch.attempt_id], stretch.first_seq))
+    limits = {part.attempt_id: part.until_ms for part in parts}
     return tuple(
-        _line(stretch, price, device, count, number[stretch.attempt_id])
-        for stretch, price in _merge(counted, book)
+        _line(stretch, price, device, count, parts[place[stretch.attempt_id]])
+        for stretch, price in _merge(_within(counted, limits), book)
         for device, count in sorted(Counter(stretch.devices).items())
     )
 
@@ -135,6 +137,25 @@ def explain(line: BillLine) -> str:
     )
 
 
+def _within(
+    ordered: Iterable[Stretch], limits: Mapping[AttemptId, int | None]
+) -> Iterator[Stretch]:
+    """Of each attempt its first so many ms; what reaches beyond is cut, what begins beyond is out."""
+    used_ms: Counter[AttemptId] = Counter()
+    for stretch in ordered:
+        limit = limits[stretch.attempt_id]
+        left_ms = stretch.duration_ms if limit is None else limit - used_ms[stretch.attempt_id]
+        if left_ms <= 0 < stretch.duration_ms:
+            continue
+        used_ms[stretch.attempt_id] += stretch.duration_ms
+        excess_ms = max(0, stretch.duration_ms - left_ms)
+        yield replace(
+            stretch,
+            duration_ms=stretch.duration_ms - excess_ms,
+            ended_at=stretch.ended_at - timedelta(milliseconds=excess_ms),
+        )
+
+
 def _merge(ordered: Iterable[Stretch], book: Sequence[Price]) -> list[tuple[Stretch, Price]]:
     merged: list[tuple[Stretch, Price]] = []
     for stretch in ordered:
@@ -166,13 +187,11 @@ def _join(last: Stretch, stretch: Stretch) -> Stretch:
     )
 
 
-def _line(
-    stretch: Stretch, price: Price, device: RatedDevice, count: int, attempt: int
-) -> BillLine:
+def _line(stretch: Stretch, price: Price, device: RatedDevice, count: int, part: Part) -> BillLine:
     device_ms = stretch.duration_ms * count
     return BillLine(
         attempt_id=stretch.attempt_id,
-        attempt=attempt,
+        attempt=part.number,
         first_seq=stretch.first_seq,
         last_seq=stretch.last_seq,
         started_at=stretch.started_at,
@@ -185,13 +204,22 @@ def _line(
         price_micros=price.micros_per_th,
         micro_th=device_ms * device.rating_micro_t // MS_PER_HOUR,
         amount_micros=line_amount(device_ms, device.rating_micro_t, price.micros_per_th),
+        until_ms=part.until_ms,
     )
 
 
 def _whose(line: BillLine) -> str:
-    attempt = f"attempt {line.attempt}"
+    attempt = f"attempt {line.attempt}{_until(line)}"
     return attempt if line.trial is None else f"trial {line.trial} ({line.run_id}), {attempt}"
 
 
 def _clock(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _until(line: BillLine) -> str:
+    if line.until_ms is None:
+        return ""
+    seconds = line.until_ms // 1000
+    at = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return f", up to its checkpoint at {at} (what it did after that was lost, and is free)"

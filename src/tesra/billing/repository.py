@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Row,
     Select,
     cast,
     delete,
+    false,
     func,
     insert,
     literal,
@@ -31,6 +33,7 @@ from tesra.billing.model import (
     BillLine,
     BillSummary,
     Credit,
+    Part,
     Payment,
     Price,
     RatedDevice,
@@ -38,7 +41,7 @@ from tesra.billing.model import (
 )
 from tesra.billing.pricing import Stretch
 from tesra.db.engine import Tx
-from tesra.kit.ids import AttemptId, BillId, RunId, UserId
+from tesra.kit.ids import BillId, RunId, UserId
 
 _MILLISECOND = cast(literal("1 millisecond"), INTERVAL)
 _LINE_COLUMNS = [c for c in t.bill_lines.c if c.name not in {"bill_id", "number"}]
@@ -170,18 +173,24 @@ async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> int | None:
     return int((await tx.execute(select(price))).scalar_one())
 
 
-async def usage_of_attempts(tx: Tx, attempts: Sequence[AttemptId]) -> list[Stretch]:
-    query = select(t.usage_records).where(t.usage_records.c.attempt_id.in_(attempts))
-    return await _stretches(tx, query)
+async def usage_of(tx: Tx, part: Part) -> list[Stretch]:
+    """The usage of one attempt, up to the record that the part's end lies in, which comes alone."""
+    own = select(t.usage_records).where(t.usage_records.c.attempt_id == part.attempt_id)
+    return await _stretches(tx, own, part.until_ms)
 
 
 async def usage_of_run(tx: Tx, run_id: RunId) -> list[Stretch]:
+    """All that a run's attempts used."""
     return await _stretches(tx, select(t.usage_records).where(t.usage_records.c.run_id == run_id))
 
 
-async def _stretches(tx: Tx, records: Select[Any]) -> list[Stretch]:
-    """Usage merged in the database, so that a run of a month is a few rows; see ``pricing``."""
-    u = records.subquery("u")
+async def _stretches(tx: Tx, own: Select[Any], limit_ms: int | None = None) -> list[Stretch]:
+    """Merged in the database, so that a run of a month is a few rows; see ``pricing``."""
+    r = own.subquery("r")
+    after_ms = func.sum(r.c.duration_ms).over(partition_by=r.c.attempt_id, order_by=r.c.seq)
+    is_last: ColumnElement[bool] = after_ms > limit_ms if limit_ms is not None else false()
+    before_ms = after_ms - r.c.duration_ms
+    u = select(*r.c, is_last.label("is_last"), before_ms.label("before_ms")).subquery("u")
     price_id = (
         select(t.prices.c.id)
         .where(t.prices.c.effective_from <= u.c.started_at)
@@ -189,8 +198,11 @@ async def _stretches(tx: Tx, records: Select[Any]) -> list[Stretch]:
         .limit(1)
         .scalar_subquery()
     )
-    p = select(u, price_id.label("price_id")).subquery("p")
-    same = (p.c.attempt_id, p.c.devices, p.c.price_id)
+    query = select(*u.c, price_id.label("price_id"))
+    if limit_ms is not None:
+        query = query.where(u.c.before_ms < limit_ms)
+    p = query.subquery("p")
+    same = (p.c.attempt_id, p.c.devices, p.c.price_id, p.c.is_last)
     island = (
         func.row_number().over(partition_by=p.c.attempt_id, order_by=p.c.seq)
         - func.row_number().over(partition_by=same, order_by=p.c.seq)
@@ -206,7 +218,7 @@ async def _stretches(tx: Tx, records: Select[Any]) -> list[Stretch]:
             func.min(i.c.started_at).label("started_at"),
             func.max(end).label("ended_at"),
             cast(func.sum(i.c.duration_ms), t.usage_records.c.duration_ms.type).label("ms"),
-        ).group_by(i.c.attempt_id, i.c.devices, i.c.price_id, i.c.island)
+        ).group_by(i.c.attempt_id, i.c.devices, i.c.price_id, i.c.is_last, i.c.island)
     )
     return [
         Stretch(

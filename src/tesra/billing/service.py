@@ -18,6 +18,7 @@ from tesra.billing.model import (
     BillMissing,
     BillSummary,
     InsufficientFunds,
+    Part,
     Payment,
     Price,
     PriceConflict,
@@ -29,7 +30,7 @@ from tesra.billing.model import (
 from tesra.billing.pricing import Stretch
 from tesra.db.engine import Tx
 from tesra.kit.errors import Conflict, PaymentDue
-from tesra.kit.ids import AttemptId, BillId, RunId, UserId, new_id
+from tesra.kit.ids import BillId, RunId, UserId, new_id
 from tesra.kit.money import format_cny
 
 NOTHING_TO_PAY = "Nothing to pay: no billable usage."
@@ -54,13 +55,13 @@ class BillingService(Funds):
         rating = sum(device[1] for device in record.devices)
         return pricing.cost_of(record.duration_ms, rating, price)
 
-    async def usage_totals(self, tx: Tx, run_id: RunId) -> int:
-        """Micro-T·H so far, over all attempts."""
-        return pricing.total_micro_th(await self._lines_so_far(tx, run_id))
+    async def usage_totals(self, tx: Tx, parts: Sequence[Part]) -> int:
+        """Micro-T·H so far of these parts of a run."""
+        return pricing.total_micro_th(await self._lines(tx, parts))
 
-    async def amount_so_far(self, tx: Tx, run_id: RunId) -> int:
-        """What the run's usage so far would cost, all attempts counted, rounded up to the fen."""
-        return pricing.bill_amount(await self._lines_so_far(tx, run_id))
+    async def amount_so_far(self, tx: Tx, parts: Sequence[Part]) -> int:
+        """What a bill of these parts would be now, rounded up to the fen."""
+        return pricing.bill_amount(await self._lines(tx, parts))
 
     async def usage_of_run(self, tx: Tx, run_id: RunId) -> list[Stretch]:
         """What the run used, over all attempts, whether it was billed or not."""
@@ -89,24 +90,25 @@ class BillingService(Funds):
         """Those who have an unpaid bill."""
         return await repository.unpaid_users(tx, user_ids) if user_ids else set()
 
-    async def make_bill(  # noqa: PLR0913 - whose, of what, and on which terms
+    async def make_bill(
         self,
         tx: Tx,
         run_id: RunId,
         user_id: UserId,
         *,
-        attempts: Sequence[AttemptId],
-        chargeable: bool,
+        parts: Sequence[Part],
         note: str | None = None,
         cap_micros: int | None = None,
     ) -> Bill:
         """The bill of a run, made once; a second call gives the same bill.
 
-        Call it after the run's last usage is recorded: what comes later is never billed. Only usage of ``attempts`` counts, and none when not ``chargeable``. A zero bill is paid
-        from the start and says why; so does one that ``cap_micros`` (whole fen) has cut. With autopay it is paid at once if the money covers all of it.
+        Call it after the run's last usage is recorded: what comes later is never billed. Only what
+        ``parts`` name of its usage counts. A zero bill is paid from the start and says why; so does
+        one that ``cap_micros`` (whole fen) has cut. With autopay it is paid at once if the money
+        covers all of it.
         """
         account = await self._lock(tx, user_id)
-        lines = await self._lines(tx, attempts) if chargeable else ()
+        lines = await self._lines(tx, parts)
         bill = _draft(run_id, user_id, lines, note, self._clock.now())
         return await self._issue(tx, account, _capped(bill, cap_micros))
 
@@ -117,11 +119,10 @@ class BillingService(Funds):
         *,
         subject: str,
         trial: int,
-        attempts: Sequence[AttemptId],
-        chargeable: bool,
+        parts: Sequence[Part],
     ) -> Share:
         """Price the use of a run that has ended, for the bill of all runs of ``subject``; once a run."""
-        lines = await self._lines(tx, attempts) if chargeable else ()
+        lines = await self._lines(tx, parts)
         named = [replace(line, run_id=run_id, trial=trial) for line in lines]
         await repository.put_lines_aside(tx, subject, named)
         return Share(sum(line.amount_micros for line in lines), pricing.total_micro_th(lines))
@@ -233,20 +234,13 @@ class BillingService(Funds):
             raise PriceConflict
         return price
 
-    async def _lines(self, tx: Tx, attempts: Sequence[AttemptId]) -> tuple[BillLine, ...]:
-        usage = await repository.usage_of_attempts(tx, attempts) if attempts else []
-        return await self._price(tx, usage, attempts)
-
-    async def _lines_so_far(self, tx: Tx, run_id: RunId) -> tuple[BillLine, ...]:
-        usage = await repository.usage_of_run(tx, run_id)
-        return await self._price(tx, usage, sorted({stretch.attempt_id for stretch in usage}))
-
-    async def _price(
-        self, tx: Tx, usage: Sequence[Stretch], attempts: Sequence[AttemptId]
-    ) -> tuple[BillLine, ...]:
+    async def _lines(self, tx: Tx, parts: Sequence[Part]) -> tuple[BillLine, ...]:
+        usage: list[Stretch] = []
+        for part in parts:
+            usage += await repository.usage_of(tx, part)
         if not usage:
             return ()
-        return pricing.bill_lines(usage, await repository.load_prices(tx), attempts)
+        return pricing.bill_lines(usage, await repository.load_prices(tx), parts)
 
     async def _autopayment(
         self, tx: Tx, account: Account, amount_micros: int

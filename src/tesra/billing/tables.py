@@ -104,6 +104,7 @@ def _line_columns() -> list[Column[Any]]:
         Column("amount_micros", BigInteger, nullable=False),
         Column("run_id", Text),  # on a bill for several runs: this line's
         Column("trial", Integer),
+        Column("until_ms", BigInteger),  # only the attempt's first so many ms were billed
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tesra.node.orders import AttemptStatus, Stage, Verdict
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.drive import SnapshotCommit
+from tesra.wire.site import Checkpoint
 
 _NAME = "attempt.json"
 
@@ -23,6 +24,7 @@ class AttemptRecord:
 
     ``ran``: it may have an output to store. ``node_rank`` counts the nodes of the gang.
     ``kept_until`` (seconds since the epoch) is set when the output could not be stored.
+    ``checkpoints``: this node stores them.
     """
 
     status: AttemptStatus
@@ -33,6 +35,7 @@ class AttemptRecord:
     pid_started: float = 0.0
     kept_until: float | None = None
     node_rank: int = 0
+    checkpoints: bool = False
 
     def with_status(self, **changes: Any) -> "AttemptRecord":
         return replace(self, status=replace(self.status, **changes))
@@ -46,6 +49,8 @@ def save_record(folder: Path, record: AttemptRecord) -> None:
         status["started_at"] = record.status.started_at.isoformat()
     if record.status.output is not None:
         status["output"] = record.status.output.model_dump(mode="json")
+    if record.status.checkpoint is not None:
+        status["checkpoint"] = record.status.checkpoint.model_dump(mode="json")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = folder / f"{_NAME}.new"
     draft.write_text(json.dumps(fields))
@@ -69,6 +74,8 @@ def _load(path: Path) -> AttemptRecord:
         status["started_at"] = datetime.fromisoformat(status["started_at"])
     if status["output"] is not None:
         status["output"] = SnapshotCommit.model_validate(status["output"])
+    if status.get("checkpoint") is not None:
+        status["checkpoint"] = Checkpoint.model_validate(status["checkpoint"])
     if status["verdict"] is not None:
         status["verdict"] = Verdict(**status["verdict"])
     status["stage"] = Stage(status["stage"])

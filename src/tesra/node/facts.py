@@ -9,7 +9,7 @@ from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict
 from tesra.node.spool import Body, Note
 from tesra.node.tuning.told import digest, tuned
 from tesra.wire.drive import SnapshotCommit
-from tesra.wire.site import Ended, Phase, Preparing, Started, Usage
+from tesra.wire.site import Checkpoint, Ended, Phase, Preparing, Started, Usage
 from tesra.wire.tuning import Tuned
 
 USAGE_EVERY_MS = 10_000
@@ -36,10 +36,11 @@ class GangStatus:
     lock: str | None
     broken: bool
     tuned: Tuned | None = None
+    checkpoint: Checkpoint | None = None
 
 
 def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
-    """The gang's status from its nodes', node 0's first: the output is node 0's."""
+    """The gang's status from its nodes', node 0's first: output and checkpoints are node 0's."""
     slowest = min(parts, key=lambda part: part.stage)
     starts = [part.started_at for part in parts if part.started_at is not None]
     ran = len(starts) == len(parts)
@@ -56,6 +57,7 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         lock=parts[0].lock,
         broken=bool(bad) and len(verdicts) < len(parts),
         tuned=tuned([part.tuning for part in parts]),
+        checkpoint=parts[0].checkpoint,
     )
 
 
@@ -75,6 +77,8 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
         facts += _usage(note, gang, gang.started_at)
     if gang.started_at is not None and gang.tuned and digest(gang.tuned) != note.tuned:
         facts.append(gang.tuned)
+    if gang.checkpoint is not None and _has_new_checkpoint(note, gang):
+        facts.append(gang.checkpoint)
     if gang.stage is Stage.ENDED and gang.verdict is not None:
         return [*facts, ended(gang.verdict, gang.warnings, gang.output)]
     if gang.phase != note.phase and gang.stage is Stage.PREPARING:
@@ -101,7 +105,8 @@ def ended(
 def _usage(note: Note, gang: GangStatus, started_at: datetime) -> list[Body]:
     """Records that cover exactly what has run and is not reported yet."""
     new_ms = gang.ran_ms - note.reported_ms
-    if new_ms <= 0 or (gang.stage is Stage.RUNNING and new_ms < USAGE_EVERY_MS):
+    due = gang.stage is not Stage.RUNNING or new_ms >= USAGE_EVERY_MS
+    if new_ms <= 0 or not (due or _has_new_checkpoint(note, gang)):  # its use goes before it
         return []
     records: list[Body] = []
     reported_ms, number = note.reported_ms, note.usage
@@ -112,3 +117,7 @@ def _usage(note: Note, gang: GangStatus, started_at: datetime) -> list[Body]:
         records.append(Usage(number=number, started_at=begin, duration_ms=duration_ms))
         reported_ms += duration_ms
     return records
+
+
+def _has_new_checkpoint(note: Note, gang: GangStatus) -> bool:
+    return gang.checkpoint is not None and gang.checkpoint.number > note.checkpoint

@@ -16,7 +16,7 @@ from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
 from tesra.node.tuning.model import Order, TuningReport
 from tesra.wire.drive import SnapshotCommit
-from tesra.wire.site import Assignment, EnrolNode, RunLimit, WarmEngine
+from tesra.wire.site import Assignment, Checkpoint, EnrolNode, RunLimit, WarmEngine
 
 Outcome = Literal["succeeded", "failed", "stopped", "refused", "lost"]
 StopReason = Literal["stopped", "capped", "lost", "gone"]
@@ -92,6 +92,7 @@ class AttemptStatus:
     the duration is monotonic and stops at the first rank's end. ``verdict`` comes with
     ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
     ``tuning``: what its ranks say of changes of parameters, from their start on.
+    ``checkpoint``: the last one stored.
     """
 
     attempt: str
@@ -105,6 +106,7 @@ class AttemptStatus:
     output: SnapshotCommit | None = None
     lock: str | None = None
     tuning: TuningReport | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

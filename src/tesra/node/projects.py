@@ -59,21 +59,7 @@ class ProjectCache:
 
     async def _fetch(self, door: HttpDoor, snapshot: str, kept: Path) -> None:
         draft = self._folder / f"{_DRAFT}{uuid.uuid4().hex}"
-        abandoned = Event()
-
-        def watch(_: Progress) -> None:
-            if abandoned.is_set():
-                raise _Abandoned
-
-        try:
-            while True:
-                if await asyncio.to_thread(_try_fetch, door, snapshot, draft, watch):
-                    break
-                await asyncio.sleep(_RETRY_S)
-        except asyncio.CancelledError:
-            abandoned.set()
-            raise
-        draft.mkdir(exist_ok=True)  # an empty snapshot leaves no folder
+        await fetch_patiently(door, snapshot, draft)
         draft.rename(kept)
 
     def _evict(self) -> None:
@@ -82,6 +68,25 @@ class ProjectCache:
         for path in kept[KEPT_SNAPSHOTS:]:
             if not self._locks[path.name].locked():
                 shutil.rmtree(path, ignore_errors=True)
+
+
+async def fetch_patiently(door: HttpDoor, snapshot: str, dest: Path) -> None:
+    """Bring a snapshot into the folder ``dest``, waiting for as long as the server is away."""
+    abandoned = Event()
+
+    def watch(_: Progress) -> None:
+        if abandoned.is_set():
+            raise _Abandoned
+
+    try:
+        while True:
+            if await asyncio.to_thread(_try_fetch, door, snapshot, dest, watch):
+                break
+            await asyncio.sleep(_RETRY_S)
+    except asyncio.CancelledError:
+        abandoned.set()
+        raise
+    dest.mkdir(exist_ok=True)  # an empty snapshot leaves no folder
 
 
 def _try_fetch(door: HttpDoor, snapshot: str, dest: Path, report: Report) -> bool:

@@ -19,10 +19,10 @@ from typing import Any
 
 from tesra.kit.ids import new_id
 from tesra.node.tuning.told import digest
-from tesra.wire.site import Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.site import Checkpoint, Ended, Message, Phase, Preparing, Started, Usage
 from tesra.wire.tuning import Tuned
 
-Body = Preparing | Started | Usage | Phase | Tuned | Ended
+Body = Preparing | Started | Usage | Phase | Tuned | Checkpoint | Ended
 
 _COMPACT_BYTES = 1 << 20  # a day of usage of ten gangs is about this much
 
@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 class Note:
     """What the server has been told, or will be from the journal, about one attempt.
 
-    ``nodes`` are those that hold a part of it; ``reported_ms`` is the sum of its usage records.
+    ``nodes`` are those that hold a part of it; ``reported_ms`` is the sum of its usage records;
+    ``checkpoint`` the number of the last one told.
     """
 
     fence: int
@@ -44,6 +45,7 @@ class Note:
     reported_ms: int = 0
     ended: bool = False
     tuned: str = ""  # the digest of the last word on its tuning
+    checkpoint: int = 0
 
 
 class Spool:
@@ -206,6 +208,8 @@ def told(note: Note, bodies: Iterable[Body]) -> Note:
                 note = replace(note, usage=number, reported_ms=note.reported_ms + duration_ms)
             case Tuned() as fact:
                 note = replace(note, tuned=digest(fact))
+            case Checkpoint(number=number):
+                note = replace(note, checkpoint=number)
             case Ended():
                 note = replace(note, ended=True)
     return note

@@ -3,15 +3,45 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tesra.kit.errors import TesraError
+from tesra.node.checkpoint_files import look
+from tesra.node.checkpoint_store import OWN
 from tesra.node.log_push import last_lines
 from tesra.node.orders import Verdict
 from tesra.node.ranks import RankExit
 from tesra.node.workspace import AttemptFolders
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """When a gang's last write can have been; ``orderly``: every rank has ended by itself."""
+
+    at_ns: int
+    orderly: bool
+
+
+def how_left(exits: list[RankExit], ranks: int) -> Left:
+    """How a gang that is gone by now has ended; counted from the first rank that was killed."""
+    told = [ended for ended in exits if ended.helper is None]
+    killed = [ended.ended_at for ended in told if ended.signal is not None]
+    since_s = time.monotonic() - min(killed, default=time.monotonic())
+    orderly = len(told) == ranks and not killed
+    return Left(time.time_ns() - int(since_s * 1e9), orderly)
+
+
+def last_sign(folders: AttemptFolders) -> Left:
+    """For a gang that died with its agent: until when it surely lived."""
+    written = [
+        seen.mtime_ns
+        for folder in ("logs", OWN, "work")
+        for seen in look(folders.root, folder).values()
+    ]
+    return Left(min(max(written, default=0), time.time_ns()), orderly=False)
 
 
 def judge(exits: list[RankExit], folders: AttemptFolders, node: str) -> Verdict:

@@ -144,7 +144,7 @@ def hand_over(folders: AttemptFolders) -> None:
     suffix ("model.pt") is taken to be a file, and only its folder is made.
     """
     path = folders.output_path
-    if _has_no_link(folders.work, path):
+    if has_no_link(folders.work, path):
         (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
     for folder in folders.writable:
         give(folder)
@@ -153,7 +153,7 @@ def hand_over(folders: AttemptFolders) -> None:
 def output_files(folders: AttemptFolders) -> Output:
     """List the output without ever following a link. Call it when the gang is gone."""
     path = folders.output_path
-    if not _has_no_link(folders.work, path):
+    if not has_no_link(folders.work, path):
         return Output(
             path, [], [f"The output path '{folders.output}' is a symbolic link: it was not kept."]
         )
@@ -196,7 +196,7 @@ def remove(folders: AttemptFolders) -> None:
         shutil.rmtree(folders.root)
 
 
-def _has_no_link(root: Path, path: Path) -> bool:
+def has_no_link(root: Path, path: Path) -> bool:
     parts = path.relative_to(root).parts
     steps = [root.joinpath(*parts[: count + 1]) for count in range(len(parts))]
     return not any(step.is_symlink() for step in steps)

@@ -16,6 +16,7 @@ from tesra.sdk.fetch import fetch_planned
 from tesra.storage.format import EpochKeys
 from tesra.storage.packing import Pack
 from tesra.storage.progress import Progress, Report, silent
+from tesra.storage.sending import PackSink
 from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.common import Problem
 from tesra.wire.drive import (
@@ -27,7 +28,7 @@ from tesra.wire.drive import (
     UploadGrant,
 )
 
-__all__ = ["HttpDoor", "Progress", "fetch_snapshot", "upload_tree"]
+__all__ = ["HttpDoor", "Progress", "fetch_snapshot", "open_epoch", "upload_tree"]
 
 PATIENCE_S = 120.0  # a server restart takes seconds; a connection that is gone longer is an error
 _PASSING = frozenset({502, 503, 504})
@@ -177,21 +178,25 @@ def upload_tree(
     ``files`` limits it to these paths (absolute or relative to ``root``; files, links, empty
     folders); ``None`` takes everything. Same content gives the same root on every machine.
     """
-    grant = door.grant()
-    keys = EpochKeys(
-        id=grant.epoch,
-        id_key=bytes.fromhex(grant.id_key),
-        data_key=bytes.fromhex(grant.data_key),
-    )
-    tree: UploadedTree = upload_folder(
-        _EpochSink(door, grant.epoch), keys, root, files=files, report=report
-    )
+    grant, keys, sink = open_epoch(door)
+    tree: UploadedTree = upload_folder(sink, keys, root, files=files, report=report)
     return SnapshotCommit(
         epoch=grant.epoch,
         root=tree.root.hex(),
         file_count=tree.file_count,
         size_bytes=tree.size_bytes,
     )
+
+
+def open_epoch(door: HttpDoor) -> tuple[UploadGrant, EpochKeys, PackSink]:
+    """What is needed to send chunks through a door: the grant, its keys, and where packs go."""
+    grant = door.grant()
+    keys = EpochKeys(
+        id=grant.epoch,
+        id_key=bytes.fromhex(grant.id_key),
+        data_key=bytes.fromhex(grant.data_key),
+    )
+    return grant, keys, _EpochSink(door, grant.epoch)
 
 
 def fetch_snapshot(door: HttpDoor, snapshot_id: str, dest: Path, report: Report = silent) -> None:

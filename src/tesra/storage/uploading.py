@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tesra.kit.errors import Invalid
-from tesra.storage.chunking import INLINE_BYTES, cut_stream
+from tesra.storage.assembling import cut_file
 from tesra.storage.format import EpochKeys
 from tesra.storage.listing import Node, Warn, listed, scanned, unheard
 from tesra.storage.progress import Progress, Report, silent
-from tesra.storage.sending import ChunkSender, PackSink, Source
+from tesra.storage.sending import ChunkSender, PackSink
 from tesra.storage.tree import (
-    DIRECT_CHUNKS,
-    IDS_PER_LIST,
     MAX_DEPTH,
     MAX_ENTRIES,
     Entry,
@@ -103,29 +101,20 @@ class _Upload:
         return entry
 
     def _file(self, node: Node) -> File:
+        def took(size: int) -> None:
+            self.done_bytes += size
+            self.tell(node.path)
+
         with _open_regular(node.path) as file:
             executable = bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
-            head = file.read(INLINE_BYTES + 1)
-            if len(head) <= INLINE_BYTES:
-                self.done_bytes += len(head)
-                return File(node.name, executable, len(head), inline=head)
-            file.seek(0)
-            size, ids = self._chunks(file, node.path)
-        if len(ids) <= DIRECT_CHUNKS:
-            return File(node.name, executable, size, chunks=tuple(ids))
-        lists = [ids[i : i + IDS_PER_LIST] for i in range(0, len(ids), IDS_PER_LIST)]
-        listed_ids = tuple(self._sender.offer(b"".join(part)) for part in lists)
-        return File(node.name, executable, size, chunks=listed_ids, listed=True)
-
-    def _chunks(self, file: BinaryIO, path: str) -> tuple[int, list[bytes]]:
-        offset = 0
-        ids = []
-        for plain in cut_stream(file):
-            ids.append(self._sender.offer(plain, Source(path, offset, len(plain))))
-            offset += len(plain)
-            self.done_bytes += len(plain)
-            self.tell(path)
-        return offset, ids
+            return cut_file(
+                self._sender,
+                file,
+                name=node.name,
+                executable=executable,
+                path=node.path,
+                took=took,
+            )
 
 
 def _open_regular(path: str) -> BinaryIO:

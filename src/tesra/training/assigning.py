@@ -12,7 +12,15 @@ from tesra.training.repository import RunRow
 from tesra.training.smoke import SMOKE_S
 from tesra.training.tuning.model import Change, live_orders, start_values
 from tesra.wire.parameters import DEFAULT_FORMAT
-from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, RunLimit, RunSpec
+from tesra.wire.site import (
+    AssignedDevice,
+    Assignment,
+    EngineSpec,
+    ResumeFrom,
+    RunLimit,
+    RunSpec,
+)
+from tesra.wire.training import CHECKPOINT_EVERY_S
 from tesra.wire.tuning import TuneOrder
 
 STOP_GRACE_S = 15.0  # of a stop by hand
@@ -36,10 +44,11 @@ def assignment_of(
         number=row.number,
         fence=row.fence,
         devices=[AssignedDevice.model_validate(device) for device in row.devices],
-        stop=row.stop,
         tuning=orders,
         grace_s=(limit.grace_s if limit else caps.GRACE_MS / 1000) if at_cap else STOP_GRACE_S,
         limit=limit,
+        stop=row.stop or ("restart" if row.restart_why else None),
+        resume=_resume(row),
         spec=RunSpec(
             owner=row.owner,
             project=row.project_name,
@@ -54,6 +63,7 @@ def assignment_of(
             param_format=spec.get("param_format", DEFAULT_FORMAT),
             env=spec["env"],
             secrets=json.loads(secrets),
+            checkpoint_every_s=spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S),
             notes=spec.get("notes", []),
             environment_lock=spec.get("environment_lock"),
             smoke_s=SMOKE_S if spec.get("smoke") else None,
@@ -82,3 +92,14 @@ def _limit(row: RunRow, price_micros: int) -> RunLimit | None:
         return None
     grace = caps.grace_ms(spent, left)
     return RunLimit(stop_after_ms=row.usage_ms + left - grace, grace_s=grace / 1000)
+
+
+def _resume(row: RunRow) -> ResumeFrom | None:
+    if row.resume_snapshot is None:
+        return None
+    return ResumeFrom(
+        checkpoint=row.resume_checkpoint,
+        number=row.resume_number,
+        snapshot=row.resume_snapshot,
+        newest=row.resume_newest,
+    )

@@ -5,6 +5,7 @@ import logging
 from tesra.db.engine import Tx
 from tesra.kit.errors import TesraError
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
+from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.domains import Domains
 from tesra.training.metering import Meter, Metering
 from tesra.training.model import (
@@ -19,7 +20,7 @@ from tesra.training.repository import RunRepository, RunRow
 from tesra.training.transitions import Result
 from tesra.training.tuning.service import TuningService
 from tesra.wire.drive import SnapshotCommit
-from tesra.wire.site import Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.site import Checkpoint, Ended, Message, Phase, Preparing, Started, Usage
 from tesra.wire.tuning import Tuned
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,19 @@ class Facts:
         self._drive = domains.drive
         self._metering = Metering(domains)
         self._transitions = domains.transitions
+        self._checkpoints = CheckpointService(domains)
         self._repository = RunRepository()
         self._tuning = TuningService(domains.transitions)
 
     async def checked_output(self, message: Message) -> CheckedOutput:
-        """An ended attempt's output, verified to be complete; a warning instead when it is not."""
-        if not isinstance(message.body, Ended):
-            return None, []
-        commit, warnings = message.body.output, list(message.body.warnings)
+        """What a fact says is in the drive, verified to be complete; a warning when it is not."""
+        match message.body:
+            case Ended(output=commit, warnings=warnings):
+                warnings = list(warnings)
+            case Checkpoint(snapshot=commit):
+                warnings = []
+            case _:
+                return None, []
         if commit is None:
             return None, warnings
         async with self._database.begin() as tx:
@@ -60,7 +66,7 @@ class Facts:
                 UserId(row.owner), commit, purpose=output_purpose(RunId(row.run_id))
             )
         except TesraError as error:
-            log.warning("output of %s is not complete: %s", message.attempt, error.detail)
+            log.warning("what %s stored is not complete: %s", message.attempt, error.detail)
             return None, [*warnings, f"The output could not be stored: {error.detail}"]
         return commit, warnings
 
@@ -78,6 +84,9 @@ class Facts:
                 return await self._metering.record(tx, row, usage, meter)
             case Tuned() as tuned:
                 await self._tuning.take(tx, run, attempt, tuned)
+                return [f"run:{run}"]
+            case Checkpoint() as checkpoint:
+                await self._checkpoints.take(tx, row, checkpoint, output[0])
                 return [f"run:{run}"]
             case Preparing(phase=phase):
                 event = PreparingSeen(attempt, phase)

@@ -1,7 +1,8 @@
 """The life cycle of a run as a pure state machine: ``advance(run, event) -> (run, commands)``.
 
     queued -> placing -> preparing -> running -> succeeded | failed
-       any live state -> stopped (on request), or queued again when the platform lost the attempt
+       any live state -> stopped (on request), or queued again: when the platform lost the attempt,
+       or when its user wants it to begin again from a checkpoint
 
 Invariants (tested with hypothesis): a terminal run never changes; an event of an attempt that is
 not the present one changes nothing; each run is billed exactly once, when it becomes terminal;
@@ -18,6 +19,8 @@ from tesra.training.model import (
     Placed,
     PreparingSeen,
     RanksStarted,
+    Restart,
+    RestartRequested,
     RunEvent,
     RunLife,
     RunState,
@@ -38,6 +41,8 @@ def advance(run: RunLife, event: RunEvent) -> Step:
             return _placed(run, event)
         case StopRequested():
             return _stop_requested(run, event)
+        case RestartRequested():
+            return _restart_requested(run, event)
         case _ if event.attempt != run.attempt or not run.state.live:
             return run, []
         case PreparingSeen():
@@ -85,41 +90,97 @@ def _stop_requested(run: RunLife, event: StopRequested) -> Step:
             phase=None,
             reason=event.words or "Stopped before it started.",
         )
-        return stopped, [Command.BILL_NOTHING, Command.FORGET_SECRETS]
+        return stopped, [_bill_kept(run), Command.FORGET_SECRETS]
     if run.stop is not None:
         return run, []
     reason = event.words or run.reason
-    return replace(run, stop=event.cause, phase="stopping", reason=reason), [Command.TELL_SITE]
+    stopping = replace(run, stop=event.cause, restart=None, phase="stopping", reason=reason)
+    return stopping, [Command.TELL_SITE]
+
+
+def _restart_requested(run: RunLife, event: RestartRequested) -> Step:
+    """The present attempt is asked to end; the next one goes on from the chosen checkpoint."""
+    if run.state is RunState.QUEUED:
+        return replace(run, resume=event.checkpoint, reason=event.why), []
+    if run.stop is not None:
+        return run, []
+    restart = Restart(event.checkpoint, event.why)
+    return replace(run, restart=restart, phase="restarting"), [Command.TELL_SITE]
 
 
 def _ended(run: RunLife, event: AttemptEnded) -> Step:
+    if run.restart is not None and event.outcome not in (Outcome.SUCCEEDED, Outcome.REFUSED):
+        return _restarted(run, run.restart)  # also when it died of our SIGTERM, or was lost
     if event.outcome is Outcome.LOST:
         return _lost(run, event)
     state, bill = {
         Outcome.SUCCEEDED: (RunState.SUCCEEDED, Command.BILL_USE),
         Outcome.FAILED: (RunState.FAILED, Command.BILL_USE),
         Outcome.STOPPED: (RunState.STOPPED, Command.BILL_USE),
-        Outcome.REFUSED: (RunState.FAILED, Command.BILL_NOTHING),
+        Outcome.REFUSED: (RunState.FAILED, _bill_kept(run)),
     }[event.outcome]
     if run.stop is not None and state is RunState.FAILED:
         state = RunState.STOPPED  # a script that dies of our SIGTERM did not fail
     reason = event.reason
     if run.stop is not None and state is RunState.STOPPED:
         reason = run.reason or event.reason  # why it was stopped, rather than how it took it
-    ended = replace(run, state=state, phase=None, reason=reason, exit_code=event.exit_code)
+    ended = replace(
+        run,
+        state=state,
+        phase=None,
+        restart=None,
+        reason=reason,
+        exit_code=event.exit_code,
+    )
     return ended, [*_END, bill, Command.FORGET_SECRETS]
 
 
-def _lost(run: RunLife, event: AttemptEnded) -> Step:
-    reason = event.reason or "The node was lost."
-    if run.stop is not None:
-        stopped = replace(run, state=RunState.STOPPED, phase=None, reason=run.reason or reason)
-        return stopped, [*_END, Command.BILL_USE, Command.FORGET_SECRETS]
-    if run.attempts > run.max_restarts:
-        text = f"Given up after {run.attempts} attempts, at no charge: {reason}"
-        failed = replace(run, state=RunState.FAILED, phase=None, reason=text)
-        return failed, [*_END, Command.BILL_NOTHING, Command.FORGET_SECRETS]
+def _restarted(run: RunLife, restart: Restart) -> Step:
     queued = replace(
-        run, state=RunState.QUEUED, attempt=None, phase=None, reason=f"Queued again: {reason}"
+        run,
+        state=RunState.QUEUED,
+        attempt=None,
+        phase=None,
+        resume=restart.checkpoint,
+        restart=None,
+        reason=f"Queued again: {restart.why}",
     )
     return queued, _END
+
+
+def _lost(run: RunLife, event: AttemptEnded) -> Step:
+    """What the attempt did after its last good checkpoint is gone, and is nobody's to pay."""
+    reason = event.reason or "The node was lost."
+    if event.checkpoint is not None:
+        run = replace(run, resume=event.checkpoint.id)
+    if run.stop is not None:
+        stopped = replace(run, state=RunState.STOPPED, phase=None, reason=run.reason or reason)
+        return stopped, [*_END, _bill_kept(run), Command.FORGET_SECRETS]
+    if run.restarts >= run.max_restarts:
+        failed = replace(run, state=RunState.FAILED, phase=None, reason=_given_up(run, reason))
+        return failed, [*_END, _bill_kept(run), Command.FORGET_SECRETS]
+    source = f" from checkpoint {event.checkpoint.number}" if event.checkpoint else ""
+    queued = replace(
+        run,
+        state=RunState.QUEUED,
+        attempt=None,
+        phase=None,
+        restarts=run.restarts + 1,
+        reason=f"Queued again{source}: {reason}",
+    )
+    return queued, _END
+
+
+def _bill_kept(run: RunLife) -> Command:
+    """What earlier attempts left in a checkpoint is the user's, and is paid for; the rest is not."""
+    return Command.BILL_USE if run.has_kept else Command.BILL_NOTHING
+
+
+def _given_up(run: RunLife, reason: str) -> str:
+    tries = f"{run.attempts} attempt{'s' if run.attempts != 1 else ''}"
+    if run.has_kept:
+        return (
+            f"Given up after {tries}, charged up to the last checkpoint: {reason} "
+            "`tesra resume` goes on from there."
+        )
+    return f"Given up after {tries}, at no charge: {reason}"

@@ -7,7 +7,7 @@ one fence. The server alone changes a run's state.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tesra.kit.ids import AttemptId
+from tesra.kit.ids import AttemptId, CheckpointId
 
 
 class RunState(StrEnum):
@@ -55,8 +55,29 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRef:
+    """A stored checkpoint by its id, and by its number within its run."""
+
+    id: CheckpointId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The run is to begin again from a checkpoint (None: from scratch), at its user's wish."""
+
+    checkpoint: CheckpointId | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunLife:
-    """The part of a run that decides what may happen next."""
+    """The part of a run that decides what may happen next.
+
+    ``restarts`` counts the attempts that the platform lost; those begun anew at the user's wish do
+    not count. ``resume`` is what the present attempt went on from, or the next one will;
+    ``origin`` what the run itself began with: another run's checkpoint, on nobody's bill here.
+    """
 
     state: RunState
     attempt: AttemptId | None = None
@@ -66,6 +87,15 @@ class RunLife:
     phase: str | None = None
     reason: str | None = None
     exit_code: int | None = None
+    restarts: int = 0
+    resume: CheckpointId | None = None
+    origin: CheckpointId | None = None
+    restart: Restart | None = None
+
+    @property
+    def has_kept(self) -> bool:
+        """Some work of earlier attempts is kept in a checkpoint of this run's own."""
+        return self.resume is not None and self.resume != self.origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +137,36 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """The run's user wants it to begin again from that checkpoint; None: from scratch."""
+
+    checkpoint: CheckpointId | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """The gang is gone; ``LOST`` also stands for a lease that ran out."""
+    """The gang is gone; ``LOST`` also stands for a lease that ran out.
+
+    ``checkpoint`` is the last good one that this attempt stored.
+    """
 
     attempt: AttemptId
     outcome: Outcome
     exit_code: int | None = None
     reason: str | None = None
+    checkpoint: CheckpointRef | None = None
 
 
-RunEvent = Placed | PreparingSeen | PhaseSeen | RanksStarted | StopRequested | AttemptEnded
+RunEvent = (
+    Placed
+    | PreparingSeen
+    | PhaseSeen
+    | RanksStarted
+    | StopRequested
+    | RestartRequested
+    | AttemptEnded
+)
 
 
 class Command(StrEnum):

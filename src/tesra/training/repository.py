@@ -7,7 +7,8 @@ from sqlalchemy import Column, Row, and_, func, insert, or_, select, text, tuple
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
-from tesra.training.model import RunFilter, RunLife, RunState, StopCause
+from tesra.training.checkpoints.tables import checkpoints
+from tesra.training.model import Restart, RunFilter, RunLife, RunState, StopCause
 from tesra.training.tables import attempts, run_events, runs
 
 RunRow = Row[Any]
@@ -31,7 +32,18 @@ _LIFE: tuple[Column[Any], ...] = (
     runs.c.trial,
     runs.c.bill_subject,
     runs.c.max_cost_micros,
+    runs.c.max_restarts,
+    runs.c.restarts,
+    runs.c.origin_checkpoint,
+    runs.c.resume_checkpoint,
+    runs.c.restart_checkpoint,
+    runs.c.restart_why,
 )
+
+
+_SHOWN = select(
+    runs, checkpoints.c.run_id.label("origin_run"), checkpoints.c.number.label("origin_number")
+).outerjoin(checkpoints, checkpoints.c.id == runs.c.origin_checkpoint)
 
 
 def life_of(row: RunRow) -> RunLife:
@@ -44,6 +56,11 @@ def life_of(row: RunRow) -> RunLife:
         phase=row.phase,
         reason=row.reason,
         exit_code=row.exit_code,
+        max_restarts=row.max_restarts,
+        restarts=row.restarts,
+        resume=row.resume_checkpoint,
+        origin=row.origin_checkpoint,
+        restart=Restart(row.restart_checkpoint, row.restart_why) if row.restart_why else None,
     )
 
 
@@ -54,7 +71,7 @@ class RunRepository:
         await tx.execute(insert(runs).values(**values))
 
     async def run(self, tx: Tx, run: RunId, *, owner: UserId | None = None) -> RunRow | None:
-        statement = select(runs).where(runs.c.id == run)
+        statement = _SHOWN.where(runs.c.id == run)
         if owner is not None:
             statement = statement.where(runs.c.owner == owner)
         return (await tx.execute(statement)).one_or_none()
@@ -74,9 +91,7 @@ class RunRepository:
         limit: int,
     ) -> list[RunRow]:
         """The owner's runs, the newest first."""
-        statement = (
-            select(runs).where(runs.c.owner == owner).order_by(runs.c.id.desc()).limit(limit)
-        )
+        statement = _SHOWN.where(runs.c.owner == owner).order_by(runs.c.id.desc()).limit(limit)
         if before:
             statement = statement.where(runs.c.id < before)
         if kind.states:
@@ -115,9 +130,11 @@ class RunRepository:
                 runs.c.smoke,
                 runs.c.max_cost_micros,
                 runs.c.max_time_ms,
+                checkpoints.c.snapshot_id.label("resume_snapshot"),
                 _age_ms.label("age_ms"),
             )
             .join(runs, runs.c.id == attempts.c.run_id)
+            .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
             .where(attempts.c.id == attempt)
         )
         return (await tx.execute(statement)).one_or_none()
@@ -154,8 +171,13 @@ class RunRepository:
                 runs.c.launch,
                 runs.c.max_cost_micros,
                 runs.c.max_time_ms,
+                runs.c.restart_why,
+                checkpoints.c.number.label("resume_number"),
+                checkpoints.c.snapshot_id.label("resume_snapshot"),
+                checkpoints.c.newest.label("resume_newest"),
             )
             .join(runs, runs.c.id == attempts.c.run_id)
+            .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
             .where(attempts.c.site_id == site, attempts.c.ended_at.is_(None))
             .order_by(attempts.c.fence)
         )

@@ -8,8 +8,9 @@ from tesra.compute.scheduling import largest_gangs, largest_single
 from tesra.db.engine import Tx
 from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, Invalid, NotFound, Unavailable
-from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId, new_id
-from tesra.kit.money import MS_PER_HOUR, parse_cny
+from tesra.kit.ids import CheckpointId, RunId, SnapshotId, UserId, new_id
+from tesra.kit.money import parse_cny
+from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
@@ -19,7 +20,7 @@ from tesra.training.model import RunFilter, RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
 from tesra.training.queueing import Queue, QueueService, place_of
-from tesra.training.repository import RunRepository, RunRow
+from tesra.training.repository import RunRepository, RunRow, life_of
 from tesra.training.smoke import as_smoke, check_room, check_slots
 from tesra.training.tuning.model import check_ranges
 from tesra.training.views import show_event, show_run
@@ -68,6 +69,7 @@ class TrainingService:
         self.doctor = ProjectDoctor(domains.database, domains.drive)
         self._repository = RunRepository()
         self._logs = LogStore()
+        self._accounts = Accounts()
         self._queue = QueueService(domains.compute)
 
     async def check(self, owner: UserId, request: RunRequest) -> Prepared:
@@ -92,9 +94,18 @@ class TrainingService:
         return prepared
 
     async def submit(
-        self, tx: Tx, owner: UserId, prepared: Prepared, *, trial: TrialOf | None = None
+        self,
+        tx: Tx,
+        owner: UserId,
+        prepared: Prepared,
+        *,
+        trial: TrialOf | None = None,
+        origin: CheckpointId | None = None,
     ) -> Run:
-        """Queue a run that ``check`` has prepared; refused with ``PaymentDue`` while a bill is unpaid."""
+        """Queue a run that ``check`` has prepared; refused with ``PaymentDue`` while a bill is unpaid.
+
+        ``origin``: the checkpoint, one of the owner's, that it begins with.
+        """
         request = prepared.request
         await self._billing.require_settled(tx, owner)
         engine = self.engines.resolve(request.engine, request.backend)
@@ -131,6 +142,9 @@ class TrainingService:
                 "bill_subject": trial.bill_subject if trial else None,
                 "max_cost_micros": _micros(request.max_cost_cny),
                 "max_time_ms": request.max_time_s * 1000 if request.max_time_s else None,
+                "max_restarts": request.max_restarts,
+                "origin_checkpoint": origin,
+                "resume_checkpoint": origin,
             },
         )
         await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
@@ -227,20 +241,12 @@ class TrainingService:
 
     async def _show(self, tx: Tx, row: RunRow, queue: Queue | None = None) -> Run:
         so_far = 0
-        if row.billed_micros is None and row.started_at is not None and row.attempt_id:
-            so_far = await self._use_so_far(tx, AttemptId(row.attempt_id))
+        if row.billed_micros is None and row.started_at is not None:
+            so_far = await self._accounts.micro_th_so_far(tx, life_of(row), RunId(row.id))
         waits = queue is not None and row.state == RunState.QUEUED
         return show_run(
             row, micro_th_so_far=so_far, queue=place_of(row, queue) if waits and queue else None
         )
-
-    async def _use_so_far(self, tx: Tx, attempt: AttemptId) -> int:
-        """Micro-T·H of the present attempt; the bill counts its usage records one by one."""
-        row = await self._repository.attempt(tx, attempt)
-        if row is None:
-            return 0
-        rating_micro_t = sum(device["rating_micro_t"] for device in row.devices)
-        return int(rating_micro_t * row.usage_ms // MS_PER_HOUR)
 
     async def check_devices(self, tx: Tx, request: WholeRequest) -> None:
         if request.devices < 1:

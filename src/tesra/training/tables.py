@@ -57,6 +57,12 @@ runs = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("max_cost_micros", BigInteger),
     Column("max_time_ms", BigInteger),
+    Column("max_restarts", Integer, nullable=False, server_default="3"),
+    Column("restarts", Integer, nullable=False, server_default="0"),  # attempts that were lost
+    Column("origin_checkpoint", Text),  # of another run: what this one began with
+    Column("resume_checkpoint", Text),  # what the present attempt, or the next, goes on from
+    Column("restart_checkpoint", Text),  # while a restart is asked for
+    Column("restart_why", Text),
     Index("ix_runs_owner_id", "owner", "id"),
     Index("ix_runs_sweep_id", "sweep_id", "trial"),
     Index(
@@ -95,6 +101,8 @@ attempts = Table(
     Column("ended_at", DateTime(timezone=True)),
     Column("rating_micro_t", BigInteger, nullable=False, server_default="0"),  # all devices'
     Column("cost_micros", BigInteger, nullable=False, server_default="0"),  # of usage_ms, at most
+    Column("resume_checkpoint", Text),  # what it went on from
+    Column("outcome", Text),  # model.Outcome, or "restarted" at its user's wish
     Index("ix_attempts_run_id", "run_id"),
     Index("ix_attempts_live_site", "site_id", postgresql_where=text("ended_at IS NULL")),
 )

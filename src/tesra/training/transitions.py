@@ -1,7 +1,7 @@
 """Apply an event to a run in one transaction: decide by the life cycle, then carry out its commands."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import func
@@ -11,8 +11,19 @@ from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all
 from tesra.kit.ids import AttemptId, BillId, RunId, SiteId, SnapshotId, UserId
+from tesra.training.checkpoints.accounts import Accounts
+from tesra.training.checkpoints.repository import CheckpointRepository
 from tesra.training.lifecycle import advance
-from tesra.training.model import Command, RunEvent, RunLife, RunState, StopCause
+from tesra.training.model import (
+    AttemptEnded,
+    Command,
+    Outcome,
+    Placed,
+    RunEvent,
+    RunLife,
+    RunState,
+    StopCause,
+)
 from tesra.training.repository import RunRepository, RunRow, life_of
 
 
@@ -59,6 +70,8 @@ class Transitions:
         observers: Sequence[Observer] = (),
     ) -> None:
         self._repository = RunRepository()
+        self._checkpoints = CheckpointRepository()
+        self._accounts = Accounts()
         self._compute = compute
         self._billing = billing
         self._observers = observers
@@ -73,10 +86,11 @@ class Transitions:
         row = await self._repository.lock_run(tx, run)
         assert row is not None, f"run {run} has vanished"
         before = life_of(row)
-        after, commands = advance(before, event)
+        after, commands = advance(before, await self._complete(tx, event))
         if after == before and not commands:
             return []
         values = _changed(before, after)
+        await self._note_attempt(tx, event, before, after)
         if Command.MARK_STARTED in commands and row.started_at is None:
             values["started_at"] = func.clock_timestamp()
         if after.state.terminal:
@@ -93,6 +107,21 @@ class Transitions:
         if after.state.terminal and row.sweep_id is not None:
             topics.append("sweeps")
         return [f"run:{run}", *topics]
+
+    async def _complete(self, tx: Tx, event: RunEvent) -> RunEvent:
+        """With what the database knows of it: the checkpoint that a lost attempt leaves."""
+        if not isinstance(event, AttemptEnded) or event.outcome is not Outcome.LOST:
+            return event
+        return replace(event, checkpoint=await self._checkpoints.last_of(tx, event.attempt))
+
+    async def _note_attempt(self, tx: Tx, event: RunEvent, before: RunLife, after: RunLife) -> None:
+        """What the run's bill will need to know of its attempts."""
+        if isinstance(event, Placed) and after.resume is not None:
+            values = {"resume_checkpoint": after.resume}
+            await self._repository.update_attempt(tx, event.attempt, values)
+        if isinstance(event, AttemptEnded):
+            outcome = {"outcome": _outcome(event, before)}
+            await self._repository.update_attempt(tx, event.attempt, outcome)
 
     async def tell(self, tx: Tx, topics: Iterable[str]) -> None:
         """Wake all who wait for these; the last thing a transaction does, since sites' rows are hot."""
@@ -122,24 +151,22 @@ class Transitions:
         if row.smoke:
             return {"billed_micros": 0, "billed_micro_th": 0}
         run = RunId(row.id)
-        attempts = [life.attempt] if life.attempt else []
+        parts = await self._accounts.parts(tx, life, run) if chargeable else []
         if row.bill_subject is not None:
             share = await self._billing.set_aside(
                 tx,
                 run,
                 subject=row.bill_subject,
                 trial=row.trial,
-                attempts=attempts,
-                chargeable=chargeable,
+                parts=parts,
             )
             return {"billed_micros": share.amount_micros, "billed_micro_th": share.micro_th}
         bill = await self._billing.make_bill(
             tx,
             run,
             UserId(row.owner),
-            attempts=attempts,
-            chargeable=chargeable,
-            note=None if chargeable else life.reason,
+            parts=parts,
+            note=None if parts else life.reason,
             cap_micros=row.max_cost_micros,
         )
         return {
@@ -197,7 +224,21 @@ def _changed(before: RunLife, after: RunLife) -> dict[str, Any]:
         ("stop", before.stop, after.stop),
         ("attempt_id", before.attempt, after.attempt),
         ("attempts", before.attempts, after.attempts),
+        ("restarts", before.restarts, after.restarts),
+        ("resume_checkpoint", before.resume, after.resume),
+        ("restart_checkpoint", _wish(before, "checkpoint"), _wish(after, "checkpoint")),
+        ("restart_why", _wish(before, "why"), _wish(after, "why")),
     ):
         if old != new:
             values[column] = new.value if isinstance(new, RunState) else new
     return values
+
+
+def _wish(life: RunLife, part: str) -> str | None:
+    return getattr(life.restart, part) if life.restart is not None else None
+
+
+def _outcome(event: AttemptEnded, before: RunLife) -> str:
+    """How the attempt ended, as its bill needs it: one that its user began anew was not lost."""
+    anew = before.restart is not None and event.outcome in (Outcome.STOPPED, Outcome.FAILED)
+    return "restarted" if anew else event.outcome.value

@@ -3,7 +3,7 @@
 from tesra.kit.money import format_cny, format_micros
 from tesra.training.repository import RunRow
 from tesra.wire.parameters import DEFAULT_FORMAT
-from tesra.wire.training import QueuePlace, Run, RunEvent
+from tesra.wire.training import CHECKPOINT_EVERY_S, QueuePlace, ResumedFrom, Run, RunEvent
 
 
 def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = None) -> Run:
@@ -52,11 +52,21 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         max_cost_cny=None if row.max_cost_micros is None else format_cny(row.max_cost_micros),
         max_time_s=None if row.max_time_ms is None else row.max_time_ms // 1000,
         smoke=row.smoke,
+        checkpoint_every_s=spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S),
+        max_restarts=row.max_restarts,
+        restarts=row.restarts,
+        resumed_from=_resumed_from(row),
     )
 
 
 def _amount(micros: int, *, exact: bool) -> str:
     return format_micros(micros) if exact else format_cny(micros)
+
+
+def _resumed_from(row: RunRow) -> ResumedFrom | None:
+    if row.origin_number is None:
+        return None
+    return ResumedFrom(run=row.origin_run, checkpoint=row.origin_number)
 
 
 def show_event(row: RunRow) -> RunEvent:

@@ -124,6 +124,7 @@ class RunSpec(Answer):
     notes: list[str] = []
     environment_lock: str | None = None
     smoke_s: float | None = None
+    checkpoint_every_s: float = 300.0
 
 
 class RunLimit(Answer):
@@ -136,10 +137,23 @@ class RunLimit(Answer):
     grace_s: float
 
 
+class ResumeFrom(Answer):
+    """The stored checkpoint that an attempt goes on from; see docs/CHECKPOINTS.md for its folders.
+
+    ``newest`` is the path, within the snapshot, of the file or folder to go on from.
+    """
+
+    checkpoint: str
+    number: int
+    snapshot: str
+    newest: str | None = None
+
+
 class Assignment(Answer):
     """One attempt that the server wants to live on this site, or to stop (``stop`` is why).
 
     ``tuning``: the changes of parameters that it waits for, oldest first.
+    ``restart``: its run is to begin again elsewhere, from another checkpoint.
     """
 
     run: str
@@ -148,10 +162,11 @@ class Assignment(Answer):
     fence: int
     devices: list[AssignedDevice]
     spec: RunSpec
-    stop: Literal["user", "cap", "operator", "pruned"] | None = None
+    stop: Literal["user", "cap", "operator", "pruned", "restart"] | None = None
     grace_s: float = 15.0
     tuning: list[TuneOrder] = []
     limit: RunLimit | None = None
+    resume: ResumeFrom | None = None
 
 
 class Assignments(Answer):
@@ -203,6 +218,24 @@ class Phase(Wire):
     phase: str
 
 
+class Checkpoint(Wire):
+    """The ``number``-th checkpoint of this attempt is in the drive.
+
+    ``ran_ms``: how much of the attempt's usage it stands for: until its newest file was finished,
+    on the count that ``Usage`` reports.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    number: int = Field(ge=1)
+    snapshot: SnapshotCommit
+    ran_ms: int = Field(ge=0)
+    finished_at: datetime
+    files: int = Field(ge=1)
+    size_bytes: int = Field(ge=0)
+    newest: str | None = Field(default=None, max_length=8192)
+    step: int | None = Field(default=None, ge=0, le=2**62)
+
+
 class Ended(Wire):
     """The gang is gone, its log has been delivered, its output stored.
 
@@ -227,7 +260,8 @@ class Message(Wire):
     attempt: str
     fence: int
     body: Annotated[
-        Preparing | Started | Usage | Phase | Tuned | Ended, Field(discriminator="kind")
+        Preparing | Started | Usage | Phase | Tuned | Checkpoint | Ended,
+        Field(discriminator="kind"),
     ]
 
 

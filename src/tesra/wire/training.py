@@ -17,6 +17,8 @@ from tesra.wire.site import MAX_LOCK_CHARS
 
 RunState = Literal["queued", "placing", "preparing", "running", "succeeded", "failed", "stopped"]
 Launch = Literal["gang", "single"]
+CHECKPOINT_EVERY_S = 300.0
+MAX_RESTARTS = 3
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Text = Annotated[str, Field(max_length=32_768)]
 
@@ -57,6 +59,7 @@ class RunRequest(Wire):
 
     At ``max_cost_cny`` (yuan, two decimals) or ``max_time_s`` (billed running time) the job is asked
     to checkpoint and stopped; the bill is never above the former.
+    ``max_restarts``: how often it is queued again, from its last checkpoint, when its node is lost.
     """
 
     project: str = Field(max_length=128)
@@ -83,6 +86,8 @@ class RunRequest(Wire):
     max_cost_cny: str | None = Field(default=None, max_length=32)
     max_time_s: int | None = Field(default=None, ge=1, le=366 * 86_400)
     smoke: bool = False
+    checkpoint_every_s: float = Field(default=CHECKPOINT_EVERY_S, ge=1, le=86_400)
+    max_restarts: int = Field(default=MAX_RESTARTS, ge=0, le=100)
 
 
 class QueuePlace(Answer):
@@ -107,6 +112,13 @@ class WholeRequest(RunRequest):
     entry: Text | list[Text]
     output: str = Field(max_length=1024)
     launch: Launch
+
+
+class ResumedFrom(Answer):
+    """The checkpoint of another run that a run began with."""
+
+    run: str
+    checkpoint: int
 
 
 class Run(Answer):
@@ -160,6 +172,10 @@ class Run(Answer):
     max_cost_cny: str | None = None
     max_time_s: int | None = None
     smoke: bool = False
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    max_restarts: int = MAX_RESTARTS
+    restarts: int = 0
+    resumed_from: ResumedFrom | None = None
 
 
 class RunEvent(Answer):

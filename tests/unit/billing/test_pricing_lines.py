@@ -2,13 +2,13 @@ from datetime import timedelta
 
 import pytest
 
-from factories.billing import HALF_YUAN, HOUR_MS, NOON, ONE_T, usage
-from tesra.billing.model import Price, PriceInvalid, UsageInvalid
+from factories.billing import HALF_YUAN, HOUR_MS, NOON, ONE_T, usage, whole
+from tesra.billing.model import Part, Price, PriceInvalid, UsageInvalid
 from tesra.billing.pricing import bill_amount, bill_lines, explain, parse_price, stretch_of
 
 
-def lines_of(records, book=(HALF_YUAN,), attempts=("att_1",)):
-    return bill_lines([stretch_of(record) for record in records], book, attempts)
+def lines_of(records, book=(HALF_YUAN,), parts=None):
+    return bill_lines([stretch_of(record) for record in records], book, parts or whole("att_1"))
 
 
 def test_one_t_for_one_hour_costs_half_a_yuan():
@@ -48,8 +48,26 @@ def test_the_price_at_the_start_of_a_record_counts():
 
 def test_only_the_named_attempts_count():
     records = [usage("att_1", 1), usage("att_2", 1), usage("att_3", 1)]
-    lines = lines_of(records, attempts=("att_3", "att_1"))
+    lines = lines_of(records, parts=whole("att_3", "att_1"))
     assert [(line.attempt_id, line.attempt) for line in lines] == [("att_3", 1), ("att_1", 2)]
+
+
+def test_of_a_lost_attempt_only_what_lies_before_its_checkpoint_counts():
+    records = [usage("att_1", n, start_s=10 * n) for n in range(3)]
+    parts = [Part("att_1", 1, until_ms=14_500)]
+    (line,) = lines_of(records, parts=parts)
+    assert (line.first_seq, line.last_seq, line.duration_ms) == (0, 1, 14_500)
+    assert line.ended_at == NOON + timedelta(seconds=14.5)
+    assert lines_of(records, parts=[Part("att_1", 1, until_ms=0)]) == ()
+    (whole_line,) = lines_of(records, parts=[Part("att_1", 1, until_ms=99_000)])
+    assert whole_line.duration_ms == 30_000
+
+
+def test_a_line_that_ends_at_a_checkpoint_says_so():
+    (line,) = lines_of([usage("att_1", 1)], parts=[Part("att_1", 2, until_ms=3_750_999)])
+    assert explain(line).startswith(
+        "attempt 2, up to its checkpoint at 01:02:30 (what it did after"
+    )
 
 
 def test_a_bill_is_rounded_up_to_the_fen_once():

@@ -20,6 +20,7 @@ from tesra.db.engine import Database, Tx
 from tesra.kit.errors import PaymentDue, QuotaExceeded, TesraError, TooMany, Unavailable
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
+from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.domains import Domains
 from tesra.training.model import RunState, StopCause, StopRequested
 from tesra.training.proposals import Prepared
@@ -62,6 +63,7 @@ class Conductor:
     def __init__(self, domains: Domains, training: TrainingService, readings: Readings) -> None:
         self._database: Database = domains.database
         self._billing = domains.billing
+        self._accounts = Accounts()
         self._transitions = domains.transitions
         self._sealer: Sealer = domains.sealer
         self._training = training
@@ -166,7 +168,8 @@ class Conductor:
         live = 0
         for trial in await self._repository.trials(tx, SweepId(row.id)):
             if trial.billed_micros is None:
-                live += await self._billing.amount_so_far(tx, RunId(trial.run_id))
+                parts = await self._accounts.parts_now(tx, RunId(trial.run_id))
+                live += await self._billing.amount_so_far(tx, parts)
         return int(row.billed_micros) + aside.amount_micros + live
 
     async def _prune(self, tx: Tx, step: Step, goal: Goal, rows: Sequence[AnyRow]) -> None:

@@ -138,7 +138,7 @@ async def append_log(
 
 @dataclass(frozen=True, slots=True)
 class AttemptTransfer:
-    """What an attempt's node may do with the drive: read its snapshot, write its own output."""
+    """What an attempt's node may do with the drive: read what it begins with, write its own output."""
 
     owner: UserId
     purpose: str | None
@@ -157,7 +157,11 @@ async def authorise_attempt(
     return AttemptTransfer(
         owner=UserId(row.owner),
         purpose=output_purpose(RunId(row.run_id)),
-        readable=frozenset({SnapshotId(row.snapshot_id)}),
+        readable=frozenset(
+            SnapshotId(snapshot)
+            for snapshot in (row.snapshot_id, row.resume_snapshot)
+            if snapshot is not None
+        ),
     )
 
 

@@ -56,6 +56,7 @@ def _lines_aside() -> None:
         sa.Column("amount_micros", sa.BigInteger, nullable=False),
         sa.Column("run_id", sa.Text),
         sa.Column("trial", sa.Integer),
+        sa.Column("until_ms", sa.BigInteger),
         sa.PrimaryKeyConstraint("subject", "seq", name="pk_bill_lines_aside"),
         sa.ForeignKeyConstraint(
             ["price_id"], ["prices.id"], name="fk_bill_lines_aside_price_id_prices"

@@ -1,0 +1,69 @@
+"""What a run has to pay for, now or at its end: its attempts and checkpoints, seen as a chain."""
+
+from sqlalchemy import select
+
+from tesra.billing.model import Part
+from tesra.db.engine import Tx
+from tesra.kit.ids import AttemptId, CheckpointId, RunId
+from tesra.kit.money import MS_PER_HOUR
+from tesra.training.checkpoints.chain import Made, Try, billed_parts
+from tesra.training.checkpoints.tables import checkpoints
+from tesra.training.model import Outcome, RunLife
+from tesra.training.repository import RunRepository, life_of
+from tesra.training.tables import attempts
+
+
+class Accounts:
+    """Reads the chain of a run's attempts."""
+
+    def __init__(self) -> None:
+        self._runs = RunRepository()
+
+    async def parts(self, tx: Tx, life: RunLife, run: RunId) -> list[Part]:
+        """What is paid for of the run as it is now; a live attempt counts whole."""
+        tries = await tx.execute(
+            select(
+                attempts.c.id,
+                attempts.c.number,
+                attempts.c.resume_checkpoint,
+                attempts.c.outcome,
+            ).where(attempts.c.run_id == run)
+        )
+        made = await tx.execute(
+            select(checkpoints.c.id, checkpoints.c.attempt_id, checkpoints.c.ran_ms).where(
+                checkpoints.c.run_id == run
+            )
+        )
+        return billed_parts(
+            [
+                Try(
+                    attempt=AttemptId(row.id),
+                    number=row.number,
+                    base=row.resume_checkpoint,
+                    lost=row.outcome == Outcome.LOST.value,
+                )
+                for row in tries
+            ],
+            {CheckpointId(row.id): Made(AttemptId(row.attempt_id), row.ran_ms) for row in made},
+            life.resume,
+        )
+
+    async def parts_now(self, tx: Tx, run: RunId) -> list[Part]:
+        """The same by the run's id alone."""
+        row = await self._runs.run(tx, run)
+        return await self.parts(tx, life_of(row), run) if row is not None else []
+
+    async def micro_th_so_far(self, tx: Tx, life: RunLife, run: RunId) -> int:
+        """Micro-T·H of what would be paid for now; the bill counts usage records one by one."""
+        until = {part.attempt_id: part.until_ms for part in await self.parts(tx, life, run)}
+        used = await tx.execute(
+            select(attempts.c.id, attempts.c.rating_micro_t, attempts.c.usage_ms).where(
+                attempts.c.id.in_(until)
+            )
+        )
+        total = 0
+        for row in used:
+            limit = until[row.id]
+            counted_ms = row.usage_ms if limit is None else min(limit, row.usage_ms)
+            total += row.rating_micro_t * counted_ms // MS_PER_HOUR
+        return total
