@@ -56,7 +56,12 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
     gangs: list[Gang] = []
 
     async def begin(
-        script: str, *, devices: int = 2, sandboxed: bool = True, **changes: Any
+        script: str,
+        *,
+        devices: int = 2,
+        sandboxed: bool = True,
+        variables: Callable[[int], dict[str, str]] = lambda _rank: {},
+        **changes: Any,
     ) -> Gang:
         (folders.work / "train.py").write_text(script)
         hand_over(folders)
@@ -69,6 +74,7 @@ async def start(environment: Environment, folders: AttemptFolders) -> AsyncItera
             folders=folders,
             sandbox=Sandbox(enabled=sandboxed),
             runtime=runtime_folder(folders.root.parent.parent / "runtime"),
+            variables=variables,
         )
         gangs.append(gang)
         await gang.start()
@@ -135,6 +141,20 @@ async def test_every_rank_learns_its_place_and_nothing_of_ours(
         assert (environ["OMP_NUM_THREADS"], environ["TESRA_PARAM_LR"]) == ("1", "0.1")
         assert "TESRA_TOKEN" not in environ
         assert environ["TESRA_OUTPUT_DIR"] == str(folders.output_path)
+
+
+async def test_what_a_rank_is_told_gives_way_to_what_its_user_says(
+    start: Start, folders: AttemptFolders
+) -> None:
+    script = "import os; print(os.environ['MLFLOW_TRACKING_URI'], os.environ['OWN'])"
+    gang = await start(
+        script,
+        env={"OWN": "user's"},
+        variables=lambda rank: {"MLFLOW_TRACKING_URI": f"http://node/{rank}", "OWN": "node's"},
+    )
+    await gang.wait()
+    for rank in (0, 1):
+        assert folders.log_of(rank).read_text() == f"http://node/{rank} user's\n"
 
 
 async def test_launch_single_is_one_process_without_a_gangs_variables(

@@ -43,6 +43,111 @@ began = time.monotonic()
 while time.monotonic() - began < 3.5:
     pass
 """
+TRACKS = """
+import json, os, urllib.request
+def ask(what, **told):
+    url = os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/" + what
+    request = urllib.request.Request(url, json.dumps(told).encode(), method="POST")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+run = ask("runs/create", experiment_id="0")["run"]["info"]["run_id"]
+ask("runs/log-parameter", run_id=run, key="lr", value="0.1")
+ask("runs/log-metric", run_id=run, key="loss", value=int(os.environ["RANK"]), timestamp=1, step=1)
+"""
+_numbers = count(1)
+
+
+class Site:
+    """A site in a process of its own, which a test may kill and start again."""
+
+    def __init__(self, home: Path, cache: Path, server: FakeServer) -> None:
+        self.home = home
+        self.cache = cache
+        self.server = server
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.home.parent / "site.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fakes.site_process"],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "SITE_HOME": str(self.home),
+                    "SITE_CACHE": str(self.cache),
+                    "SITE_URL": self.server.url,
+                    "SITE_TOKEN": TOKEN,
+                },
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(60)
+
+    def ray(self) -> list[dict[str, Any]]:
+        try:
+            return json.loads((self.home / "site" / "ray.json").read_text())["processes"]
+        except FileNotFoundError:
+            return []
+
+    def assign(self, script: str, *, devices: int = 1, **spec: Any) -> str:
+        """Let the server want a run of this script; its attempt."""
+        number = next(_numbers)
+        attempt, snapshot = f"att_{number}", f"snap_{number}"
+        folder = Path(tempfile.mkdtemp(dir=self.home.parent))
+        (folder / "train.py").write_text(script)
+        root = self.server.drive.import_folder(folder, snapshot)
+        node = self.server.enrolments[-1].nodes[0]
+        chosen = [
+            AssignedDevice(
+                node=node.id,
+                device=device.id,
+                index=device.index,
+                device_class=device.device_class,
+                rating_micro_t=device.measured_micro_t,
+            )
+            for device in node.devices[:devices]
+        ]
+        fields = {
+            "owner": "usr_1",
+            "project": "prj_1",
+            "snapshot": snapshot,
+            "snapshot_root": root,
+            "engine": PYTHON,
+            "packages": [],
+            "entry": "train.py",
+            "args": [],
+            "output": "out",
+            "launch": "gang",
+            "params": {},
+            "env": {},
+            "secrets": {},
+            **spec,
+        }
+        self.server.want(
+            Assignment(
+                run=f"run_{number}",
+                attempt=attempt,
+                number=1,
+                fence=number,
+                devices=chosen,
+                spec=RunSpec(**fields),
+                grace_s=2.0,
+            )
+        )
+        return attempt
+
+    def stop_run(self, attempt: str) -> None:
+        listed = self.server.listed[attempt]
+        self.server.want(listed.model_copy(update={"stop": "user"}))
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +329,18 @@ def test_event_files_and_device_use_of_a_gang_arrive(site: Site, server: FakeSer
     for values in devices.values():
         assert values["use"] > 0
         assert values["memory_bytes"] > 2**20
+
+
+def test_mlflow_has_an_address_of_each_ranks_own(site: Site, server: FakeServer) -> None:
+    attempt = site.assign(TRACKS, devices=2)
+    server.until(lambda: server.ended(attempt))
+    told = [p for p in server.points(attempt) if p.get("o") == "mlflow" or p["k"] == "p"]
+    assert sorted((p["k"], p["r"], str(p["v"])) for p in told) == [
+        ("m", 0, "{'loss': 0.0}"),
+        ("m", 1, "{'loss': 1.0}"),
+        ("p", 0, "{'lr': '0.1'}"),
+        ("p", 1, "{'lr': '0.1'}"),
+    ]
 
 
 def test_server_that_refuses_metrics_does_not_hold_up_the_end(

@@ -193,6 +193,7 @@ class Attempt:
             self._checkpoints = await asyncio.to_thread(self._keeper, new=True)
             self._checkpoint_every_s = spec.checkpoint_every_s
         self._note(phase="starting")
+        await self._metrics.open(folders)
         gang = Gang(
             assignment.run,
             spec,
@@ -202,6 +203,7 @@ class Attempt:
             folders=folders,
             sandbox=tools.sandbox,
             runtime=tools.runtime,
+            variables=self._metrics.variables,
         )
         await self._metrics.begin(folders, order, gang, tools.devices)
         return gang

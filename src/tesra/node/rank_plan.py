@@ -4,7 +4,7 @@ A rank's environment is built from nothing: what stands here is all it gets.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,12 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     folders: AttemptFolders,
     tmp: Path,
     runtime: Path | None = None,
+    variables: Callable[[int], dict[str, str]] = lambda _rank: {},
 ) -> NodePlan:
-    """One command for each device of this node, or one for all with launch ``single``."""
+    """One command for each device of this node, or one for all with launch ``single``.
+
+    ``variables`` of a rank may be replaced by the engine's and the user's.
+    """
     parameters = Parameters(spec.params, spec.param_format, folders.params)
     argv = command_of(
         spec.entry, spec.args, parameters, python=environment.python, workspace=folders.work
@@ -91,13 +95,14 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     added = [path for path in (runtime, RANK_HOOK) if path is not None]
     shared |= _paths(shared, environment, [*source_roots(folders.work), *added])
     if single:
-        argv_environ = thread_variables(threads) | shared | _own(folders, 0)
+        argv_environ = thread_variables(threads) | variables(0) | shared | _own(folders, 0)
         return NodePlan([RankCommand(0, argv, argv_environ)], [])
     ranks = [
         RankCommand(
             place.rank_start + index,
             argv,
             thread_variables(device.threads)
+            | variables(place.rank_start + index)
             | shared
             | _own(folders, place.rank_start + index)
             | ({RANK_MARK: "1"} if many else {})

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,12 @@ class Gang:
         folders: AttemptFolders,
         sandbox: Sandbox,
         runtime: Path | None = None,
+        variables: Callable[[int], dict[str, str]] = lambda _rank: {},
     ) -> None:
         """``devices``: this node's part of the reservation, in rank order.
 
         ``runtime``: a folder that holds ``tesra/``, the runtime, to put on the script's path.
+        ``variables``: what each rank is told, unless its engine or its user says otherwise.
         """
         self._plan = plan_ranks(
             run,
@@ -97,6 +99,7 @@ class Gang:
             folders=folders,
             tmp=Path("/tmp") if sandbox.enabled else folders.tmp,  # noqa: S108 - the sandbox's own
             runtime=runtime,
+            variables=variables,
         )
         self._params = spec.params
         self._devices = tuple(devices)

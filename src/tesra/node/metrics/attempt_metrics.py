@@ -16,9 +16,10 @@ from pathlib import Path
 
 from tesra.node.devices import FoundDevice
 from tesra.node.file_push import FilePusher, Growing
-from tesra.node.metrics.collector import Collector
+from tesra.node.metrics.collector import Collector, Source
 from tesra.node.metrics.devices import DeviceUse, UsedDevice
 from tesra.node.metrics.point_spool import PointSpool
+from tesra.node.metrics.tracking_server import TrackingServer
 from tesra.node.orders import GangOrder
 from tesra.node.placing import nodes_of
 from tesra.node.ranks import Gang, GangFailed
@@ -51,6 +52,20 @@ class AttemptMetrics:
         self._gang_gone = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
+        self._tracking: TrackingServer | None = None
+
+    async def open(self, folders: AttemptFolders) -> None:
+        """Before the ranks are planned: MLflow has an address here; without one they run too."""
+        kept = folders.output_path / "mlflow"
+        self._tracking = TrackingServer(folders.work / "mlruns" if kept.parent.suffix else kept)
+        try:
+            await self._tracking.open()
+        except OSError:
+            _log.exception("%s: no endpoint for MLflow", self._name)
+
+    def variables(self, rank: int) -> dict[str, str]:
+        """What a rank is told, unless its user says otherwise."""
+        return self._tracking.variables(rank) if self._tracking is not None else {}
 
     async def begin(
         self,
@@ -68,9 +83,10 @@ class AttemptMetrics:
         use = DeviceUse(
             used_devices(order, ranks, devices), pid=lambda: _pid_of(gang), pids=gang.pids
         )
-        self._collector = Collector(
-            folders, ranks, spool, since=since, pids=gang.pids, more={"devices": use}
-        )
+        more: dict[str, Source] = {"devices": use}
+        if self._tracking is not None:
+            more["mlflow"] = self._tracking
+        self._collector = Collector(folders, ranks, spool, since=since, pids=gang.pids, more=more)
         self._reading = asyncio.create_task(self._read())
 
     async def resume(self, folders: AttemptFolders) -> None:
@@ -90,6 +106,7 @@ class AttemptMetrics:
     async def sweep(self) -> None:
         """The gang is gone: read what is left."""
         self._gang_gone.set()
+        await self._close()
         if self._reading is not None:
             await self._reading
             self._reading = None
@@ -104,9 +121,14 @@ class AttemptMetrics:
     async def cancel(self) -> None:
         """Nothing more may be sent."""
         self._gang_gone.set()
+        await self._close()
         if self._reading is not None:
             await self._reading
         await self._pusher.cancel()
+
+    async def _close(self) -> None:
+        if self._tracking is not None:
+            await self._tracking.close()
 
     def _follow(self, spool: PointSpool, source: int) -> None:
         async def put(offset: int, data: bytes) -> int:
