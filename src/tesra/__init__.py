@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "checkpoint_dir", "log", "output_dir", "params", "step"]
 
 _RUNTIME = frozenset(__all__) - {"Client"}
+_CALLBACKS = frozenset({"keras", "lightning"})
 _LASTING = frozenset({"log", "params", "step"})
 
 
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from tesra.sdk.client import Client
 
         return Client
+    if name in _CALLBACKS:
+        from importlib import import_module
+
+        return import_module(f"tesra.{name}")
     if name in _RUNTIME:
         from tesra.sdk.runtime import names
 

@@ -1,7 +1,7 @@
 """Scripts that know nothing of Tesra, tuned in their own engines: what their optimisers do with it."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,18 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     gangs: list[TunedGang] = []
 
     async def begin(
-        script: str, engine: str, backend: str | None = None, *, ranks: int = 1, **params: Any
+        script: str,
+        engine: str,
+        backend: str | None = None,
+        *,
+        ranks: int = 1,
+        packages: Sequence[str] = (),
+        **params: Any,
     ) -> TunedGang:
         spec = read_engines().resolve(engine, backend)
         (tmp_path / "project").mkdir()
         environment = await EnvironmentBuilder(default_cache(), gpu=False).ensure(
-            spec, [], tmp_path / "project", print
+            spec, list(packages), tmp_path / "project", print
         )
         gang = await TunedGang.start(
             script,
@@ -171,3 +177,157 @@ async def test_every_kind_of_optimiser_and_schedule_goes_on_from_the_new_rate(st
     (rank,) = gang.desk.report.ranks
     await gang.until(lambda: "sets lr at each step" in str(gang.desk.report.ranks[0].took[-1].note))
     assert {one.name: one.origin for one in rank.found}["lr"] == "optimiser"
+
+
+# An unmodified fit; a callback of the script's own tells what each batch was trained with.
+KERAS = """
+import json, numpy as np, IMPORT
+values = np.ones((64, 4), dtype="float32")
+model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+model.compile(optimizer=keras.optimizers.Adam(learning_rate=0.1), loss="mse")
+
+class Tell(keras.callbacks.Callback):
+    step, last = 0, None
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step += 1
+        rate = round(float(self.model.optimizer.learning_rate), 6)
+        if rate != self.last:
+            print(json.dumps([self.step, rate]), flush=True)
+            self.last = rate
+        if rate == 0:
+            self.model.stop_training = True
+
+before = model.get_weights()
+model.fit(values, values[:, :1] * 0, epochs=100_000, batch_size=16, verbose=0, callbacks=[Tell()])
+weights = model.get_weights()
+model.fit(values, values[:, :1] * 0, epochs=1, batch_size=16, verbose=0)
+moved = max(float(np.abs(a - b).max()) for a, b in zip(weights, model.get_weights()))
+print(json.dumps(["moved by the last epoch", moved]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "backend", "imports"),
+    [
+        ("keras", "jax", "keras"),
+        ("keras", "torch", "keras"),
+        ("keras", "tensorflow", "keras"),
+        ("tensorflow", None, "tf_keras as keras"),
+    ],
+)
+async def test_an_unmodified_fit_of_keras_follows(
+    start: Start, engine: str, backend: str | None, imports: str
+) -> None:
+    gang = await start(KERAS.replace("IMPORT", imports), engine, backend, lr=0.1)
+    (first,) = await gang.tune(1, lr=0.01)
+    (last,) = await gang.tune(2, lr=0.0)
+    await gang.finish()
+    assert told(gang) == [[1, 0.1], [first, 0.01], [last, 0.0], ["moved by the last epoch", 0.0]]
+    (rank,) = gang.desk.report.ranks
+    assert {one.name: one.where for one in rank.found}["lr"] == ["Adam"]
+
+
+MXNET = """
+import json, time, mxnet as mx
+from mxnet import autograd, gluon
+net = gluon.nn.Dense(1)
+net.initialize()
+optimizer = mx.optimizer.SGD(learning_rate=0.1, momentum=0.9, SCHEDULE)
+trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore="KVSTORE")
+last = None
+for step in range(1, 1_000_000):
+    time.sleep(0.002)
+    with autograd.record():
+        loss = net(mx.nd.ones((2, 4))).sum()
+    loss.backward()
+    trainer.step(2)
+    now = [round(float(trainer.learning_rate), 6), trainer.optimizer.momentum]
+    if now != last:
+        print(json.dumps([step, *now]), flush=True)
+        last = now
+    if now[0] == 0:
+        break
+"""
+
+
+@pytest.mark.parametrize("schedule", ["", "lr_scheduler=mx.lr_scheduler.FactorScheduler(10**6)"])
+async def test_mxnets_trainer_follows(start: Start, schedule: str) -> None:
+    script = MXNET.replace("SCHEDULE", schedule).replace("KVSTORE", "device")
+    gang = await start(script, "mxnet", lr=0.1)
+    (first,) = await gang.tune(1, lr=0.01, momentum=0.5)
+    (last,) = await gang.tune(2, lr=0.0)
+    await gang.finish()
+    assert told(gang) == [[1, 0.1, 0.9], [first, 0.01, 0.5], [last, 0.0, 0.5]]
+
+
+async def test_an_optimiser_on_mxnets_servers_is_told_as_out_of_reach(start: Start) -> None:
+    script = MXNET.replace("SCHEDULE", "").replace("KVSTORE", "dist_sync")
+    gang = await start(script, "mxnet", ranks=2, lr=0.1)
+    await gang.tune(1, lr=0.01)
+    await gang.until(lambda: "MXNet's servers" in str(gang.desk.report.ranks[1].took[0].note))
+    assert told(gang) == [[1, 0.1, 0.9]]
+    assert gang.desk.report.ranks[0].found == ()
+
+
+def in_a_child(script: str) -> str:
+    """Run by a process that the rank starts, where nothing is watched by itself."""
+    return (
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {script!r}], check=True)\n"
+    )
+
+
+async def test_the_callback_for_keras_reaches_a_process_that_the_script_starts(
+    start: Start,
+) -> None:
+    script = "import tesra\n" + KERAS.replace("IMPORT", "keras").replace(
+        "callbacks=[Tell()]", "callbacks=[tesra.keras.TuningCallback(), Tell()]"
+    )
+    gang = await start(in_a_child(script), "keras", "jax", lr=0.1)
+    (first,) = await gang.tune(1, lr=0.01)
+    (last,) = await gang.tune(2, lr=0.0)
+    await gang.finish()
+    assert told(gang)[:3] == [[1, 0.1], [first, 0.01], [last, 0.0]]
+
+
+LIGHTNING = """
+import json, torch
+import lightning.pytorch as pl
+from tesra.lightning import TuningCallback
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last, self.step = torch.nn.Linear(4, 1), None, 0
+    def configure_optimizers(self):
+        optimiser = torch.optim.SGD(self.parameters(), lr=0.1)
+        return [optimiser], [torch.optim.lr_scheduler.StepLR(optimiser, 10**6)]
+    def training_step(self, batch, index):
+        return self.layer(batch[0]).square().mean()
+    def on_train_batch_end(self, outputs, batch, index):
+        self.step += 1
+        rate = self.optimizers().param_groups[0]["lr"]
+        if rate != self.last:
+            print(json.dumps([self.step, rate]), flush=True)
+            self.last = rate
+        if rate == 0:
+            self.trainer.should_stop = True
+
+data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=4)
+trainer = pl.Trainer(
+    max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
+    enable_progress_bar=False, enable_model_summary=False, callbacks=[TuningCallback()],
+)
+trainer.fit(Model(), data)
+"""
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["rank", "child"])
+async def test_lightning_follows_with_its_callback_and_counts_no_step_twice(
+    start: Start, child: bool
+) -> None:
+    script = in_a_child(LIGHTNING) if child else LIGHTNING
+    gang = await start(script, "pytorch", packages=["lightning==2.5.5"], lr=0.1)
+    (first,) = await gang.tune(1, lr=0.01)
+    (last,) = await gang.tune(2, lr=0.0)
+    await gang.finish()
+    assert told(gang) == [[1, 0.1], [first, 0.01], [last, 0.0]]

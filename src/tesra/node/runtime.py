@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-_TOP = ("__init__.py",)
+_TOP = ("__init__.py", "keras.py", "lightning.py")
 _PACKAGE = ("sdk", "runtime")
 
 

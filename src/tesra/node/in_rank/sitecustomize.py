@@ -78,11 +78,11 @@ class ImportWatch:
     """
 
     HOOKS = {  # noqa: RUF012 - the class has one instance
-        "torch.optim.optimizer": "torch_hook.py",
-        "torch.optim.lr_scheduler": "torch_hook.py",
-        "mxnet.gluon.trainer": "mxnet_hook.py",
-        "keras.src.callbacks.callback_list": "keras_hook.py",
-        "tf_keras.src.callbacks": "keras_hook.py",
+        "torch.optim.optimizer": "torch_hook",
+        "torch.optim.lr_scheduler": "torch_hook",
+        "mxnet.gluon.trainer": "mxnet_hook",
+        "keras.src.callbacks.callback_list": "keras_hook",
+        "tf_keras.src.callbacks": "keras_hook",
     }
 
     def __init__(self, runtime: str) -> None:
@@ -111,33 +111,27 @@ class ImportWatch:
             del loader.exec_module
             execute(module)
             try:
-                hook = load(os.path.join(_FOLDER, self.HOOKS[name]))  # noqa: PTH118
-                hook.patch(module, self._tuner())
+                self._load(self.HOOKS[name]).patch(module, self._load("tuner").tuner())
             except Exception as error:  # noqa: BLE001 - the script goes on without
                 _complain(name, error)
 
         loader.exec_module = execute_and_patch
         return spec
 
-    def _tuner(self) -> Any:
-        """The process's tuner, from whichever copy of its module was loaded first."""
-        path = os.path.join(self._runtime, "tesra", "sdk", "runtime", "tuner.py")  # noqa: PTH118
-        return load(path, "tesra._tuner").tuner()
+    def _load(self, name: str) -> Any:
+        """A module of the runtime by its file: what the script calls ``tesra`` may be another."""
+        from importlib.util import module_from_spec, spec_from_file_location
 
-
-def load(path: str, name: str = "") -> Any:
-    """A module by its file: the folders of ours are not on the path."""
-    import importlib.util
-
-    name = name or "_tesra_" + os.path.basename(path).partition(".")[0]  # noqa: PTH119
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        known = f"tesra._{name}"
+        if known in sys.modules:
+            return sys.modules[known]
+        path = os.path.join(self._runtime, "tesra", "sdk", "runtime", f"{name}.py")  # noqa: PTH118
+        spec = spec_from_file_location(known, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[known] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
 
 def _complain(name: str, error: Exception) -> None:

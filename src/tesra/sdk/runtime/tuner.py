@@ -35,6 +35,13 @@ STATUS_BYTES = 32_768
 
 Values = Mapping[str, Any]
 
+# An optimiser's options, and the names that parameters of a run may have for them.
+OPTIONS = {
+    "lr": ("lr", "learning_rate", "learning-rate"),
+    "momentum": ("momentum",),
+    "weight_decay": ("weight_decay", "weight-decay", "wd"),
+}
+
 
 class Order:
     """A change that the platform wants; ``step`` is the one that it is for, once that is known."""
@@ -69,6 +76,7 @@ class Tuner:
         self._where: dict[str, list[str]] = {}
         self._listeners: list[Callable[[Values], None]] = []
         self._by_script = False
+        self._own = _parameters_of_run()
         self._descriptor = -1
         self._control = ""
         self._control_seen: Any = None
@@ -122,6 +130,24 @@ class Tuner:
                     places.append(where)
             self._attach()
             self._tell()
+
+    def meet(self, kind: str, options: Mapping[str, Any]) -> None:
+        """An optimiser is there, and takes changes of these options; their values are of now."""
+        for option, value in options.items():
+            names = OPTIONS[option]
+            self.reached(list(names), kind)
+            if not any(name in self._own for name in names):
+                self.declare(option, value=float(value), origin="optimiser")
+
+    def options_since(self, version: int) -> dict[str, float]:
+        """What optimisers have to change that have followed up to that version."""
+        changed = self.changed_since(version)
+        found = {}
+        for option, names in OPTIONS.items():
+            for name in names:
+                if name in changed and not isinstance(changed[name], (str, bool)):
+                    found[option] = float(changed[name])
+        return found
 
     def note(self, words: str) -> None:
         """Something about the last change that its user should know."""
@@ -316,6 +342,14 @@ class Tuner:
                 os.pwrite(self._descriptor, b"%08x %s\n" % (zlib.crc32(text), text), 0)
         except (OSError, ValueError, TypeError):
             return
+
+
+def _parameters_of_run() -> frozenset[str]:
+    try:
+        with open(os.environ["TESRA_PARAMS_FILE"], "rb") as file:  # noqa: PTH123 - see above
+            return frozenset(json.loads(file.read()))
+    except (KeyError, OSError, ValueError, TypeError):
+        return frozenset()
 
 
 TUNER = Tuner()

@@ -9,24 +9,23 @@ goes on from the new value. Standard library only: torch is what the script has 
 from __future__ import annotations  # engines may bring an older Python
 
 import contextlib
-import json
-import os
 import weakref
 from typing import Any
 
-OPTIONS = {
-    "lr": ("lr", "learning_rate", "learning-rate"),
-    "momentum": ("momentum",),
-    "weight_decay": ("weight_decay", "weight-decay", "wd"),
-}
+WATCHED = "_tesra_watched"
+OPTIONS = ("lr", "momentum", "weight_decay")
 SCALED_BESIDE_LR = ("initial_lr", "max_lr", "min_lr")  # of a group: schedulers compute from these
 
 
 def patch(module: Any, tuner: Any) -> None:
     """Called when a module of ``torch.optim`` has been loaded."""
     if module.__name__ == "torch.optim.lr_scheduler":
-        _watch_schedulers(module)
-    elif module.__name__ == "torch.optim.optimizer":
+        base = getattr(module, "LRScheduler", None) or module._LRScheduler
+        if not getattr(base, WATCHED, False):
+            setattr(base, WATCHED, True)
+            _watch_schedulers(base)
+    elif not getattr(module.Optimizer, WATCHED, False):
+        setattr(module.Optimizer, WATCHED, True)
         Optimisers(module, tuner).watch()
 
 
@@ -42,7 +41,6 @@ class Optimisers:
         self._seen: Any = weakref.WeakKeyDictionary()  # optimiser -> the version that it has
         self._set: Any = weakref.WeakKeyDictionary()  # optimiser -> what was set a step ago
         self._outer: int | None = None  # an optimiser that steps others within its own step
-        self._own = _parameters_of_run()
 
     def watch(self) -> None:
         real_init = self._module.Optimizer.__init__
@@ -53,8 +51,6 @@ class Optimisers:
 
         init.__doc__, init.__wrapped__ = real_init.__doc__, real_init  # type: ignore[attr-defined]
         self._module.Optimizer.__init__ = init
-        for hook in (self._before, self._after):
-            _never_compiled(hook)
         self._module.register_optimizer_step_pre_hook(_bound(self._before))
         self._module.register_optimizer_step_post_hook(_bound(self._after))
 
@@ -63,12 +59,8 @@ class Optimisers:
         try:
             self._seen[optimiser] = self._tuner.version
             first = optimiser.param_groups[0]
-            for option, names in OPTIONS.items():
-                if option not in first:
-                    continue
-                self._tuner.reached(list(names), type(optimiser).__name__)
-                if not any(name in self._own for name in names):
-                    self._tuner.declare(option, value=float(first[option]), origin="optimiser")
+            exposed = {name: first[name] for name in OPTIONS if name in first}
+            self._tuner.meet(type(optimiser).__name__, exposed)
         except (AttributeError, LookupError, TypeError, ValueError):
             return
 
@@ -91,18 +83,13 @@ class Optimisers:
             if before == self._tuner.version:
                 return
             self._seen[optimiser] = self._tuner.version
-            changed = self._tuner.changed_since(before)
-            for option, names in OPTIONS.items():
-                values = [changed[name] for name in names if name in changed]
-                if values and not isinstance(values[0], (str, bool)):
-                    set_option(optimiser, option, float(values[0]))
-                    self._remember(optimiser, option)
+            for option, value in self._tuner.options_since(before).items():
+                set_option(optimiser, option, value)
+                if option == "lr" and optimiser not in _schedulers:
+                    rates = [group.get("lr") for group in optimiser.param_groups]
+                    self._set[optimiser] = rates
         except Exception as error:  # noqa: BLE001 - see above
             self._tuner.note(f"{type(optimiser).__name__}: {type(error).__name__}: {error}")
-
-    def _remember(self, optimiser: Any, option: str) -> None:
-        if option == "lr" and optimiser not in _schedulers:
-            self._set[optimiser] = [group.get("lr") for group in optimiser.param_groups]
 
     def _check(self, optimiser: Any) -> None:
         """Whether the script has overwritten what was set one step ago."""
@@ -153,8 +140,7 @@ def _rescale(scheduler: Any, scales: list[float | None], value: float) -> None:
             rates[:] = [scaled(rate, scale, value) for rate, scale in zip(rates, scales)]  # noqa: B905 - an older Python
 
 
-def _watch_schedulers(module: Any) -> None:
-    base = getattr(module, "LRScheduler", None) or module._LRScheduler
+def _watch_schedulers(base: Any) -> None:
     real_init = base.__init__
 
     def init(scheduler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -166,22 +152,11 @@ def _watch_schedulers(module: Any) -> None:
     base.__init__ = init
 
 
-def _never_compiled(method: Any) -> None:
-    """torch.compile leaves such a function alone."""
-    method.__func__._torchdynamo_disable = True
-
-
 def _bound(method: Any) -> Any:
+    """As a function that torch.compile leaves alone."""
+
     def hook(optimiser: Any, args: Any, kwargs: Any) -> None:
         method(optimiser, args, kwargs)
 
     hook._torchdynamo_disable = True  # type: ignore[attr-defined]
     return hook
-
-
-def _parameters_of_run() -> set[str]:
-    try:
-        with open(os.environ["TESRA_PARAMS_FILE"], "rb") as file:  # noqa: PTH123 - slow to import
-            return set(json.loads(file.read()))
-    except (KeyError, OSError, ValueError, TypeError):
-        return set()
