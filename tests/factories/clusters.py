@@ -21,6 +21,7 @@ MODULES_WITH_TABLES = (
     "tesra.billing.repository",
     "tesra.drive.repository",
     "tesra.drive.peers.repository",
+    "tesra.drive.files.repository",
     "tesra.compute.repository",
     "tesra.compute.shares",
     "tesra.training.repository",

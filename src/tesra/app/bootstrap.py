@@ -22,6 +22,7 @@ from tesra.db.jobs import defer_named, make_jobs
 from tesra.db.migrate import migrate
 from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
+from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
 from tesra.drive.pack_store import PackStore
 from tesra.drive.peers.service import PeerService
@@ -118,6 +119,7 @@ def make_services(settings: Settings) -> Services:
         identity=identity,
         billing=billing,
         drive=drive,
+        files=FileService(database, drive),
         peers=peers,
         git_imports=git_imports,
         compute=compute,

@@ -18,6 +18,7 @@ from tesra.storage.archives import Limits, unpack
 from tesra.storage.format import EpochKeys
 from tesra.storage.packing import Pack
 from tesra.storage.selection import select_files
+from tesra.storage.tree import Entry
 from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.drive import Project, SnapshotCommit, UploadGrant
 
@@ -58,12 +59,27 @@ class Intake:
             snapshot = await self._drive.commit_snapshot(tx, owner, commit, kind="project")
             return await self._drive.create_or_update_project(tx, owner, checked, snapshot)
 
+    async def entry(self, owner: UserId, file: Path) -> Entry:
+        """Store one file; how it stands in a tree, under its name."""
+        async with self._database.begin() as tx:
+            grant = await self._drive.open_upload(tx, owner)
+        loop = asyncio.get_running_loop()
+        tree = await asyncio.to_thread(self._upload, owner, grant, file.parent, loop, [file])
+        reader = await self._drive.reader(owner, EpochId(grant.epoch))
+        return await anext(reader.entries(tree.root))
+
     def _upload(
-        self, owner: UserId, grant: UploadGrant, root: Path, loop: asyncio.AbstractEventLoop
+        self,
+        owner: UserId,
+        grant: UploadGrant,
+        root: Path,
+        loop: asyncio.AbstractEventLoop,
+        files: list[Path] | None = None,
     ) -> UploadedTree:
         keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
         sink = _ServiceSink(self._database, self._drive, owner, EpochId(grant.epoch), loop)
-        return upload_folder(sink, keys, root, files=select_files(root).files)
+        chosen = select_files(root).files if files is None else files
+        return upload_folder(sink, keys, root, files=chosen)
 
 
 class _ServiceSink:

@@ -66,6 +66,11 @@ class EpochReader:
         self._epoch = EpochId(keys.id)
         self._cache: dict[bytes, bytes] = {}
 
+    @property
+    def keys(self) -> EpochKeys:
+        """The epoch's keys."""
+        return self._keys
+
     async def locate(self, ids: Sequence[bytes]) -> dict[bytes, StoredChunk]:
         """Where the chunks lie; raises ``SnapshotIncomplete`` when one does not."""
         async with self._database.begin() as tx:

@@ -4,12 +4,14 @@ What a snapshot refers to is on disk and indexed before the snapshot exists, and
 comes from outside is looked up within its owner's drive.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
 from tesra.drive.model import (
     MAIN_PURPOSE,
+    Drive,
     Epoch,
     EpochNotWritable,
     EpochUnknown,
@@ -26,11 +28,12 @@ from tesra.drive.model import (
 )
 from tesra.drive.pack_store import IncomingPack, PackStore
 from tesra.drive.peers.service import PeerService
+from tesra.drive.reading import EpochReader
 from tesra.drive.snapshots import SnapshotReads
 from tesra.kit.errors import Unavailable
 from tesra.kit.ids import DriveId, EpochId, SnapshotId, UserId, new_id
-from tesra.storage.format import new_keys
-from tesra.storage.packing import MAX_PACK_BYTES
+from tesra.storage.format import EpochKeys, new_keys, seal_chunk
+from tesra.storage.packing import MAX_PACK_BYTES, Pack, PackBuilder
 from tesra.wire.drive import (
     PackReceipt,
     Project,
@@ -78,6 +81,28 @@ class DriveService(SnapshotReads):
             data_key=keys.data_key.hex(),
             quota_left_bytes=max(0, self._quota_bytes - drive.used_bytes),
         )
+
+    async def drive_of(self, tx: Tx, owner: UserId) -> Drive:
+        """The owner's drive; made when it is asked for first."""
+        return await self._repository.drive(tx, owner)
+
+    async def reader(self, owner: UserId, epoch: EpochId) -> EpochReader:
+        """The chunks of one of the owner's epochs."""
+        async with self._database.begin() as tx:
+            await self._own_epoch(tx, owner, epoch, None)
+        return await self._reader(epoch)
+
+    async def store_chunks(
+        self, owner: UserId, epoch: EpochId, chunks: Mapping[bytes, bytes]
+    ) -> None:
+        """Keep chunks that the server itself has made (by their ids); those that are there are not."""
+        async with self._database.begin() as tx:
+            there = await self._repository.chunks(tx, epoch, list(chunks))
+        fresh = {chunk_id: plain for chunk_id, plain in chunks.items() if chunk_id not in there}
+        if fresh:
+            keys = (await self._reader(epoch)).keys
+            pack = await asyncio.to_thread(_packed, keys, fresh)
+            await self.receive_pack(owner, epoch, pack.id, _pieces_of(pack))
 
     async def missing(
         self,
@@ -287,6 +312,18 @@ class DriveService(SnapshotReads):
     def _receipt(self, pack_id: str, new_bytes: int, used_bytes: int) -> PackReceipt:
         left = max(0, self._quota_bytes - used_bytes)
         return PackReceipt(pack=pack_id, new_bytes=new_bytes, quota_left_bytes=left)
+
+
+def _packed(keys: EpochKeys, chunks: Mapping[bytes, bytes]) -> Pack:
+    builder = PackBuilder()
+    for chunk_id, plain in chunks.items():
+        builder.add(seal_chunk(keys.chunk_key(chunk_id), chunk_id, plain))
+    return builder.finish()
+
+
+async def _pieces_of(pack: Pack) -> AsyncIterator[bytes]:
+    for piece in pack.pieces:
+        yield piece
 
 
 class _Counted:

@@ -125,6 +125,25 @@ class TreeEditor:
         self.require(root, path)
         return self.edit(root, {path: None})
 
+    def make_folder(self, root: bytes, path: Parts) -> bytes:
+        """With a folder at the path; one that is there stays as it is."""
+        found = self.lookup(root, path)
+        if isinstance(found, Folder):
+            return root
+        if found is not None:
+            raise NotAFolder(f"'{show_path(path)}' is a file, not a folder.")
+        return self.edit(root, {path: Folder(path[-1], self.empty())})
+
+    def graft(self, root: bytes, path: Parts, entry: Entry) -> bytes:
+        """With an entry of another tree at the path, or beside it when something else is there."""
+        if not path:
+            raise PathInvalid("The root can't be replaced.")
+        found = self.lookup(root, path)
+        if found == _renamed(entry, path[-1]):
+            return root
+        place = path if found is None else self._beside(root, path, "restored")
+        return self.edit(root, {place: _renamed(entry, place[-1])})
+
     def copy(self, root: bytes, source: Parts, target: Parts) -> bytes:
         """The same at a second place; no content moves."""
         entry = self.require(root, source)
@@ -196,15 +215,15 @@ class TreeEditor:
         for entry in self.listing(found.tree):
             yield from self._leaves(root, (*path, entry.name))
 
-    def _beside(self, root: bytes, path: Parts) -> Parts:
+    def _beside(self, root: bytes, path: Parts, why: str = "conflict") -> Parts:
         """A name beside a path that nothing has yet."""
         name = PurePosixPath(path[-1])
         for number in range(1, 10_000):
-            mark = " (conflict)" if number == 1 else f" (conflict {number})"
+            mark = f" ({why})" if number == 1 else f" ({why} {number})"
             beside = (*path[:-1], f"{name.stem[:200]}{mark}{name.suffix}")
             if self.lookup(root, beside) is None:
                 return beside
-        raise Conflict(f"There are too many conflicting copies of '{show_path(path)}'.")
+        raise Conflict(f"There are too many copies beside '{show_path(path)}'.")
 
     def _apply(self, tree: bytes | None, wanted: "_Wanted", above: Parts) -> bytes:
         replaced: dict[str, Entry | None] = {}

@@ -15,6 +15,7 @@ from tesra.web.routes import (
     compute,
     doctor,
     drive,
+    files,
     identity,
     metrics,
     peer,
@@ -38,6 +39,7 @@ DESCRIPTION = (
 ROUTERS: Sequence[APIRouter] = (
     identity.router,
     drive.router,
+    files.router,
     training.router,
     tuning.router,
     doctor.router,

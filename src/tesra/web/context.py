@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tesra.crypto.aead import Sealer
     from tesra.db.engine import Database
     from tesra.db.notify import Listener
+    from tesra.drive.files.service import FileService
     from tesra.drive.git_import import GitImports
     from tesra.drive.peers.service import PeerService
     from tesra.drive.service import DriveService
@@ -47,6 +48,7 @@ class Services:
     identity: IdentityService
     billing: BillingService
     drive: DriveService
+    files: FileService
     peers: PeerService
     git_imports: GitImports
     compute: ComputeService

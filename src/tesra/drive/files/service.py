@@ -1,0 +1,319 @@
+"""The drive that people use: one tree, changed by moving its head, every state of it kept.
+
+A change reads and writes the few nodes that it concerns, in a thread, and moves the head by
+compare and swap; who comes too late begins again on what is there now, so nothing of anybody's
+is lost. Content moves only when somebody puts it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import TypeVar
+
+from tesra.db.engine import Database
+from tesra.db.notify import notify
+from tesra.drive.files.repository import FileRepository, Thrown, Version
+from tesra.drive.files.workbench import Workbench
+from tesra.drive.model import MAIN_PURPOSE, Drive
+from tesra.drive.service import DriveService
+from tesra.drive.snapshots import OpenFile
+from tesra.kit.errors import Conflict, Invalid, NotFound
+from tesra.kit.ids import EpochId, UserId, new_id
+from tesra.storage.editing import (
+    NothingThere,
+    Parts,
+    TreeEditor,
+    parse_path,
+    show_path,
+)
+from tesra.storage.tree import Entry, File, Folder
+from tesra.wire.drive import SnapshotCommit
+from tesra.wire.files import Change, Changes, Copy, MakeFolder, Move, Remove, Restore
+
+_TRIES = 8
+
+Edit = Callable[[TreeEditor, bytes], bytes]
+Seen = TypeVar("Seen")
+
+
+class VersionUnknown(NotFound):
+    """The drive has no such version, or not any more."""
+
+
+class SomethingThere(Conflict):
+    """There is something at this path already."""
+
+
+class NotThrownAway(NotFound):
+    """This is not in the trash."""
+
+
+class NameMissing(Invalid):
+    """A file needs a name: this is the root."""
+
+
+class TooBusy(Conflict):
+    """Others changed the drive again and again at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The head after a change; ``renamed``: what got another name, because both had changed it."""
+
+    version: Version
+    renamed: tuple[tuple[Parts, Parts], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry and where it stands."""
+
+    path: Parts
+    entry: Entry
+
+
+class FileService:
+    """Paths of drives that the server has the keys of."""
+
+    def __init__(self, database: Database, drive: DriveService) -> None:
+        self._database = database
+        self._drive = drive
+        self._repository = FileRepository()
+
+    async def head(self, owner: UserId) -> Version:
+        """The tree as it is now; an empty one is made for who never had any."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            found = await self._repository.head(tx, drive.id)
+        return found if found is not None else await self._begin(owner, drive)
+
+    async def listing(
+        self,
+        owner: UserId,
+        path: str,
+        *,
+        after: str | None = None,
+        limit: int = 200,
+        version: int | None = None,
+    ) -> list[Found]:
+        """What a folder holds, sorted by the bytes of the names; a file is its own listing."""
+        parts, at = parse_path(path), await self._at(owner, version)
+
+        def look(editor: TreeEditor) -> list[Found]:
+            entry = editor.require(at.root, parts)
+            if not isinstance(entry, Folder):
+                return [Found(parts, entry)]
+            entries = islice(editor.listing(entry.tree, after=after), limit)
+            return [Found((*parts, below.name), below) for below in entries]
+
+        return await self._reading(owner, at, look)
+
+    async def find(self, owner: UserId, path: str, *, version: int | None = None) -> Found:
+        """What stands at a path; raises ``NothingThere``."""
+        parts, at = parse_path(path), await self._at(owner, version)
+        entry = await self._reading(owner, at, lambda editor: editor.require(at.root, parts))
+        return Found(parts, entry)
+
+    async def open(self, owner: UserId, path: str, *, version: int | None = None) -> OpenFile:
+        """The file at a path, ready to be read from any position."""
+        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        if not isinstance(found.entry, File):
+            raise NothingThere(f"'{show_path(found.path)}' is a folder or a link, not a file.")
+        reader = await self._drive.reader(owner, at.epoch)
+        return OpenFile(found.entry.name, found.entry.size, found.entry, reader)
+
+    async def walk(
+        self, owner: UserId, path: str, *, version: int | None = None
+    ) -> AsyncIterator[Found]:
+        """Everything below a path, each folder before what it holds."""
+        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        if not isinstance(found.entry, Folder):
+            yield found
+            return
+        reader = await self._drive.reader(owner, at.epoch)
+        async for parts, entry in reader.walk(found.entry.tree):
+            yield Found((*found.path, *parts), entry)
+
+    async def change(self, owner: UserId, wanted: Changes) -> Landed:
+        """Apply these changes, all or none."""
+        earlier = {
+            change.version: await self._at(owner, change.version)
+            for change in wanted.changes
+            if isinstance(change, Restore)
+        }
+        thrown: list[Parts] = []
+
+        def edit(editor: TreeEditor, root: bytes) -> bytes:
+            thrown.clear()
+            for change in wanted.changes:
+                root = _changed(editor, root, change, earlier, thrown)
+            return root
+
+        words = "; ".join(_words(change) for change in wanted.changes[:3])
+        return await self._land(owner, edit, words[:200], thrown=thrown)
+
+    async def commit(self, owner: UserId, base: int, tree: SnapshotCommit, *, words: str) -> Landed:
+        """A whole tree by a client that began at version ``base``; merged with what came since."""
+        await self._drive.check_complete(owner, tree, purpose=MAIN_PURPOSE)
+        began = await self._at(owner, base)
+        root = bytes.fromhex(tree.root)
+        renamed: list[tuple[Parts, Parts]] = []
+
+        def edit(editor: TreeEditor, now: bytes) -> bytes:
+            renamed.clear()
+            if now == began.root:
+                return root
+            merged = editor.merge(began.root, now, root)
+            renamed.extend(merged.renamed)
+            return merged.root
+
+        landed = await self._land(owner, edit, words)
+        return Landed(landed.version, tuple(renamed))
+
+    async def put(self, owner: UserId, changes: dict[Parts, Entry], *, words: str) -> Landed:
+        """Entries whose content is stored already, each at its path."""
+        return await self._land(owner, lambda editor, root: editor.edit(root, changes), words)
+
+    async def versions(
+        self, owner: UserId, *, before: int | None = None, limit: int = 50
+    ) -> list[Version]:
+        """The drive's history, the newest first."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            return await self._repository.versions(tx, drive.id, before=before, limit=limit)
+
+    async def trash(
+        self, owner: UserId, *, before: str | None = None, limit: int = 50
+    ) -> list[Thrown]:
+        """What was thrown away, the last first."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            return await self._repository.trash(tx, drive.id, before=before, limit=limit)
+
+    async def restore_from_trash(self, owner: UserId, id_: str) -> Landed:
+        """Where it was; what stands there now keeps the name, the restored gets one beside it."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            thrown = await self._repository.take_from_trash(tx, drive.id, id_)
+        if thrown is None:
+            raise NotThrownAway(way_out="`tesra drive trash` lists what is there.")
+        at, parts = await self._at(owner, thrown.version), parse_path(thrown.path)
+
+        def edit(editor: TreeEditor, root: bytes) -> bytes:
+            entry = editor.require(at.root, parts)
+            return editor.graft(root, parts, entry)
+
+        return await self._land(owner, edit, f"restored {thrown.path}")
+
+    async def empty_trash(self, owner: UserId, *, older_than: timedelta = timedelta()) -> int:
+        """Forget what was thrown away; how much there was."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            return await self._repository.empty_trash(tx, drive.id, older_than)
+
+    async def _land(
+        self, owner: UserId, edit: Edit, words: str, *, thrown: Sequence[Parts] = ()
+    ) -> Landed:
+        """Make the change on the present head until nobody was faster."""
+        for _ in range(_TRIES):
+            now = await self.head(owner)
+            root = await self._writing(owner, now, edit)
+            if root == now.root:
+                return Landed(now)
+            async with self._database.begin() as tx:
+                drive = await self._drive.drive_of(tx, owner)
+                if await self._repository.move_head(tx, drive.id, now, root=root, words=words):
+                    for path in thrown:
+                        shown = show_path(path)
+                        await self._repository.throw(tx, drive.id, new_id("trs"), shown, now.number)
+                    await notify(tx, f"drive:{drive.id}")
+                    landed = await self._repository.head(tx, drive.id)
+                    assert landed is not None
+                    return Landed(landed)
+        raise TooBusy(way_out="Try again.")
+
+    async def _at(self, owner: UserId, version: int | None) -> Version:
+        if version is None:
+            return await self.head(owner)
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            found = await self._repository.version(tx, drive.id, version)
+        if found is None:
+            raise VersionUnknown(way_out="`tesra drive log` lists them.")
+        return found
+
+    async def _begin(self, owner: UserId, drive: Drive) -> Version:
+        async with self._database.begin() as tx:
+            epoch = EpochId((await self._drive.open_upload(tx, owner)).epoch)
+        work = await self._workbench(owner, epoch)
+        root = await asyncio.to_thread(work.editor.empty)
+        await work.store()
+        async with self._database.begin() as tx:
+            await self._repository.begin(tx, drive.id, epoch, root)
+            found = await self._repository.head(tx, drive.id)
+        assert found is not None  # ours, or that of who was first
+        return found
+
+    async def _reading(
+        self, owner: UserId, at: Version, look: Callable[[TreeEditor], Seen]
+    ) -> Seen:
+        work = await self._workbench(owner, at.epoch)
+        return await asyncio.to_thread(look, work.editor)
+
+    async def _writing(self, owner: UserId, at: Version, edit: Edit) -> bytes:
+        work = await self._workbench(owner, at.epoch)
+        root = await asyncio.to_thread(edit, work.editor, at.root)
+        await work.store()
+        return root
+
+    async def _workbench(self, owner: UserId, epoch: EpochId) -> Workbench:
+        reader = await self._drive.reader(owner, epoch)
+        return Workbench(self._drive, owner, epoch, reader)
+
+
+def _changed(
+    editor: TreeEditor,
+    root: bytes,
+    change: Change,
+    earlier: dict[int, Version],
+    thrown: list[Parts],
+) -> bytes:
+    """The root after one change; ``thrown`` gets what goes into the trash."""
+    path = parse_path(change.path)
+    match change:
+        case MakeFolder():
+            return editor.make_folder(root, path)
+        case Remove():
+            editor.require(root, path)
+            thrown.append(path)
+            return editor.remove(root, path)
+        case Restore(version=version, to=to):
+            entry = editor.require(earlier[version].root, path)
+            return editor.graft(root, parse_path(to) if to else path, entry)
+        case Move(to=to, replace=replace) | Copy(to=to, replace=replace):
+            target = parse_path(to)
+            if path != target and editor.lookup(root, target) is not None:
+                if not replace:
+                    raise SomethingThere(
+                        f"There is something at '{show_path(target)}' already.",
+                        way_out="Choose another name, or replace it (`--force`).",
+                    )
+                thrown.append(target)
+            act = editor.move if isinstance(change, Move) else editor.copy
+            return act(root, path, target)
+
+
+def _words(change: Change) -> str:
+    match change:
+        case MakeFolder(path=path):
+            return f"made {path}"
+        case Remove(path=path):
+            return f"removed {path}"
+        case Move(path=path, to=to):
+            return f"moved {path} to {to}"
+        case Copy(path=path, to=to):
+            return f"copied {path} to {to}"
+        case Restore(path=path, version=version):
+            return f"restored {path} of version {version}"

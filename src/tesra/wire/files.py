@@ -1,0 +1,122 @@
+"""The drive's tree: what stands at a path, its history, its trash."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tesra.wire.common import Answer, Wire
+from tesra.wire.drive import Hex32, SnapshotCommit
+
+Path = Annotated[str, Field(max_length=8192)]
+
+
+class DriveHead(Answer):
+    """The tree as it is now; ``version`` grows with each change."""
+
+    drive: str
+    version: int
+    epoch: str
+    root: Hex32
+
+
+class DriveEntry(Answer):
+    """One entry of a folder. ``path`` begins with a slash."""
+
+    path: str
+    name: str
+    kind: Literal["file", "dir", "link"]
+    size_bytes: int
+    executable: bool = False
+
+
+class MakeFolder(Wire):
+    op: Literal["mkdir"] = "mkdir"
+    path: Path
+
+
+class Remove(Wire):
+    """Into the trash."""
+
+    op: Literal["remove"] = "remove"
+    path: Path
+
+
+class Move(Wire):
+    """``path`` becomes ``to``; what stood there goes into the trash if ``replace``."""
+
+    op: Literal["move"] = "move"
+    path: Path
+    to: Path
+    replace: bool = False
+
+
+class Copy(Wire):
+    """No content is moved."""
+
+    op: Literal["copy"] = "copy"
+    path: Path
+    to: Path
+    replace: bool = False
+
+
+class Restore(Wire):
+    """``path`` as it was in ``version``, at ``to`` (where it was, by default)."""
+
+    op: Literal["restore"] = "restore"
+    path: Path
+    version: int = Field(ge=1)
+    to: Path | None = None
+
+
+Change = Annotated[MakeFolder | Remove | Move | Copy | Restore, Field(discriminator="op")]
+
+
+class Changes(Wire):
+    """All of them, or none."""
+
+    changes: list[Change] = Field(min_length=1, max_length=1000)
+
+
+class TreeCommit(Wire):
+    """A whole new tree by a client that began at ``base``; others' changes since are kept too."""
+
+    base: int = Field(ge=1)
+    tree: SnapshotCommit
+    words: str = Field(default="changed", max_length=200)
+
+
+class Renamed(Answer):
+    """Both sides had changed ``path``: the one that came later stands at ``to``."""
+
+    path: str
+    to: str
+
+
+class Committed(Answer):
+    head: DriveHead
+    renamed: list[Renamed] = []
+
+
+class DriveVersion(Answer):
+    version: int
+    root: str
+    words: str
+    made_at: datetime
+
+
+class ThrownAway(Answer):
+    """In the trash: ``path`` as it was in ``version``."""
+
+    id: str
+    path: str
+    version: int
+    thrown_at: datetime
+
+
+class DriveUse(Answer):
+    """What stands below a path now; ``files`` counts links too."""
+
+    path: str
+    files: int
+    size_bytes: int
