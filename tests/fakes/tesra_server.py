@@ -333,6 +333,26 @@ _DEVICES = {
 }
 _PRICE = {"id": 1, "price_cny_per_th": "0.5", "effective_from": NOW, "current": True}
 
+_QUOTE = {
+    "devices": 1,
+    "device_class": None,
+    "price_cny_per_th": "0.5",
+    "rating_t_low": "2",
+    "rating_t_high": "2",
+    "cny_per_hour_low": "1.00",
+    "cny_per_hour_high": "1.00",
+    "free_devices": 1,
+    "total_devices": 2,
+    "place": None,
+    "at_most_cny": None,
+    "stops_after_s": None,
+    "vouchers_cny": "5.00",
+    "wallet_cny": "0.00",
+    "covered_s": 18000,
+    "line": "CNY 1.00 an hour; your vouchers cover 5 h of this",
+    "lines": ["CNY 1.00 an hour: 1 device.", "It would start at once."],
+}
+
 _ROUTES: dict[str, Callable[..., None]] = {
     "POST register": _Handler._signed_in,
     "POST login": _Handler._signed_in,
@@ -354,6 +374,7 @@ _ROUTES: dict[str, Callable[..., None]] = {
     ),
     "GET runs": _listed(lambda network: network.runs),
     "POST runs": _Handler._submit,
+    "POST quotes": _fixed(_QUOTE),
     "GET runs/*": _Handler._run,
     "POST runs/*/stop": _Handler._run,
     "GET runs/*/events": _listed(

@@ -11,8 +11,9 @@ from sqlalchemy import text
 from factories.network import NetworkDouble, network_on
 from tesra.kit.errors import Invalid
 from tesra.kit.ids import RunId, UserId
+from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.model import RunState
-from tesra.wire.site import Assignment, Ended, Started, Usage
+from tesra.wire.site import Assignment, Ended, RunLimit, Started, Usage
 from tesra.wire.training import Run
 
 pytestmark = pytest.mark.postgres
@@ -189,3 +190,22 @@ async def test_trials_without_a_bill_yet_count_towards_the_limit(network: Networ
     run = await network.submit(ann, devices=2)
     assert await network.dispatch() == 0
     assert "CNY 1.90" in str((await state_of(network, ann, run.id)).reason)
+
+
+async def test_a_cap_counts_what_is_paid_for_of_earlier_attempts(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await allow(network, ann, 100_000_000)
+    await network.project(ann)
+    first = await started(network, ann, max_time_s=600)
+    await use(network, first, 1, 300)
+    async with network.services.database.begin() as tx:
+        await CheckpointService(network.services.domains).restart(
+            tx, RunId(first.run), checkpoint=None, why="Begun anew."
+        )
+    await network.site.say(first, Ended(outcome="stopped", exit_code=143))
+    assert await network.dispatch() == 1
+    again = await listed(network, first.run)
+    assert (again.number, again.limit) == (2, RunLimit(stop_after_ms=240_000, grace_s=60))
+    await network.site.say(again, Ended(outcome="lost"))
+    assert await network.dispatch() == 1
+    assert (await listed(network, first.run)).limit == again.limit  # what is lost is not paid for

@@ -15,6 +15,7 @@ import pytest
 
 from fakes.tesra_server import (
     BILL,
+    NOW,
     OLDER_RUN,
     RUN,
     FakeTesra,
@@ -430,3 +431,36 @@ def test_every_command_has_help_with_an_example() -> None:
         assert command.callback is not None
         assert command.callback.__doc__, command.name
         assert str(command.epilog).startswith("Example: tesra "), command.name
+
+
+def test_a_quote_starts_nothing(tesra: Terminal, network: Network) -> None:
+    shown = tesra("run", "digits", "--quote", "--devices", "2", "--max-time", "2h")
+    assert shown.out.splitlines() == ["CNY 1.00 an hour: 1 device.", "It would start at once."]
+    [(body, _)] = network.sent("POST", "/quotes")
+    assert (body["devices"], body["max_time_s"]) == (2, 7200)
+    assert network.sent("POST", "/runs") == []
+
+
+def test_a_run_says_what_an_hour_costs_as_it_starts(tesra: Terminal, network: Network) -> None:
+    network.chunks = [chunk(1, rank=-1, state="succeeded")]
+    shown = tesra("run", "digits")
+    assert "tesra: CNY 1.00 an hour; your vouchers cover 5 h of this" in shown.err
+
+
+def test_a_forecast_is_shown_with_what_it_is_drawn_from(tesra: Terminal, network: Network) -> None:
+    network.runs[0] = run_record(
+        state="running",
+        ended_at=None,
+        forecast={
+            "cost_so_far": "0.40",
+            "cost_to_finish": "0.60",
+            "finish_at": NOW,
+            "from": "epoch 4 of 10, 30 s each",
+        },
+    )
+    shown = tesra("show", "last")
+    assert "CNY 0.40" in shown.out
+    assert "CNY 0.60 more (epoch 4 of 10, 30 s each)" in shown.out
+    assert json.loads(tesra("show", "last", "--json").out)["forecast"]["from"] == (
+        "epoch 4 of 10, 30 s each"
+    )

@@ -40,7 +40,9 @@ from tesra.training.attempts import AttemptService
 from tesra.training.dispatcher import Dispatcher
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
+from tesra.training.forecasts import Forecasts
 from tesra.training.metrics.service import MetricService
+from tesra.training.quotes import QuoteService
 from tesra.training.records.service import RecordService
 from tesra.training.service import TrainingService
 from tesra.training.sweeps.conductor import Conductor
@@ -128,6 +130,8 @@ def make_services(settings: Settings) -> Services:
         training=training,
         attempts=attempts,
         metrics=metrics,
+        forecasts=Forecasts(domains, metrics, clock),
+        quotes=QuoteService(domains),
         tuning=TuningService(domains.transitions),
         sites=SiteCredentials({LOCAL_SITE: site_token}),
         authority=Authority(settings.home.keys / "authority"),

@@ -110,7 +110,12 @@ def queue_order(
 
 def fits(run: Waiting, free: Iterable[Device]) -> bool:
     """Whether the run could be placed if nobody else waited."""
-    return _Pool(free).take(run) is not None
+    return gang_of(run, free) is not None
+
+
+def gang_of(run: Waiting, free: Iterable[Device]) -> tuple[Device, ...] | None:
+    """The devices that it would get then."""
+    return _Pool(free).take(run)
 
 
 def largest_gangs(devices: Iterable[Device]) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Admission:
         for row in queue:
             user = UserId(row.owner)
             rating = _rating(row, free)
-            needed = exposure.reserve(rating, price, row.max_cost_micros)
+            needed = 0 if row.smoke else exposure.reserve(rating, price, row.max_cost_micros)
             if standing[user].unpaid_micros > 0:
                 await self._hold_up(tx, row, PAYMENT_DUE, None)
             elif rating == 0 and row.phase == LIMIT_REACHED:

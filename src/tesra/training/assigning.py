@@ -6,7 +6,7 @@ from typing import Any
 
 from tesra.crypto.aead import Sealer
 from tesra.training import caps
-from tesra.training.metering import caps_of
+from tesra.training.metering import caps_of, spent_of
 from tesra.training.model import StopCause
 from tesra.training.repository import RunRow
 from tesra.training.smoke import SMOKE_S
@@ -84,7 +84,7 @@ def attempt_values(
 
 def _limit(row: RunRow, price_micros: int) -> RunLimit | None:
     """When the node itself has to end the gang, at today's price; a dearer one the server notices."""
-    spent = caps.Spent(row.usage_ms, row.cost_micros)
+    spent = spent_of(row)
     left = caps.left_ms(
         caps_of(row), spent, rating_micro_t=row.rating_micro_t, price_micros=price_micros
     )

@@ -39,16 +39,15 @@ class Metering:
 
         Asks the run to end when a cap is due; answers whom to wake.
         """
-        capped, spent = caps_of(row), Spent(row.usage_ms, row.cost_micros)
+        capped, spent = caps_of(row), spent_of(row)
         most = max(0, int(row.age_ms) - row.usage_ms)
         price = await self._billing.price_micros(tx, usage.started_at) if capped != Caps() else 0
         left = caps.left_ms(capped, spent, rating_micro_t=row.rating_micro_t, price_micros=price)
         duration_ms = min(usage.duration_ms, most if left is None else min(most, left))
         cost = await self._billing.record_usage(tx, _record(row, usage, duration_ms))
         after = Spent(spent.ms + duration_ms, spent.micros + cost)
-        await self._repository.update_attempt(
-            tx, AttemptId(row.id), {"usage_ms": after.ms, "cost_micros": after.micros}
-        )
+        counted = {"usage_ms": row.usage_ms + duration_ms, "cost_micros": row.cost_micros + cost}
+        await self._repository.update_attempt(tx, AttemptId(row.id), counted)
         meter.used_micro_th[UserId(row.owner)] += row.rating_micro_t * duration_ms / MS_PER_HOUR
         topics = [f"run:{row.run_id}"]
         if left is not None and row.stop is None:
@@ -93,6 +92,11 @@ class Metering:
 def caps_of(row: RunRow) -> Caps:
     """The caps of a run's row."""
     return Caps(row.max_cost_micros, row.max_time_ms)
+
+
+def spent_of(row: RunRow) -> Spent:
+    """What the bill would count now: earlier attempts as far as they are paid for, and this one."""
+    return Spent(row.earlier_ms + row.usage_ms, row.earlier_micros + row.cost_micros)
 
 
 def _record(row: RunRow, usage: Usage, duration_ms: int) -> UsageRecord:

@@ -68,7 +68,7 @@ class QueueRows:
                 runs.c.owner,
                 runs.c.state,
                 runs.c.stop,
-                attempts.c.cost_micros,
+                (attempts.c.cost_micros + runs.c.earlier_micros).label("cost_micros"),
                 attempts.c.rating_micro_t,
                 func.extract("epoch", attempts.c.started_at).label("started_s"),
             )

@@ -130,6 +130,8 @@ class RunRepository:
                 runs.c.smoke,
                 runs.c.max_cost_micros,
                 runs.c.max_time_ms,
+                runs.c.earlier_ms,
+                runs.c.earlier_micros,
                 checkpoints.c.snapshot_id.label("resume_snapshot"),
                 _age_ms.label("age_ms"),
             )
@@ -171,6 +173,8 @@ class RunRepository:
                 runs.c.launch,
                 runs.c.max_cost_micros,
                 runs.c.max_time_ms,
+                runs.c.earlier_ms,
+                runs.c.earlier_micros,
                 runs.c.restart_why,
                 checkpoints.c.number.label("resume_number"),
                 checkpoints.c.snapshot_id.label("resume_snapshot"),

@@ -4,13 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tesra.compute.scheduling import largest_gangs, largest_single
 from tesra.db.engine import Tx
 from tesra.db.notify import notify
-from tesra.kit.errors import Conflict, Invalid, NotFound, Unavailable
+from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import CheckpointId, RunId, SnapshotId, UserId, new_id
 from tesra.kit.money import parse_cny
 from tesra.training.checkpoints.accounts import Accounts
+from tesra.training.device_choice import Wanted, check_offer
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
@@ -40,10 +40,6 @@ class RankNotFound(NotFound):
 
 class NotQueued(Conflict):
     """This run does not wait any more."""
-
-
-class DevicesInvalid(Invalid):
-    """So many devices of this class are not to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,29 +245,9 @@ class TrainingService:
         )
 
     async def check_devices(self, tx: Tx, request: WholeRequest) -> None:
-        if request.devices < 1:
-            raise DevicesInvalid(
-                f"A run needs at least one device, not {request.devices}.",
-                way_out="Use `--devices 1` or more.",
-            )
-        devices = await self._compute.online_devices(tx)
-        if not devices:
-            raise Unavailable(
-                "No device is online now.", way_out="Try again in a minute: `tesra devices`."
-            )
-        largest = largest_single(devices) if request.launch == "single" else largest_gangs(devices)
-        if request.device_class is not None and request.device_class not in largest:
-            offer = ", ".join(f"'{name}'" for name in sorted(largest))
-            raise DevicesInvalid(
-                f"There is no device class '{request.device_class}'.", way_out=f"On offer: {offer}."
-            )
-        most = largest[request.device_class] if request.device_class else max(largest.values())
-        if request.devices > most:
-            where = "one node" if request.launch == "single" else "one site"
-            raise DevicesInvalid(
-                f"{request.devices} devices are more than {where} has: {most}.",
-                way_out=f"Ask for at most {most}: `tesra devices` shows what is on offer.",
-            )
+        """Refuse so many devices of a class as no site has."""
+        wanted = Wanted(request.devices, request.device_class, request.launch == "single")
+        check_offer(await self._compute.online_devices(tx), wanted)
 
 
 def _micros(amount_cny: str | None) -> int | None:

@@ -57,6 +57,8 @@ runs = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("max_cost_micros", BigInteger),
     Column("max_time_ms", BigInteger),
+    Column("earlier_ms", BigInteger, nullable=False, server_default="0"),  # paid for, before the
+    Column("earlier_micros", BigInteger, nullable=False, server_default="0"),  # present attempt
     Column("max_restarts", Integer, nullable=False, server_default="3"),
     Column("restarts", Integer, nullable=False, server_default="0"),  # attempts that were lost
     Column("origin_checkpoint", Text),  # of another run: what this one began with

@@ -93,6 +93,8 @@ class Transitions:
         await self._note_attempt(tx, event, before, after)
         if Command.MARK_STARTED in commands and row.started_at is None:
             values["started_at"] = func.clock_timestamp()
+        if before.state.live and after.state is RunState.QUEUED:
+            values |= await self._accounts.earlier(tx, after, run)
         if after.state.terminal:
             values |= await self._close(tx, row, after, commands, result or Result())
         await self._repository.update_run(tx, run, values)

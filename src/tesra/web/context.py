@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
     from tesra.training.domains import Domains
+    from tesra.training.forecasts import Forecasts
     from tesra.training.metrics.service import MetricService
+    from tesra.training.quotes import QuoteService
     from tesra.training.records.service import RecordService
     from tesra.training.service import TrainingService
     from tesra.training.sweeps.service import SweepService
@@ -57,6 +59,8 @@ class Services:
     training: TrainingService
     attempts: AttemptService
     metrics: MetricService
+    forecasts: Forecasts
+    quotes: QuoteService
     tuning: TuningService
     sites: SiteCredentials
     authority: Authority

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
 from tesra.wire.metric_names import Value
@@ -121,6 +121,22 @@ class ResumedFrom(Answer):
     checkpoint: int
 
 
+class RunForecast(Answer):
+    """Yuan as decimals. What can't be known is null: never a guess.
+
+    ``from``: the count and the pace that it is drawn from. ``ends_at_cap``: the run would reach a cap
+    before it is done.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    cost_so_far: str
+    cost_to_finish: str | None = None
+    finish_at: datetime | None = None
+    based_on: str | None = Field(default=None, alias="from")
+    ends_at_cap: bool = False
+
+
 class Run(Answer):
     """The training record. ``reason`` says in words why it waits or ended; ``output`` is a snapshot id.
 
@@ -176,6 +192,7 @@ class Run(Answer):
     max_restarts: int = MAX_RESTARTS
     restarts: int = 0
     resumed_from: ResumedFrom | None = None
+    forecast: RunForecast | None = None
 
 
 class RunEvent(Answer):

@@ -10,6 +10,7 @@ from tesra.cli import arguments, proposal
 from tesra.cli.commands.projects import bring
 from tesra.cli.context import Session, connected
 from tesra.cli.output import is_terminal
+from tesra.cli.quoting import show_quote, tell_rate
 from tesra.cli.smoke import watch_smoke
 from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
@@ -146,6 +147,9 @@ def run(
             "--max-time", metavar="TIME", help="The same after so long, e.g. 90s, 30min, 2h."
         ),
     ] = None,
+    quote: Annotated[
+        bool, typer.Option("--quote", help="Only say what it would cost and when it could start.")
+    ] = False,
     smoke: Annotated[
         bool,
         typer.Option(
@@ -178,6 +182,9 @@ def run(
         "max_cost_cny": max_cost,
         "max_time_s": arguments.seconds(max_time) if max_time else None,
     }
+    if quote:
+        show_quote(session, wishes)
+        return
     if smoke:
         project, wishes = _try_out(session, project, wishes)
     started = _start(session, project, wishes)
@@ -185,6 +192,7 @@ def run(
         session.out.answer(record(started), lambda: session.out.say(started.id))
         return
     session.out.aside(f"tesra: {started.id}")
+    tell_rate(session, wishes, started)
     watch(session, started, rank=None)
 
 

@@ -10,6 +10,7 @@ import typer
 from tesra.cli import following, words
 from tesra.cli.context import Session, connected
 from tesra.cli.finding import find_best, find_run, find_sweep, is_sweep
+from tesra.cli.quoting import forecast_facts
 from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
 
@@ -205,6 +206,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Ran for", words.between(run.started_at, run.ended_at)),
         ("Output", f"{run.output_path}: {stored}"),
         ("Used", f"{run.th} T·H"),
+        *forecast_facts(run),
         ("Bill", f"{run.bill or 'none'} ({words.money(run.amount_cny)})"),
     ]
 

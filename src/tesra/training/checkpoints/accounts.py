@@ -53,6 +53,22 @@ class Accounts:
         row = await self._runs.run(tx, run)
         return await self.parts(tx, life_of(row), run) if row is not None else []
 
+    async def earlier(self, tx: Tx, life: RunLife, run: RunId) -> dict[str, int]:
+        """Columns of a run that is queued again: what it will pay for of the attempts so far, at most."""
+        until = {part.attempt_id: part.until_ms for part in await self.parts(tx, life, run)}
+        used = await tx.execute(
+            select(attempts.c.id, attempts.c.usage_ms, attempts.c.cost_micros).where(
+                attempts.c.id.in_(until)
+            )
+        )
+        ms = micros = 0
+        for row in used:
+            limit = until[row.id]
+            counted_ms = row.usage_ms if limit is None else min(limit, row.usage_ms)
+            ms += counted_ms
+            micros += -(-row.cost_micros * counted_ms // max(1, row.usage_ms))
+        return {"earlier_ms": ms, "earlier_micros": micros}
+
     async def micro_th_so_far(self, tx: Tx, life: RunLife, run: RunId) -> int:
         """Micro-T·H of what would be paid for now; the bill counts usage records one by one."""
         until = {part.attempt_id: part.until_ms for part in await self.parts(tx, life, run)}

@@ -13,6 +13,7 @@ from tesra.web.idempotency import IdempotencyKey, once
 from tesra.web.log_stream import LogView, log_lines
 from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
+from tesra.wire.quotes import Quote, QuoteRequest
 from tesra.wire.training import PriorityRequest, Run, RunEvent, RunRequest, RunState
 
 router = APIRouter(prefix="/api/v1", tags=["training"])
@@ -61,9 +62,18 @@ async def runs(
 
 @router.get("/runs/{run}")
 async def run(run: str, services: ServicesDep, caller: Reader) -> Run:
-    """One of your runs."""
+    """One of your runs, with a forecast while it runs."""
     async with services.database.begin() as tx:
-        return await services.training.run(tx, caller.user_id, RunId(run))
+        found = await services.training.run(tx, caller.user_id, RunId(run))
+        forecast = await services.forecasts.of(tx, RunId(run))
+    return found.model_copy(update={"forecast": forecast}) if forecast else found
+
+
+@router.post("/quotes")
+async def quote(request: QuoteRequest, services: ServicesDep, caller: Reader) -> Quote:
+    """What such a run would cost and when it could start; nothing is stored."""
+    async with services.database.begin() as tx:
+        return await services.quotes.quote(tx, caller.user_id, request)
 
 
 @router.post("/runs/{run}/stop")

@@ -13,6 +13,8 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("priority", sa.Integer, nullable=False, server_default="0"))
     op.add_column("runs", sa.Column("max_cost_micros", sa.BigInteger))
     op.add_column("runs", sa.Column("max_time_ms", sa.BigInteger))
+    for name in ("earlier_ms", "earlier_micros"):
+        op.add_column("runs", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
     op.create_index(
         "ix_runs_unbilled",
         "runs",
@@ -42,5 +44,5 @@ def downgrade() -> None:
     op.drop_index("ix_runs_unbilled", "runs")
     for name in ("rating_micro_t", "cost_micros"):
         op.drop_column("attempts", name)
-    for name in ("priority", "max_cost_micros", "max_time_ms"):
+    for name in ("priority", "max_cost_micros", "max_time_ms", "earlier_ms", "earlier_micros"):
         op.drop_column("runs", name)
