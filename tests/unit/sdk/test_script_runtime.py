@@ -2,11 +2,14 @@
 
 import copy
 import json
+import math
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +58,9 @@ def runtime(tmp_path: Path) -> Path:
     return runtime_folder(tmp_path / "runtime")
 
 
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+def points(file: Path) -> list[tuple[float, int | None, dict[str, Any]]]:
+    """All points of a file, whatever lines they stand in."""
+    return [tuple(point) for line in file.read_text().splitlines() for point in json.loads(line)]
 
 
 def script(runtime: Path, code: str, cwd: Path, **environ: str) -> str:
@@ -89,12 +93,14 @@ def test_numbers_of_all_kinds_are_kept_and_the_rest_is_told_once(
     }  # fmt: skip
     metrics.log(values, 7)
     metrics.log(values, 8)
-    first, second = lines(file)
-    assert first["values"] == {
-        "loss": 0.5, "step": 3, "on": 1, "tensor": 1.5, "nan": "nan", "inf": "inf", "less": "-inf",
+    metrics.flush()
+    (_t, first_step, first), (_t, second_step, _second) = points(file)
+    assert math.isnan(first.pop("nan"))
+    assert first == {
+        "loss": 0.5, "step": 3, "on": 1, "tensor": 1.5, "inf": math.inf, "less": -math.inf,
         "big": float(2**70), "val/acc": 0.9, "val/1": 2,
     }  # fmt: skip
-    assert (first["step"], second["step"]) == (7, 8)
+    assert (first_step, second_step) == (7, 8)
     told = capsys.readouterr().err
     for name in ("text", "none", "list", "pair", "evil", "huge"):
         assert told.count(f"'{name}'") == 1
@@ -122,9 +128,9 @@ def test_a_closed_standard_error_hurts_nobody(file: Path, monkeypatch: pytest.Mo
 
 def test_of_a_million_values_the_first_are_kept(file: Path) -> None:
     Metrics().log({f"{n:06}" + "x" * 1000: n for n in range(2 * MAX_VALUES)}, 1)
-    [line] = lines(file)
-    assert len(line["values"]) == MAX_VALUES
-    assert max(map(len, line["values"])) <= 256
+    [(_t, _step, values)] = points(file)
+    assert len(values) == MAX_VALUES
+    assert max(map(len, values)) <= 256
 
 
 def test_without_the_variable_nothing_is_written(
@@ -199,7 +205,7 @@ def test_a_script_imports_tesra_where_nothing_is_installed(runtime: Path, tmp_pa
         TESRA_OUTPUT_DIR=str(tmp_path / "out"),
     )
     assert said == f"0.25 True {tmp_path}/cp {tmp_path}/out\n1 2\n['tesra']\n"
-    assert [line["step"] for line in lines(tmp_path / "m.jsonl")] == [2, 9]
+    assert [step for _t, step, _values in points(tmp_path / "m.jsonl")] == [2, 9]
 
 
 def test_a_script_runs_bare_too(runtime: Path, tmp_path: Path) -> None:
@@ -219,20 +225,69 @@ def test_a_spoilt_parameter_file_is_told_and_counts_as_empty(runtime: Path, tmp_
     assert script(runtime, code, tmp_path, TESRA_PARAMS_FILE=file) == "{} 1\n"
 
 
-def test_forked_processes_log_whole_lines(runtime: Path, tmp_path: Path) -> None:
+def test_forked_processes_log_each_point_once(runtime: Path, tmp_path: Path) -> None:
     code = """
-    import os, tesra
-    tesra.log({"start": 1})
+    import os, tesra, threading
+    for n in range(50):
+        tesra.log({"start": n})
     children = [os.fork() for _ in range(3)]
     if 0 not in children:
+        assert threading.active_count() == 1
         [os.waitpid(child, 0) for child in children]
     for n in range(200):
         tesra.log({"loss": n, "text" * 20: 1.0}, step=n)
-    if 0 in children:
-        os._exit(0)
     """
     script(runtime, code, tmp_path, TESRA_METRICS_FILE=str(tmp_path / "m.jsonl"))
-    assert len(lines(tmp_path / "m.jsonl")) > 3 * 200
+    found = points(tmp_path / "m.jsonl")
+    assert sum("start" in values for _t, _step, values in found) == 50
+    steps = sorted(step for _t, step, values in found if "loss" in values)
+    assert steps == sorted([*range(200)] * 8)  # three forks: eight processes
+
+
+def test_points_that_come_fast_wait_only_a_moment(file: Path) -> None:
+    metrics = Metrics()
+    for n in range(3):
+        metrics.log({"loss": n}, n)
+    deadline = time.monotonic() + 10
+    while len(points(file)) < 3:
+        assert time.monotonic() < deadline
+    assert [step for _t, step, _values in points(file)] == [0, 1, 2]
+
+
+def test_threads_lose_no_point(file: Path) -> None:
+    metrics = Metrics()
+
+    def log(first: int) -> None:
+        for n in range(first, first + 5000):
+            metrics.log({"loss": n}, n)
+
+    threads = [threading.Thread(target=log, args=(start * 5000,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    metrics.flush()
+    assert sorted(step or 0 for _t, step, _values in points(file)) == list(range(20_000))
+
+
+def test_what_was_logged_last_is_there_when_a_process_ends(runtime: Path, tmp_path: Path) -> None:
+    code = """
+    import multiprocessing, signal, tesra, tesra.sdk.runtime.names
+    def log(first):
+        for n in range(first, first + 9):
+            tesra.log({"loss": n}, n)
+    signal.signal(signal.SIGALRM, lambda *_: log(100))
+    child = multiprocessing.get_context("fork").Process(target=log, args=(0,))
+    child.start()
+    child.join()
+    signal.setitimer(signal.ITIMER_REAL, 1e-3)
+    while not tesra.sdk.runtime.names._metrics._written_at:
+        pass
+    log(200)
+    """
+    script(runtime, code, tmp_path, TESRA_METRICS_FILE=str(tmp_path / "m.jsonl"))
+    steps = sorted(step or 0 for _t, step, _values in points(tmp_path / "m.jsonl"))
+    assert steps == [*range(9), *range(100, 109), *range(200, 209)]
 
 
 def test_the_folder_is_made_once_for_anyone_to_read(tmp_path: Path) -> None:

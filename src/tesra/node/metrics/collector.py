@@ -63,9 +63,9 @@ class ScriptFiles:
             if last and not tail.left:
                 whole += lines.last()
             for line in whole:
-                point = read_line(line, rank, now)
-                if point is not None:
-                    yield point
+                points = read_line(line, rank, now)
+                if points is not None:
+                    yield from points
                 elif line:
                     self._complain(rank)
             if lines.overlong:

@@ -18,18 +18,23 @@ from tesra.node.metrics.points import (
 _MAX_VALUES = 1000
 
 
-def read_line(line: bytes, rank: int, now: float) -> Point | None:
-    """The line's point; ``None`` when it is none of ``tesra.log``'s."""
+def read_line(line: bytes, rank: int, now: float) -> list[Point] | None:
+    """The line's points; ``None`` when something of it is none of ``tesra.log``'s."""
     try:
         told = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict) or not isinstance(told.get("values"), dict):
+    if not isinstance(told, list) or not told:
         return None
-    values = _clean(told["values"])
-    if not values:
-        return None
-    return Point(rank, "log", clean_time(told.get("t"), now), clean_step(told.get("step")), values)
+    points = []
+    for one in told:
+        match one:
+            case [at, step, dict(values)] if known := _clean(values):
+                seconds = at / 1000 if isinstance(at, int | float) else None
+                points.append(Point(rank, "log", clean_time(seconds, now), clean_step(step), known))
+            case _:
+                return points or None
+    return points
 
 
 def _clean(told: dict[str, Any]) -> dict[str, Value]:

@@ -40,10 +40,10 @@ class Capture:
         self.collector = Collector(self.folders, self.ranks, self.spool)
         self.collector.go_on(positions)
 
-    def log(self, *lines: dict[str, Any] | str, rank: int = 0) -> None:
+    def log(self, *lines: list[Any] | str, rank: int = 0) -> None:
         with self.folders.metrics_of(rank).open("a") as file:
             for line in lines:
-                file.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
+                file.write((line if isinstance(line, str) else json.dumps([line])) + "\n")
 
     def print(self, text: str, rank: int = 0) -> None:
         with self.folders.log_of(rank).open("a") as file:
@@ -62,20 +62,20 @@ def capture(folders: AttemptFolders) -> Capture:
     return Capture(folders)
 
 
-def loss(step: int, **more: Any) -> dict[str, Any]:
-    return {"t": 1.5, "step": step, "values": {"loss": 0.5, **more}}
+def loss(step: int, **more: Any) -> list[Any]:
+    return [1500, step, {"loss": 0.5, **more}]
 
 
 def test_a_line_of_the_script_is_a_line_of_the_spool(capture: Capture) -> None:
-    capture.log(loss(3, acc="nan"))
+    capture.log(loss(3, acc=float("nan")))
     assert not capture.collector.round()
     expected = {"k": "m", "r": 0, "o": "log", "t": 1.5, "s": 3, "v": {"loss": 0.5, "acc": "nan"}}
     assert capture.points() == [expected]
 
 
 def test_each_line_is_read_once_however_it_comes(capture: Capture) -> None:
-    text = json.dumps(loss(1)) + "\n" + json.dumps(loss(2))
-    for piece in (text[:10], text[10:60], text[60:]):
+    text = json.dumps([loss(1)]) + "\n" + json.dumps([loss(2)])
+    for piece in (text[:10], text[10:30], text[30:]):
         with capture.folders.metrics_of(0).open("a") as file:
             file.write(piece)
         capture.collector.round()
@@ -87,8 +87,9 @@ def test_each_line_is_read_once_however_it_comes(capture: Capture) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "", "{", "null", "[]", "3", '{"values": 3}', '{"values": {}}', '{"values": {"": 1}}',
-        '{"values": {"a": "b"}}', '{"values": {"a": [1]}}', "[" * 100_000, '{"values": {"\\u0000": 1}}',
+        "", "{", "null", "[]", "3", "{}", "[1]", "[[1]]", "[[1, 2, 3]]", "[[1, 2, {}]]",
+        '[[1, 2, {"": 1}]]', '[[1, 2, {"a": "b"}]]', '[[1, 2, {"a": [1]}]]', "[" * 100_000,
+        '[[1, 2, {"\\u0000": 1}]]', '[[1, 2, {"a": 1}, 4]]',
     ],
 )  # fmt: skip
 def test_what_is_no_metric_is_left_out(line: str) -> None:
@@ -96,23 +97,30 @@ def test_what_is_no_metric_is_left_out(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "point"),
+    ("line", "expected"),
     [
-        ('{"values": {"a": NaN}}', Point(0, "log", 9.0, None, {"a": "nan"})),
-        ('{"values": {"a": -Infinity}}', Point(0, "log", 9.0, None, {"a": "-inf"})),
-        ('{"values": {"a": 1e999}}', Point(0, "log", 9.0, None, {"a": "inf"})),
-        ('{"values": {"a": true}, "step": true}', Point(0, "log", 9.0, None, {"a": 1})),
-        ('{"values": {"a": 1}, "step": 1.5, "t": NaN}', Point(0, "log", 9.0, None, {"a": 1})),
-        ('{"values": {"a": 1}, "step": 1e99, "t": -5}', Point(0, "log", 9.0, None, {"a": 1})),
-        (f'{{"values": {{"a": {10**30}}}}}', Point(0, "log", 9.0, None, {"a": 1e30})),
-        (f'{{"values": {{"a": {10**400}}}}}', Point(0, "log", 9.0, None, {"a": "inf"})),
-        (f'{{"values": {{"a": 1}}, "step": {2**70}}}', Point(0, "log", 9.0, None, {"a": 1})),
+        ('[[null, null, {"a": NaN}]]', (9.0, None, {"a": "nan"})),
+        ('[[7500, 3, {"a": -Infinity}]]', (7.5, 3, {"a": "-inf"})),
+        ('[["x", -3, {"a": 1e999}]]', (9.0, -3, {"a": "inf"})),
+        ('[[{}, true, {"a": true}]]', (9.0, None, {"a": 1})),
+        ('[[NaN, 1.5, {"a": 1}]]', (9.0, None, {"a": 1})),
+        ('[[-5, 1e99, {"a": 1, "b": null}]]', (9.0, None, {"a": 1})),
+        (f'[[1e300, 1, {{"a": {10**30}}}]]', (9.0, 1, {"a": 1e30})),
+        (f'[[1000, 1, {{"a": {10**400}}}]]', (1.0, 1, {"a": "inf"})),
+        (f'[[1000, {2**70}, {{"a": 1}}]]', (1.0, None, {"a": 1})),
     ],
 )
-def test_odd_values_become_sound_ones(line: str, point: Point) -> None:
-    found = read_line(line.encode(), 0, 9.0)
-    assert found == point
-    json.loads(line_of(found))
+def test_odd_values_become_sound_ones(
+    line: str, expected: tuple[float, int | None, dict[str, Any]]
+) -> None:
+    [found] = read_line(line.encode(), 0, 9.0) or []
+    assert (found.t, found.step, found.values) == expected
+    assert "NaN" not in line_of(found).decode()
+
+
+def test_points_before_a_spoilt_one_are_kept() -> None:
+    points = read_line(b'[[1, 1, {"a": 1}], [2, 2, {"a": 2}], 3, [4, 4, {"a": 4}]]', 0, 9.0)
+    assert [point.step for point in points or []] == [1, 2]
 
 
 def test_names_are_clean_and_short() -> None:
@@ -130,7 +138,7 @@ def test_invalid_lines_are_skipped_with_one_warning(capture: Capture) -> None:
 
 
 def _symlink(path: Path) -> None:
-    (path.parent / "secret").write_text(json.dumps(loss(1)) + "\n")
+    (path.parent / "secret").write_text(json.dumps([loss(1)]) + "\n")
     path.symlink_to(path.parent / "secret")
 
 
@@ -170,7 +178,7 @@ def test_a_file_that_shrinks_or_is_replaced_begins_anew(capture: Capture) -> Non
     path = capture.folders.metrics_of(0)
     capture.log(loss(1), loss(2))
     capture.collector.round()
-    path.write_text(json.dumps(loss(3)) + "\n")
+    path.write_text(json.dumps([loss(3)]) + "\n")
     capture.collector.round()
     path.rename(path.with_suffix(".old"))
     capture.log(loss(4), loss(5), loss(6))
@@ -214,11 +222,11 @@ def test_an_agent_started_anew_goes_on_where_the_spool_ends(capture: Capture) ->
 
 
 def test_names_are_counted_over_a_restart(capture: Capture) -> None:
-    capture.log({"values": {f"name {n}": n for n in range(1000)}})
-    capture.log({"values": {f"other {n}": n for n in range(1000)}})
+    capture.log([1500, 1, {f"name {n}": n for n in range(1000)}])
+    capture.log([1500, 1, {f"other {n}": n for n in range(1000)}])
     capture.collector.round()
     capture.restart()
-    capture.log({"values": {"one more": 1, "name 1": 2}})
+    capture.log([1500, 1, {"one more": 1, "name 1": 2}])
     capture.collector.last_sweep()
     assert capture.values()[-1] == {"name 1": 2}
 
@@ -249,7 +257,7 @@ def test_lines_of_a_log_are_read_of_each_rank(folders: AttemptFolders) -> None:
 
 
 def test_what_a_better_source_names_is_not_read_from_lines(capture: Capture) -> None:
-    capture.log({"values": {"train/loss": 0.5}})
+    capture.log([1500, 1, {"train/loss": 0.5}])
     capture.print("epoch 1 train_loss 0.4 acc 0.5\n")
     capture.collector.round()
     assert capture.values() == [{"train/loss": 0.5}, {"epoch": 1, "acc": 0.5}]
