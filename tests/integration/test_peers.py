@@ -13,6 +13,8 @@ from factories.clusters import Cluster
 from factories.peer_network import PeerNetwork, peer_network, wait_until
 from factories.storage import contents, sample_folder
 from tesra.kit.errors import Unavailable
+from tesra.sdk.client import Client
+from tesra.sdk.drive import LocalMissing
 from tesra.sdk.transfer import HttpDoor, fetch_snapshot, upload_tree
 from tesra.wire.drive import ProjectCommit
 
@@ -132,3 +134,31 @@ def test_full_peers_are_said_at_once(
         assert not network.packs(2)
         assert not network.packs(3)
     cluster.drop(url)
+
+
+def test_the_drive_from_the_command_lines_side(network: PeerNetwork, tmp_path: Path) -> None:
+    """A folder goes in and comes out; a second put sends nothing; a file is one file."""
+    client = network.register("fay")
+    token = client.headers["Authorization"].removeprefix("Bearer ")
+    client.close()
+    source = sample_folder(tmp_path / "source")
+    moved: list[int] = []
+    with Client(network.url, token) as tesra:
+        tesra.drive_put(source, "/work/digits")
+        assert contents(tesra.drive_get("/work/digits", tmp_path / "dest")) == contents(source)
+        tesra.drive_put(source, "/again", report=lambda now: moved.append(now.moved_bytes))
+        assert max(moved) == 0
+        tesra.drive_put(source / "big.bin", "/work/")
+        got = tesra.drive_get("/work/big.bin", tmp_path / "big")
+        assert got.read_bytes() == (source / "big.bin").read_bytes()
+        assert b"".join(tesra.drive_read("/work/big.bin")) == got.read_bytes()
+        extra = tmp_path / "extra"
+        extra.mkdir()
+        (extra / "new.txt").write_text("new")
+        tesra.drive_put(extra, "/work/digits", merge=True)
+        names = {entry.name for entry in tesra.drive_list("/work/digits")}
+        assert {"new.txt", "train.py"} <= names
+        tesra.drive_move("/work/digits/new.txt", "/work")
+        assert tesra.drive_entry("/work/new.txt").size_bytes == 3
+        with pytest.raises(LocalMissing):
+            tesra.drive_put(tmp_path / "nothing", "/x")

@@ -158,12 +158,20 @@ class SnapshotReads:
         return self._store.stream(pack_id, start, end)
 
     async def _plan(self, snapshot: StoredSnapshot, *, with_id_key: bool) -> ReadPlan:
-        reader = await self._reader(snapshot.epoch_id)
-        keys = await self._keys(snapshot.epoch_id)
-        found = await reader.all_chunks(snapshot.root)
+        return await self.plan_of(
+            snapshot.epoch_id, snapshot.root, name=snapshot.id, with_id_key=with_id_key
+        )
+
+    async def plan_of(
+        self, epoch: EpochId, root: bytes, *, name: str, with_id_key: bool = True
+    ) -> ReadPlan:
+        """The plan of a tree of an epoch, for callers that have checked the right themselves."""
+        reader = await self._reader(epoch)
+        keys = await self._keys(epoch)
+        found = await reader.all_chunks(root)
         return ReadPlan(
-            snapshot=snapshot.id,
-            root=snapshot.root.hex(),
+            snapshot=name,
+            root=root.hex(),
             id_key=keys.id_key.hex() if with_id_key else None,
             chunks={
                 chunk.chunk_id.hex(): ChunkAt(

@@ -18,6 +18,7 @@ from tesra.kit.errors import NotFound
 from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
+from tesra.sdk.drive import DriveVerbs
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
 from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
@@ -71,7 +72,7 @@ class LiveRun(Run):
         return self._client.download(self, dest)
 
 
-class Client(BillingVerbs, QueueVerbs, SweepVerbs, MetricVerbs, TuningVerbs):
+class Client(BillingVerbs, DriveVerbs, QueueVerbs, SweepVerbs, MetricVerbs, TuningVerbs):
     """A signed-in user of one network.
 
     Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network

@@ -144,6 +144,19 @@ class TreeEditor:
         place = path if found is None else self._beside(root, path, "restored")
         return self.edit(root, {place: _renamed(entry, place[-1])})
 
+    def overlay(self, root: bytes, path: Parts, tree: bytes) -> bytes:
+        """With all that ``tree`` holds put into the folder at the path; the rest of it stays."""
+        found = self.lookup(root, path)
+        now = found.tree if isinstance(found, Folder) else self.empty()
+        changes = {at: entry for at, entry in self.diff(now, tree).items() if entry is not None}
+        return self.edit(root, {(*path, *at): entry for at, entry in changes.items()})
+
+    def alone(self, entry: Entry) -> bytes:
+        """The root of a tree that holds just this."""
+        writer = NodeWriter()
+        self._add(writer, entry)
+        return self._write(writer)
+
     def copy(self, root: bytes, source: Parts, target: Parts) -> bytes:
         """The same at a second place; no content moves."""
         entry = self.require(root, source)

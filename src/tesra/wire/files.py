@@ -69,7 +69,20 @@ class Restore(Wire):
     to: Path | None = None
 
 
-Change = Annotated[MakeFolder | Remove | Move | Copy | Restore, Field(discriminator="op")]
+class PutTree(Wire):
+    """An uploaded tree stands at ``path`` from now on; ``single``: the one file that it holds.
+
+    With ``merge`` a folder that stands there keeps what the tree does not have.
+    """
+
+    op: Literal["put"] = "put"
+    path: Path
+    tree: SnapshotCommit
+    single: bool = False
+    merge: bool = False
+
+
+Change = Annotated[PutTree | MakeFolder | Remove | Move | Copy | Restore, Field(discriminator="op")]
 
 
 class Changes(Wire):

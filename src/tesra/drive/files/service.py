@@ -7,7 +7,7 @@ is lost. Content moves only when somebody puts it.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
@@ -29,8 +29,17 @@ from tesra.storage.editing import (
     show_path,
 )
 from tesra.storage.tree import Entry, File, Folder
-from tesra.wire.drive import SnapshotCommit
-from tesra.wire.files import Change, Changes, Copy, MakeFolder, Move, Remove, Restore
+from tesra.wire.drive import ReadPlan, SnapshotCommit
+from tesra.wire.files import (
+    Change,
+    Changes,
+    Copy,
+    MakeFolder,
+    Move,
+    PutTree,
+    Remove,
+    Restore,
+)
 
 _TRIES = 8
 
@@ -48,6 +57,10 @@ class SomethingThere(Conflict):
 
 class NotThrownAway(NotFound):
     """This is not in the trash."""
+
+
+class NotOneFile(Invalid):
+    """The tree that was put as a single file does not hold just one."""
 
 
 class NameMissing(Invalid):
@@ -124,6 +137,16 @@ class FileService:
         reader = await self._drive.reader(owner, at.epoch)
         return OpenFile(found.entry.name, found.entry.size, found.entry, reader)
 
+    async def plan(self, owner: UserId, path: str, *, version: int | None = None) -> ReadPlan:
+        """All that the owner's client needs to read what stands at a path; a file comes as a
+        folder that holds just it."""
+        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        if isinstance(found.entry, Folder):
+            root = found.entry.tree
+        else:
+            root = await self._writing(owner, at, lambda editor, _: editor.alone(found.entry))
+        return await self._drive.plan_of(at.epoch, root, name=f"version {at.number}")
+
     async def walk(
         self, owner: UserId, path: str, *, version: int | None = None
     ) -> AsyncIterator[Found]:
@@ -143,6 +166,9 @@ class FileService:
             for change in wanted.changes
             if isinstance(change, Restore)
         }
+        for change in wanted.changes:
+            if isinstance(change, PutTree):
+                await self._drive.check_complete(owner, change.tree, purpose=MAIN_PURPOSE)
         thrown: list[Parts] = []
 
         def edit(editor: TreeEditor, root: bytes) -> bytes:
@@ -285,6 +311,8 @@ def _changed(
     match change:
         case MakeFolder():
             return editor.make_folder(root, path)
+        case PutTree():
+            return _put(editor, root, path, change)
         case Remove():
             editor.require(root, path)
             thrown.append(path)
@@ -292,10 +320,10 @@ def _changed(
         case Restore(version=version, to=to):
             entry = editor.require(earlier[version].root, path)
             return editor.graft(root, parse_path(to) if to else path, entry)
-        case Move(to=to, replace=replace) | Copy(to=to, replace=replace):
+        case Move(to=to, replace=replacing) | Copy(to=to, replace=replacing):
             target = parse_path(to)
             if path != target and editor.lookup(root, target) is not None:
-                if not replace:
+                if not replacing:
                     raise SomethingThere(
                         f"There is something at '{show_path(target)}' already.",
                         way_out="Choose another name, or replace it (`--force`).",
@@ -305,8 +333,25 @@ def _changed(
             return act(root, path, target)
 
 
+def _put(editor: TreeEditor, root: bytes, path: Parts, change: PutTree) -> bytes:
+    tree = bytes.fromhex(change.tree.root)
+    if change.single:
+        entries = list(islice(editor.listing(tree), 2))
+        if len(entries) != 1:
+            raise NotOneFile
+        if not path:
+            raise NameMissing
+        return editor.edit(root, {path: replace(entries[0], name=path[-1])})
+    found = editor.lookup(root, path)
+    if change.merge and isinstance(found, Folder):
+        return editor.overlay(root, path, tree)
+    return tree if not path else editor.edit(root, {path: Folder(path[-1], tree)})
+
+
 def _words(change: Change) -> str:
     match change:
+        case PutTree(path=path):
+            return f"put {path}"
         case MakeFolder(path=path):
             return f"made {path}"
         case Remove(path=path):

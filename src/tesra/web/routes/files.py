@@ -21,6 +21,7 @@ from tesra.web.idempotency import IdempotencyKey, once
 from tesra.web.pages import PageAsk, page_of
 from tesra.web.ranges import attachment, ranged
 from tesra.wire.common import Page
+from tesra.wire.drive import ReadPlan
 from tesra.wire.files import (
     Changes,
     Committed,
@@ -79,6 +80,14 @@ async def content(
     """A file or a range of it, as a download."""
     found = await services.files.open(caller.user_id, path, version=version)
     return ranged(request, found.size_bytes, found.read, headers=attachment(found.name))
+
+
+@router.get("/plan")
+async def plan(
+    services: ServicesDep, caller: Reader, path: PathQuery = "/", version: VersionQuery = None
+) -> ReadPlan:
+    """Where the chunks of what stands at a path lie, and the keys that open them."""
+    return await services.files.plan(caller.user_id, path, version=version)
 
 
 @router.put("/content")

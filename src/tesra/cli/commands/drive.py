@@ -1,0 +1,233 @@
+"""``tesra drive``: the place where you keep your work. Paths in it begin with ``xingpan:``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tesra.cli import words
+from tesra.cli.context import Session, connected
+from tesra.kit.errors import Invalid
+
+PANEL = "Drive"
+SCHEME = "xingpan:"
+_EXAMPLE = "Example: tesra drive "
+
+Remote = Annotated[str, typer.Argument(metavar="xingpan:/PATH", help="A path in your drive.")]
+Version = Annotated[
+    int | None, typer.Option("--version", help="As it was in this version; see `tesra drive log`.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Replace what stands there (into the trash).")
+]
+
+
+class NotInTheDrive(Invalid):
+    """A path in your drive begins with ``xingpan:/``."""
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(no_args_is_help=True)
+    group.callback()(_drive)
+    for name, command, example in (
+        ("ls", ls, "ls xingpan:/models"),
+        ("put", put, "put ./data xingpan:/datasets/digits"),
+        ("get", get, "get xingpan:/models/best.pt ."),
+        ("cat", cat, "cat xingpan:/notes.txt"),
+        ("mkdir", mkdir, "mkdir xingpan:/models/2026"),
+        ("mv", mv, "mv xingpan:/a.pt xingpan:/models/"),
+        ("cp", cp, "cp xingpan:/models xingpan:/backup"),
+        ("rm", rm, "rm xingpan:/old"),
+        ("du", du, "du xingpan:/datasets"),
+        ("log", log, "log"),
+        ("restore", restore, "restore xingpan:/notes.txt --version 12"),
+        ("trash", trash, "trash --restore trs_01k…"),
+    ):
+        group.command(name, epilog=_EXAMPLE + example)(command)
+    app.add_typer(group, name="drive", rich_help_panel=PANEL, epilog=f"{_EXAMPLE}ls xingpan:/")
+
+
+def _drive() -> None:
+    """Files that stay: upload, download, versions, trash."""
+
+
+@connected
+def ls(session: Session, path: Remote = "xingpan:/", *, version: Version = None) -> None:
+    """List a folder."""
+    found = list(session.client.drive_list(inside(path), version=version))
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Name", "Size"],
+            [
+                [
+                    entry.name + "/" * (entry.kind == "dir"),
+                    "-" if entry.kind == "dir" else words.size(entry.size_bytes),
+                ]
+                for entry in found
+            ],
+            right=["Size"],
+            empty="Nothing here yet. `tesra drive put FILE xingpan:/` brings something.",
+        ),
+    )
+
+
+@connected
+def put(
+    session: Session,
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A file or a folder here.")],
+    path: Remote = "xingpan:/",
+    *,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Keep what the folder there has besides.")
+    ] = False,
+) -> None:
+    """Upload; only what is new is sent, and what was cut off goes on. What stood there is a version."""
+    with session.out.transfer("Uploading") as report:
+        landed = session.client.drive_put(source, inside(path), merge=merge, report=report)
+    session.out.answer(landed, lambda: session.out.say(f"{path}: version {landed.head.version}"))
+
+
+@connected
+def get(
+    session: Session,
+    path: Remote,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder, or a new name.")] = Path(),
+    *,
+    version: Version = None,
+) -> None:
+    """Download; each file appears whole or not at all, and what is there already is not fetched."""
+    with session.out.transfer("Downloading") as report:
+        place = session.client.drive_get(inside(path), dest, version=version, report=report)
+    session.out.answer({"path": str(place)}, lambda: session.out.say(str(place)))
+
+
+@connected
+def cat(session: Session, path: Remote, *, version: Version = None) -> None:
+    """Write a file's bytes to standard output."""
+    for piece in session.client.drive_read(inside(path), version=version):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+@connected
+def mkdir(session: Session, path: Remote) -> None:
+    """Make a folder, and those above it."""
+    landed = session.client.drive_make_folder(inside(path))
+    session.out.answer(landed, lambda: session.out.say(path))
+
+
+@connected
+def mv(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
+    """Move or rename; nothing is copied."""
+    landed = session.client.drive_move(inside(path), inside(to), replace=force)
+    session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
+
+
+@connected
+def cp(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
+    """Copy; equal content is stored once, so it takes no room."""
+    landed = session.client.drive_copy(inside(path), inside(to), replace=force)
+    session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
+
+
+@connected
+def rm(session: Session, path: Remote) -> None:
+    """Throw away; `tesra drive trash` has it."""
+    landed = session.client.drive_remove(inside(path))
+    session.out.answer(
+        landed,
+        lambda: session.out.say(f"{path} is in the trash: `tesra drive trash` gives it back."),
+    )
+
+
+@connected
+def du(session: Session, path: Remote = "xingpan:/") -> None:
+    """How much stands below a path, and how much of your quota is used."""
+    use, quota = session.client.drive_use(inside(path)), session.client.drive_quota()
+    data = use.model_dump() | quota.model_dump()
+    session.out.answer(
+        data,
+        lambda: session.out.facts(
+            [
+                ("Files", str(use.files)),
+                ("Size", words.size(use.size_bytes)),
+                (
+                    "Quota",
+                    f"{words.size(quota.used_bytes)} of {words.size(quota.quota_bytes)} used:"
+                    " all versions, the trash, projects and outputs, equal content once,"
+                    " compressed and encrypted",
+                ),
+            ]
+        ),
+    )
+
+
+@connected
+def log(
+    session: Session,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
+) -> None:
+    """The history of your drive, the newest first."""
+    found = list(session.client.drive_versions(limit))
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Version", "When", "What"],
+            [[str(one.version), words.moment(one.made_at), one.words] for one in found],
+            right=["Version"],
+            empty="No history yet.",
+        ),
+    )
+
+
+@connected
+def restore(
+    session: Session,
+    path: Remote,
+    *,
+    version: Annotated[int, typer.Option("--version", help="See `tesra drive log`.")],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="xingpan:/PATH", help="Default: where it was.")
+    ] = None,
+) -> None:
+    """Bring a path of an earlier version back, beside what stands there now."""
+    landed = session.client.drive_restore(inside(path), version, inside(to) if to else None)
+    session.out.answer(
+        landed, lambda: session.out.say(f"{to or path} of version {version} is back.")
+    )
+
+
+@connected
+def trash(
+    session: Session,
+    *,
+    back: Annotated[
+        str | None, typer.Option("--restore", metavar="ID", help="Bring this one back.")
+    ] = None,
+) -> None:
+    """What you have thrown away."""
+    if back is not None:
+        landed = session.client.drive_restore_trash(back)
+        session.out.answer(landed, lambda: session.out.say("It is back."))
+        return
+    found = list(session.client.drive_trash())
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Id", "Path", "Thrown away"],
+            [[one.id, f"{SCHEME}{one.path}", words.moment(one.thrown_at)] for one in found],
+            empty="The trash is empty.",
+        ),
+    )
+
+
+def inside(path: str) -> str:
+    """The path within the drive; raises ``NotInTheDrive``."""
+    if not path.startswith(SCHEME):
+        raise NotInTheDrive(
+            f"'{path}' is not in your drive.", way_out=f"Write it as {SCHEME}/{path.lstrip('/')}."
+        )
+    return "/" + path.removeprefix(SCHEME).lstrip("/")

@@ -1,0 +1,162 @@
+"""The verbs of the drive: paths such as ``/models/best.pt`` in the caller's own drive."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from tesra.kit.errors import NotFound
+from tesra.sdk.connection import PREFIX, Connection
+from tesra.storage.progress import Report, silent
+from tesra.wire.drive import Quota, ReadPlan
+from tesra.wire.files import (
+    Change,
+    Changes,
+    Committed,
+    Copy,
+    DriveEntry,
+    DriveHead,
+    DriveUse,
+    DriveVersion,
+    MakeFolder,
+    Move,
+    PutTree,
+    Remove,
+    Restore,
+    ThrownAway,
+)
+
+
+class LocalMissing(NotFound):
+    """There is no such file or folder here."""
+
+
+class DriveVerbs:
+    """What ``Client`` can do with the drive. Each change keeps the version before it."""
+
+    connection: Connection
+
+    def drive_head(self) -> DriveHead:
+        return self.connection.get("/drive/head", DriveHead)
+
+    def drive_list(
+        self, path: str = "/", *, version: int | None = None, limit: int | None = None
+    ) -> Iterator[DriveEntry]:
+        """What a folder holds, sorted by the bytes of the names; a file is its own listing."""
+        query = {"path": path, "version": version}
+        return self.connection.pages("/drive/tree", DriveEntry, query=query, limit=limit)
+
+    def drive_entry(self, path: str, *, version: int | None = None) -> DriveEntry:
+        """What stands at a path."""
+        query = {"path": path, "version": version}
+        return self.connection.get("/drive/entry", DriveEntry, query)
+
+    def drive_put(
+        self, source: Path | str, path: str, *, merge: bool = False, report: Report = silent
+    ) -> Committed:
+        """Bring a file or a folder to ``path``; only what the drive lacks is sent.
+
+        A path that ends with a slash, or is a folder already, takes a file under its own name.
+        An upload that was cut off goes on where it was: call it again.
+        """
+        from tesra.sdk.transfer import HttpDoor, upload_tree  # brings the ciphers
+
+        here = Path(source)
+        if not here.exists():
+            raise LocalMissing(f"'{here}' is not there.")
+        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
+        single = not here.is_dir()
+        target = self._target(here, path) if single else path
+        root, files = (here.parent, [here.absolute()]) if single else (here, None)
+        tree = upload_tree(door, root.absolute(), files, report)
+        return self.drive_change(PutTree(path=target, tree=tree, single=single, merge=merge))
+
+    def drive_get(
+        self,
+        path: str,
+        dest: Path | str,
+        *,
+        version: int | None = None,
+        report: Report = silent,
+    ) -> Path:
+        """Bring what stands at ``path``: a folder's content into ``dest``, a file into the folder
+        ``dest`` or under that name. Files that are there and equal are not fetched again."""
+        from tesra.sdk.fetch import fetch_planned
+        from tesra.sdk.transfer import HttpDoor
+
+        entry = self.drive_entry(path, version=version)
+        plan = self.connection.get("/drive/plan", ReadPlan, {"path": path, "version": version})
+        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
+        place = Path(dest)
+        if entry.kind == "dir":
+            fetch_planned(door, plan, place, report)
+            return place
+        folder = place if place.is_dir() or str(dest).endswith("/") else place.parent
+        fetch_planned(door, plan, folder, report)
+        landed = folder / entry.name
+        if folder != place and landed != place:
+            landed = landed.replace(place)
+        return landed
+
+    def drive_read(self, path: str, *, version: int | None = None) -> Iterator[bytes]:
+        """A file's bytes, piece by piece."""
+        query = {"path": path, "version": version}
+        with self.connection.stream("/drive/content", query) as pieces:
+            yield from pieces
+
+    def drive_change(self, *changes: Change) -> Committed:
+        """Apply changes, all or none; once, whatever the connection does."""
+        body = Changes(changes=list(changes))
+        return self.connection.post("/drive/changes", Committed, body, once=True)
+
+    def drive_make_folder(self, path: str) -> Committed:
+        return self.drive_change(MakeFolder(path=path))
+
+    def drive_remove(self, path: str) -> Committed:
+        """Into the trash."""
+        return self.drive_change(Remove(path=path))
+
+    def drive_move(self, path: str, to: str, *, replace: bool = False) -> Committed:
+        """No content is moved. A target that is a folder takes it under its own name."""
+        return self.drive_change(Move(path=path, to=self._into(path, to), replace=replace))
+
+    def drive_copy(self, path: str, to: str, *, replace: bool = False) -> Committed:
+        """No content is copied. A target that is a folder takes it under its own name."""
+        return self.drive_change(Copy(path=path, to=self._into(path, to), replace=replace))
+
+    def drive_restore(self, path: str, version: int, to: str | None = None) -> Committed:
+        """A path as it was in a version, beside what stands there now."""
+        return self.drive_change(Restore(path=path, version=version, to=to))
+
+    def drive_versions(self, limit: int | None = None) -> Iterator[DriveVersion]:
+        """The history, the newest first."""
+        return self.connection.pages("/drive/versions", DriveVersion, limit=limit)
+
+    def drive_trash(self, limit: int | None = None) -> Iterator[ThrownAway]:
+        return self.connection.pages("/drive/trash", ThrownAway, limit=limit)
+
+    def drive_restore_trash(self, item: str) -> Committed:
+        """Back to where it was."""
+        return self.connection.post(f"/drive/trash/{item}/restore", Committed)
+
+    def drive_use(self, path: str = "/", *, version: int | None = None) -> DriveUse:
+        """How many files and bytes stand below a path."""
+        return self.connection.get("/drive/use", DriveUse, {"path": path, "version": version})
+
+    def drive_quota(self) -> Quota:
+        """How much of what is yours is used, after equal content is counted once."""
+        return self.connection.get("/drive/quota", Quota)
+
+    def _target(self, here: Path, path: str) -> str:
+        """Where a file goes: into the folder that the path names, or to the path itself."""
+        return self._into(here.name, path)
+
+    def _into(self, source: str, to: str) -> str:
+        name = PurePosixPath(source).name
+        if to.endswith("/") or self._is_folder(to):
+            return f"{to.rstrip('/')}/{name}"
+        return to
+
+    def _is_folder(self, path: str) -> bool:
+        try:
+            return self.drive_entry(path).kind == "dir"
+        except NotFound:
+            return False
