@@ -173,6 +173,9 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "secrets": {"KEY": "hush"},
         "packages": ["tqdm"],
         "priority": 0,
+        "checkpoint_every_s": 300.0,
+        "max_restarts": 3,
+        "smoke": False,
     }
 
 
