@@ -148,7 +148,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         *("--entry", '["python", "t.py"]', "--output", "model", "--launch", "single"),
         *("--param", "lr=0.1", "--param", "name=x=y", "--param", "deep=true", "--env", "A=1"),
         *("--secret", "KEY", "--with", "tqdm", "--device-class", "cpu-slot"),
-        *("--range", "lr=1e-5..1.0"),
+        *("--range", "lr=1e-5..1.0", "--checkpoint-every", "30s", "--max-restarts", "1"),
         *("--param-format", "--{name}={value}"),
         *("--", "--lr", "1", "-x", "--json"),
         KEY="hush",
@@ -173,9 +173,9 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "secrets": {"KEY": "hush"},
         "packages": ["tqdm"],
         "priority": 0,
-        "checkpoint_every_s": 300.0,
-        "max_restarts": 3,
         "smoke": False,
+        "checkpoint_every_s": 30,
+        "max_restarts": 1,
     }
 
 

@@ -13,13 +13,15 @@ from sqlalchemy import text
 
 from factories.network import NetworkDouble, network_on
 from tesra.drive.intake import _ServiceSink
+from tesra.kit.errors import Conflict, Invalid, NotFound
 from tesra.kit.ids import EpochId, RunId, UserId
 from tesra.storage.format import EpochKeys
 from tesra.storage.uploading import upload_folder
 from tesra.training.checkpoints.service import CheckpointService
+from tesra.wire.checkpoints import ResumeRequest
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Assignment, Checkpoint, Ended, Started, Usage
-from tesra.wire.training import Run
+from tesra.wire.training import ResumedFrom, Run
 
 pytestmark = pytest.mark.postgres
 HOUR_MS = 3_600_000
@@ -311,3 +313,85 @@ async def test_a_run_at_its_cap_gets_time_to_save(training: Training) -> None:
         await tx.execute(text("UPDATE runs SET stop = 'cap'"))
     (asked,) = await training.network.site.assignments()
     assert (asked.stop, asked.grace_s) == ("cap", 60)
+
+
+async def test_a_cap_counts_what_is_kept_of_earlier_attempts(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann, max_time_s=3600)
+    training = Training(network, ann, run.id)
+    first = await training.place()
+    assert first.limit is not None
+    await training.use(first, 1_800_000)
+    await training.checkpoint(first, 1_200_000)
+    await training.end(first, "lost")
+    second = await training.place()
+    assert second.limit is not None
+    kept_s = (first.limit.stop_after_ms - second.limit.stop_after_ms) / 1000
+    assert kept_s == 1200
+
+
+async def test_a_run_is_resumed_by_hand_with_other_parameters(training: Training) -> None:
+    network, ann = training.network, training.owner
+    first = await training.place()
+    await training.use(first, 600_000)
+    await training.checkpoint(first, 1_000)
+    await training.checkpoint(first, 2_000, number=2)
+    failed = await training.end(first, "failed")
+    await network.pay(ann, failed.bill)
+    resumed = await resume(network, ann, training.run, params={"lr": 0.5}, max_restarts=1)
+    assert resumed.id != training.run
+    assert resumed.resumed_from == ResumedFrom(run=training.run, checkpoint=2)
+    assert (resumed.snapshot, resumed.engine) == (failed.snapshot, failed.engine)
+    assert (resumed.params, resumed.max_restarts) == ({"lr": 0.5}, 1)
+    again = Training(network, ann, resumed.id)
+    second = await again.place()
+    assert second.resume is not None
+    assert (second.resume.number, second.resume.newest) == (2, "checkpoints/model.bin")
+    await again.use(second, 300_000)
+    lost = await again.end(second, "lost")
+    assert (lost.th, lost.restarts) == ("0", 1), "what the first run did is on its own bill"
+    third = await again.place()
+    assert third.resume == second.resume
+    await again.use(third, 60_000)
+    await again.end(third, "succeeded")
+    assert await again.lines() == [(2, 60_000, None)]
+
+
+async def resume(network: NetworkDouble, owner: UserId, run: str, **ask: Any) -> Run:
+    resuming = network.services.resuming
+    resumption = await resuming.check(owner, RunId(run), ResumeRequest(**ask))
+    async with network.services.database.begin() as tx:
+        return await resuming.submit(tx, owner, resumption)
+
+
+async def test_what_cannot_be_resumed_is_refused_with_the_way_out(training: Training) -> None:
+    network, ann = training.network, training.owner
+    with pytest.raises(Conflict) as live:
+        await resume(network, ann, training.run)
+    assert "tesra stop" in str(live.value.way_out)
+    first = await training.place()
+    await training.end(first, "failed")
+    with pytest.raises(NotFound) as empty:
+        await resume(network, ann, training.run)
+    assert "TESRA_CHECKPOINT_DIR" in str(empty.value.way_out)
+    with pytest.raises(NotFound) as unknown:
+        await resume(network, ann, training.run, checkpoint=7)
+    assert "tesra checkpoints" in str(unknown.value.way_out)
+    with pytest.raises(NotFound):
+        await resume(network, await network.user("bob"), training.run)
+
+
+async def test_a_run_with_secrets_is_resumed_only_with_them(network: NetworkDouble) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann, secrets={"API_KEY": "hush"})
+    training = Training(network, ann, run.id)
+    first = await training.place()
+    await training.checkpoint(first, 1_000)
+    await training.end(first, "stopped")
+    with pytest.raises(Invalid) as refused:
+        await resume(network, ann, run.id)
+    assert "--secret API_KEY" in str(refused.value.way_out)
+    again = await resume(network, ann, run.id, secrets={"API_KEY": "hush"})
+    assert again.secrets == ["API_KEY"]

@@ -37,6 +37,8 @@ from tesra.security.peers import PeerCredentials
 from tesra.security.sites import SiteCredentials
 from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
+from tesra.training.checkpoints.resuming import ResumeService
+from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.dispatcher import Dispatcher
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
@@ -90,13 +92,8 @@ def make_services(settings: Settings) -> Services:
     listener = Listener(url)
     gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
     peers = PeerService(database, listener, gateway=gateway)
-    drive = DriveService(
-        database,
-        PackStore(settings.home.packs),
-        sealer,
-        quota_bytes=settings.quota_bytes,
-        peers=peers,
-    )
+    store = PackStore(settings.home.packs)
+    drive = DriveService(database, store, sealer, quota_bytes=settings.quota_bytes, peers=peers)
     jobs = make_jobs(url)
     git_imports = GitImports(
         database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
@@ -137,6 +134,8 @@ def make_services(settings: Settings) -> Services:
         authority=Authority(settings.home.keys / "authority"),
         peer_credentials=PeerCredentials(peer_token),
         sweeps=sweeps,
+        checkpoints=CheckpointService(domains),
+        resuming=ResumeService(domains, training),
         records=RecordService(domains, Signer.at(settings.home.keys / "signing.key")),
     )
 

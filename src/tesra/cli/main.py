@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from tesra.cli.commands import (
     account,
     billing,
+    checkpoints,
     compute,
     doctor,
     drive,
@@ -40,6 +41,7 @@ GROUPS = (  # in the order of the help
     compute,
     run,
     runs,
+    checkpoints,
     metrics,
     sweep,
     tune,

@@ -16,6 +16,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from tesra.kit.errors import NotFound
 from tesra.sdk.billing import BillingVerbs
+from tesra.sdk.checkpoints import CheckpointVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
 from tesra.sdk.drive import DriveVerbs
@@ -72,7 +73,15 @@ class LiveRun(Run):
         return self._client.download(self, dest)
 
 
-class Client(BillingVerbs, DriveVerbs, QueueVerbs, SweepVerbs, MetricVerbs, TuningVerbs):
+class Client(
+    BillingVerbs,
+    CheckpointVerbs,
+    DriveVerbs,
+    QueueVerbs,
+    SweepVerbs,
+    MetricVerbs,
+    TuningVerbs,
+):
     """A signed-in user of one network.
 
     Address and token: arguments, else ``TESRA_URL``, ``TESRA_TOKEN``, ``TESRA_HOME`` (the network

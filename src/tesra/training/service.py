@@ -206,6 +206,10 @@ class TrainingService:
         """The next part of a log; the caller has checked whose run it is."""
         return await self._logs.read(tx, run, after=after, rank=rank, limit_bytes=limit_bytes)
 
+    async def own(self, tx: Tx, owner: UserId, run: RunId) -> None:
+        """Refuse a run that is not the owner's."""
+        await self._row(tx, owner, run)
+
     async def check_rank(self, tx: Tx, owner: UserId, run: RunId, rank: int | None) -> None:
         """Refuse a run that is not the owner's, and a rank that it does not have."""
         row = await self._row(tx, owner, run)

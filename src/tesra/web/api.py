@@ -12,6 +12,7 @@ from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
 from tesra.web.routes import (
     billing,
+    checkpoints,
     compute,
     doctor,
     drive,
@@ -42,6 +43,7 @@ ROUTERS: Sequence[APIRouter] = (
     files.router,
     training.router,
     tuning.router,
+    checkpoints.router,
     doctor.router,
     sweeps.router,
     records.router,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tesra.security.peers import PeerCredentials
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
+    from tesra.training.checkpoints.resuming import ResumeService
+    from tesra.training.checkpoints.service import CheckpointService
     from tesra.training.domains import Domains
     from tesra.training.forecasts import Forecasts
     from tesra.training.metrics.service import MetricService
@@ -66,6 +68,8 @@ class Services:
     authority: Authority
     peer_credentials: PeerCredentials
     sweeps: SweepService
+    checkpoints: CheckpointService
+    resuming: ResumeService
     records: RecordService
 
 

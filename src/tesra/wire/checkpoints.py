@@ -34,7 +34,8 @@ class Checkpoint(Answer):
 class ResumeRequest(Wire):
     """Go on from a checkpoint (by default the last one) of a run that has ended.
 
-    What is given here replaces what that run had; its secrets are forgotten, so give them again.
+    What is given here replaces what that run had; its caps do not come along. Its secrets are
+    forgotten, so give them again.
     """
 
     checkpoint: int | None = Field(default=None, ge=1)
@@ -42,3 +43,5 @@ class ResumeRequest(Wire):
     params: dict[ParameterName, str | int | float | bool] = {}
     secrets: dict[VariableName, Text] = {}
     max_restarts: int | None = Field(default=None, ge=0, le=100)
+    max_cost_cny: str | None = Field(default=None, max_length=32)
+    max_time_s: int | None = Field(default=None, ge=1, le=366 * 86_400)

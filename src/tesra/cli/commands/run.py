@@ -150,6 +150,22 @@ def run(
     quote: Annotated[
         bool, typer.Option("--quote", help="Only say what it would cost and when it could start.")
     ] = False,
+    checkpoint_every: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="TIME",
+            help="Store what it saves so often, e.g. 30s, 5min.",
+        ),
+    ] = "5min",
+    max_restarts: Annotated[
+        int,
+        typer.Option(
+            "--max-restarts",
+            min=0,
+            help="How often to go on from its last checkpoint when its node is lost.",
+        ),
+    ] = 3,
     smoke: Annotated[
         bool,
         typer.Option(
@@ -181,6 +197,8 @@ def run(
         "priority": arguments.priority(priority),
         "max_cost_cny": max_cost,
         "max_time_s": arguments.seconds(max_time) if max_time else None,
+        "checkpoint_every_s": arguments.seconds(checkpoint_every),
+        "max_restarts": max_restarts,
     }
     if quote:
         show_quote(session, wishes)

@@ -15,7 +15,7 @@ from tesra.cli.watching import record, watch
 from tesra.kit.errors import Conflict
 
 if TYPE_CHECKING:
-    from tesra.wire.training import Run
+    from tesra.wire.training import ResumedFrom, Run
 
 PANEL = "Training"
 
@@ -128,6 +128,10 @@ def download(
     best: Annotated[
         bool, typer.Option("--best", help="Of a sweep (its id, or `last`): its best trial's.")
     ] = False,
+    checkpoint: Annotated[
+        int | None,
+        typer.Option("--checkpoint", metavar="N", min=1, help="Its checkpoint N instead."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that is not empty.")
     ] = False,
@@ -139,7 +143,10 @@ def download(
     if not force:
         _refuse_to_mix(folder)
     with session.out.transfer("Downloading") as report:
-        session.client.download(found, folder, report=report)
+        if checkpoint is None:
+            session.client.download(found, folder, report=report)
+        else:
+            session.client.download_checkpoint(found.id, checkpoint, folder, report=report)
     files = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
     )
@@ -200,6 +207,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Devices", devices),
         *((name, words.gist(value)) for name, value in optional if value),
         ("Attempt", str(run.attempt)),
+        *([("Resumed from", _origin(run.resumed_from))] if run.resumed_from else []),
         *_metrics(run),
         ("Exit code", "-" if run.exit_code is None else str(run.exit_code)),
         ("Made", words.moment(run.created_at)),
@@ -214,6 +222,10 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
 def _metrics(run: "Run") -> list[tuple[str, str]]:
     values = ", ".join(f"{name} {words.number(value)}" for name, value in run.metrics.items())
     return [("Metrics", values)] if values else []
+
+
+def _origin(origin: "ResumedFrom") -> str:
+    return f"checkpoint {origin.checkpoint} of {origin.run}"
 
 
 def _why(run: "Run") -> str | None:

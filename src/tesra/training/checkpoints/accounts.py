@@ -63,8 +63,7 @@ class Accounts:
         )
         ms = micros = 0
         for row in used:
-            limit = until[row.id]
-            counted_ms = row.usage_ms if limit is None else min(limit, row.usage_ms)
+            counted_ms = _counted(row.usage_ms, until[row.id])
             ms += counted_ms
             micros += -(-row.cost_micros * counted_ms // max(1, row.usage_ms))
         return {"earlier_ms": ms, "earlier_micros": micros}
@@ -77,9 +76,11 @@ class Accounts:
                 attempts.c.id.in_(until)
             )
         )
-        total = 0
-        for row in used:
-            limit = until[row.id]
-            counted_ms = row.usage_ms if limit is None else min(limit, row.usage_ms)
-            total += row.rating_micro_t * counted_ms // MS_PER_HOUR
-        return total
+        return sum(
+            row.rating_micro_t * _counted(row.usage_ms, until[row.id]) // MS_PER_HOUR
+            for row in used
+        )
+
+
+def _counted(usage_ms: int, until_ms: int | None) -> int:
+    return usage_ms if until_ms is None else min(until_ms, usage_ms)

@@ -1,5 +1,6 @@
 """Rows of stored checkpoints; used by training's own services alone."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -61,10 +62,25 @@ class CheckpointRepository:
             .values(pinned=True, superseded_at=None)
         )
 
-    async def of_run(self, tx: Tx, run: RunId) -> list[RunRow]:
-        """The newest first."""
+    async def of_run(
+        self, tx: Tx, run: RunId, *, before: int | None = None, limit: int | None = None
+    ) -> list[RunRow]:
+        """The newest first, behind the number ``before``."""
         statement = _LISTED.where(checkpoints.c.run_id == run)
-        return list(await tx.execute(statement.order_by(checkpoints.c.number.desc())))
+        if before is not None:
+            statement = statement.where(checkpoints.c.number < before)
+        statement = statement.order_by(checkpoints.c.number.desc()).limit(limit)
+        return list(await tx.execute(statement))
+
+    async def numbered(self, tx: Tx, run: RunId, number: int) -> RunRow | None:
+        statement = _LISTED.where(checkpoints.c.run_id == run, checkpoints.c.number == number)
+        return (await tx.execute(statement)).one_or_none()
+
+    async def finished_by(self, tx: Tx, run: RunId, at: datetime) -> RunRow | None:
+        """The newest of those that were finished by then."""
+        statement = _LISTED.where(checkpoints.c.run_id == run, checkpoints.c.finished_at <= at)
+        statement = statement.order_by(checkpoints.c.number.desc()).limit(1)
+        return (await tx.execute(statement)).one_or_none()
 
     async def one(self, tx: Tx, checkpoint: CheckpointId) -> RunRow | None:
         statement = _LISTED.where(checkpoints.c.id == checkpoint)

@@ -64,39 +64,42 @@ class CheckpointService:
         if added:
             await self._repository.supersede(tx, run, keep=KEPT)
 
-    async def of_run(self, tx: Tx, run: RunId) -> list[wire.Checkpoint]:
-        """The newest first; the caller has checked whose run it is."""
-        return [_shown(row) for row in await self._repository.of_run(tx, run)]
+    async def of_run(
+        self, tx: Tx, run: RunId, *, before: int | None = None, limit: int | None = None
+    ) -> list[wire.Checkpoint]:
+        """The newest first, behind the number ``before``; the caller has checked whose run it is."""
+        rows = await self._repository.of_run(tx, run, before=before, limit=limit)
+        return [_shown(row) for row in rows]
 
     async def find(self, tx: Tx, run: RunId, number: int | None = None) -> CheckpointRef:
         """A checkpoint by its number, or the one that the run itself would go on from."""
-        rows = await self._repository.of_run(tx, run)
-        if not rows:
-            raise CheckpointUnknown(
-                f"{run} has stored no checkpoint.",
-                way_out="Write to the folder that TESRA_CHECKPOINT_DIR names, or save the "
-                "framework's own checkpoints in the output; `tesra run` starts from scratch.",
-            )
-        if number is None:
-            life = await self._runs.run(tx, run)
-            last = next((row for row in rows if life and row.attempt_id == life.attempt_id), None)
-            base = life.resume_checkpoint if life else None
-            chosen = last or next((row for row in rows if row.id == base), rows[0])
-        else:
-            found = next((row for row in rows if row.number == number), None)
+        if number is not None:
+            found = await self._repository.numbered(tx, run, number)
             if found is None:
                 raise CheckpointUnknown(
                     f"{run} has no checkpoint {number}.",
                     way_out=f"`tesra checkpoints {run}` lists those it has.",
                 )
-            chosen = found
-        return CheckpointRef(CheckpointId(chosen.id), chosen.number)
+            return _ref(found)
+        row = await self._runs.run(tx, run)
+        last = None
+        if row is not None and row.attempt_id is not None:
+            last = await self._repository.last_of(tx, AttemptId(row.attempt_id))
+        if last is None and row is not None and row.resume_checkpoint is not None:
+            base = await self._repository.one(tx, row.resume_checkpoint)
+            last = _ref(base) if base is not None else None
+        if last is None:
+            raise CheckpointUnknown(
+                f"{run} has stored no checkpoint.",
+                way_out="Let the script write to the folder that TESRA_CHECKPOINT_DIR names, or "
+                "save its framework's checkpoints in the output; `tesra run` starts from scratch.",
+            )
+        return last
 
     async def before(self, tx: Tx, run: RunId, at: datetime) -> CheckpointRef | None:
         """The newest that was finished by then."""
-        rows = await self._repository.of_run(tx, run)
-        found = next((row for row in rows if row.finished_at <= at), None)
-        return CheckpointRef(CheckpointId(found.id), found.number) if found else None
+        found = await self._repository.finished_by(tx, run, at)
+        return _ref(found) if found is not None else None
 
     async def pin(self, tx: Tx, checkpoint: str) -> None:
         """Something refers to it: it stays kept, however many newer ones there are."""
@@ -116,6 +119,10 @@ class CheckpointService:
         wanted = CheckpointId(checkpoint) if checkpoint is not None else None
         topics = await self._transitions.apply(tx, run, RestartRequested(wanted, why))
         await self._transitions.tell(tx, topics)
+
+
+def _ref(row: RunRow) -> CheckpointRef:
+    return CheckpointRef(CheckpointId(row.id), row.number)
 
 
 def _shown(row: Any) -> wire.Checkpoint:
