@@ -1,5 +1,6 @@
 """A whole server in this process, on a real database, and a site that says what a test wants."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,14 @@ from factories.identity import cheap_passwords, unique_name
 from tesra.app.bootstrap import LOCAL_SITE, make_dispatcher, make_services
 from tesra.db import leases
 from tesra.db.engine import Database
-from tesra.drive.intake import Intake
-from tesra.kit.ids import RunId, UserId, new_id
+from tesra.drive.intake import Intake, _ServiceSink
+from tesra.kit.ids import EpochId, RunId, UserId, new_id
 from tesra.kit.settings import Home, Settings
+from tesra.storage.format import EpochKeys
+from tesra.storage.uploading import upload_folder
 from tesra.training.dispatcher import LEASE_NAME, Dispatcher
 from tesra.web.context import Services
-from tesra.wire.drive import Project
+from tesra.wire.drive import Project, SnapshotCommit
 from tesra.wire.site import Assignment, Ended, Message, Started, Usage
 from tesra.wire.training import Run, RunRequest
 
@@ -128,6 +131,28 @@ class NetworkDouble:
     async def run(self, owner: UserId, run: str) -> Run:
         async with self.services.database.begin() as tx:
             return await self.services.training.run(tx, owner, RunId(run))
+
+    async def store(self, owner: UserId, run: str, files: dict[str, str]) -> SnapshotCommit:
+        """Put files into the drive, as the node of a run does."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        drive, database = self.services.drive, self.services.database
+        async with database.begin() as tx:
+            grant = await drive.open_upload(tx, owner, purpose=f"run:{run}")
+        sink = _ServiceSink(
+            database, drive, owner, EpochId(grant.epoch), asyncio.get_running_loop()
+        )
+        keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
+        tree = await asyncio.to_thread(upload_folder, sink, keys, folder)
+        return SnapshotCommit(
+            epoch=grant.epoch,
+            root=tree.root.hex(),
+            file_count=tree.file_count,
+            size_bytes=tree.size_bytes,
+        )
 
     async def stop(self, owner: UserId, run: str) -> Run:
         async with self.services.database.begin() as tx:

@@ -1,10 +1,8 @@
 """Checkpoints on the server: what is kept, what a run goes on from, and what is billed."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +10,8 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from factories.network import NetworkDouble, network_on
-from tesra.drive.intake import _ServiceSink
 from tesra.kit.errors import Conflict, Invalid, NotFound
-from tesra.kit.ids import EpochId, RunId, UserId
-from tesra.storage.format import EpochKeys
-from tesra.storage.uploading import upload_folder
+from tesra.kit.ids import RunId, UserId
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.wire.checkpoints import ResumeRequest
 from tesra.wire.drive import SnapshotCommit
@@ -77,26 +72,7 @@ class Training:
         return await self.network.run(self.owner, self.run)
 
     async def upload(self, files: dict[str, str]) -> SnapshotCommit:
-        services = self.network.services
-        folder = self.network.folder / f"stored-{self.stored}"
-        for name, content in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        async with services.database.begin() as tx:
-            grant = await services.drive.open_upload(tx, self.owner, purpose=f"run:{self.run}")
-        loop = asyncio.get_running_loop()
-        sink = _ServiceSink(
-            services.database, services.drive, self.owner, EpochId(grant.epoch), loop
-        )
-        keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
-        tree = await asyncio.to_thread(upload_folder, sink, keys, folder)
-        return SnapshotCommit(
-            epoch=grant.epoch,
-            root=tree.root.hex(),
-            file_count=tree.file_count,
-            size_bytes=tree.size_bytes,
-        )
+        return await self.network.store(self.owner, self.run, files)
 
     async def _age(self, assignment: Assignment) -> None:
         """Usage is never more than the time since the attempt was placed."""

@@ -14,6 +14,7 @@ from factories.sites import Site
 from fakes.server import FakeServer
 from tesra.kit.settings import Home
 from tesra.node.processes import alive
+from tesra.wire.tuning import Tuned, TuneOrder
 
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
@@ -56,6 +57,18 @@ import os, time
 while not os.path.exists("finish"):
     print("on", flush=True)
     time.sleep(0.05)
+"""
+
+
+# Each rank at its own speed; tells the step at which the parameter has changed.
+STEPS = """
+import os, time, tesra
+rank, done = int(os.environ["RANK"]), 0
+print("stepping", flush=True)
+while tesra.params.lr:
+    time.sleep([0.001, 0.005][rank])
+    done = tesra.step()
+print("changed at", done + 1, flush=True)
 """
 
 
@@ -134,6 +147,23 @@ def test_rank_that_fails_ends_the_gang_on_both_nodes_and_is_named_with_its_node(
     assert words == f"Rank 1 ended with exit code 1 on node {site.node(1).name}."
     assert lines[-1] == "the data is bad"
     assert ranks_of(site, attempt) == []
+
+
+def test_gang_over_two_nodes_changes_a_parameter_at_the_same_step_on_both(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign(STEPS, on=(0, 1), params={"lr": 0.1})
+    server.until(lambda: server.log(attempt, 0) and server.log(attempt, 1))
+    change = TuneOrder(seq=1, values={"lr": 0.0})
+    server.want(server.listed[attempt].model_copy(update={"tuning": [change]}))
+    ended = server.until(lambda: server.ended(attempt), 40)
+    assert ended.outcome == "succeeded"
+    facts = [fact.body for fact in server.facts if fact.attempt == attempt]
+    (made,) = [fact for fact in facts if isinstance(fact, Tuned)][-1].changes
+    assert made.state == "applied"
+    assert [(took.rank, took.step) for took in made.ranks] == [(0, made.step), (1, made.step)]
+    for rank in (0, 1):
+        assert server.log(attempt, rank) == f"stepping\nchanged at {made.step}\n"
 
 
 def test_gang_whose_node_dies_is_lost_at_once_while_another_goes_on(

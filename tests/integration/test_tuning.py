@@ -10,8 +10,14 @@ import pytest_asyncio
 from factories.network import NetworkDouble, network_on
 from tesra.kit.errors import Conflict, Invalid, NotFound
 from tesra.kit.ids import RunId, UserId
-from tesra.training.tuning.model import NothingToChange, ParameterUnknown, RunOver, ValueRefused
-from tesra.wire.site import Ended, Started
+from tesra.training.tuning.model import (
+    NoCheckpointBefore,
+    NothingToChange,
+    ParameterUnknown,
+    RunOver,
+    ValueRefused,
+)
+from tesra.wire.site import Checkpoint, Ended, Started
 from tesra.wire.tuning import FoundParameter, RankTook, Tuned, TunedChange, Tuning
 
 pytestmark = pytest.mark.postgres
@@ -66,6 +72,24 @@ class Owner:
         (assignment,) = await self.network.site.assignments()
         await self.network.site.say(assignment, Started(at=datetime.now(UTC)))
         return assignment
+
+    async def rollback(self, seq: int | None = None) -> Tuning:
+        tuning = self.network.services.tuning
+        async with self.network.services.database.begin() as tx:
+            return await tuning.rollback(tx, self.user, self.run, seq)
+
+    async def checkpoint(self, assignment: Any, number: int = 1) -> None:
+        """One that is finished now."""
+        commit = await self.network.store(self.user, self.run, {"state.bin": str(number)})
+        fact = Checkpoint(
+            number=number,
+            snapshot=commit,
+            ran_ms=0,
+            finished_at=datetime.now(UTC),
+            files=1,
+            size_bytes=1,
+        )
+        assert await self.network.site.say(assignment, fact)
 
     async def say(self, assignment: Any, **facts: Any) -> None:
         await self.network.site.say(assignment, Tuned(**facts))
@@ -198,3 +222,70 @@ async def test_what_the_script_declares_can_be_changed(network: NetworkDouble) -
     with pytest.raises(ValueRefused):
         await ann.tune(drop=1.5)
     assert (await ann.tune(drop=0.25)).changes[-1].before == {"drop": 0.5}
+
+
+async def test_a_rollback_begins_again_before_the_change_with_the_values_of_then(
+    network: NetworkDouble,
+) -> None:
+    ann = await Owner.of(network)
+    assignment = await ann.start()
+    await ann.tune(lr=0.2)
+    await ann.say(assignment, changes=[made(1, 50)], stepping=[0, 1])
+    await ann.checkpoint(assignment)
+    await ann.tune(lr=0.5)
+    await ann.say(assignment, changes=[made(1, 50), made(2, 120)])
+    await ann.tune(layers=5)
+    await ann.rollback()
+    (told,) = await network.site.assignments()
+    assert (told.stop, told.tuning) == ("restart", [])
+    await network.site.say(told, Ended(outcome="stopped", exit_code=143))
+    again = await ann.start()
+    assert again.spec.params == {"lr": 0.2, "layers": 2}
+    assert again.resume is not None
+    tuning = await ann.tuning()
+    assert [change.state for change in tuning.changes] == ["applied", "rolled_back", "withdrawn"]
+    assert tuning.parameters[0].value == 0.2
+    assert "Rolled back to checkpoint 1, before change 2." in await ann.events()
+
+
+async def test_without_an_earlier_checkpoint_a_rollback_says_how_to_set_the_value_back(
+    network: NetworkDouble,
+) -> None:
+    ann = await Owner.of(network)
+    assignment = await ann.start()
+    with pytest.raises(NothingToChange):
+        await ann.rollback()
+    await ann.tune(lr=0.5, layers=3)
+    await ann.say(assignment, changes=[made(1, 120)])
+    await ann.checkpoint(assignment)
+    with pytest.raises(NoCheckpointBefore) as refused:
+        await ann.rollback()
+    assert f"tesra tune {ann.run} lr=0.1 layers=2" in str(refused.value.way_out)
+    assert (await ann.tuning()).changes[0].state == "applied"
+
+
+async def test_what_a_start_does_not_bring_back_is_made_again(network: NetworkDouble) -> None:
+    ann = await Owner.of(network)
+    assignment = await ann.start()
+    found = [
+        FoundParameter(name="drop", value=0.5, origin="script"),
+        FoundParameter(name="momentum", value=0.9, origin="optimiser"),
+    ]
+    await ann.say(assignment, found=found, stepping=[0, 1])
+    await ann.tune(drop=0.25, momentum=0.5, layers=3)
+    await ann.say(assignment, found=found, changes=[made(1, 120)])
+    await network.site.say(assignment, Ended(outcome="lost", reason="the node is gone"))
+    scratch = await ann.start()
+    assert scratch.spec.params == {"lr": 0.1, "layers": 3}
+    (told,) = (await network.site.assignments())[0].tuning
+    assert (told.seq, told.values) == (2, {"drop": 0.25, "momentum": 0.5})
+    await ann.say(scratch, found=found, changes=[made(2, 3)])
+    await ann.checkpoint(scratch)
+    await ann.tune(lr=0.3)
+    await ann.say(scratch, found=found, changes=[made(2, 3), made(3, 9)])
+    await network.site.say(scratch, Ended(outcome="lost", reason="the node is gone"))
+    resumed = await ann.start()
+    assert resumed.resume is not None
+    assert resumed.spec.params == {"lr": 0.3, "layers": 3}
+    (told,) = (await network.site.assignments())[0].tuning
+    assert told.values == {"drop": 0.25, "lr": 0.3}  # momentum is in the checkpoint

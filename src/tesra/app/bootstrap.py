@@ -129,7 +129,7 @@ def make_services(settings: Settings) -> Services:
         metrics=metrics,
         forecasts=Forecasts(domains, metrics, clock),
         quotes=QuoteService(domains),
-        tuning=TuningService(domains.transitions),
+        tuning=TuningService(domains),
         sites=SiteCredentials({LOCAL_SITE: site_token}),
         authority=Authority(settings.home.keys / "authority"),
         peer_credentials=PeerCredentials(peer_token),

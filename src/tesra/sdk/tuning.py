@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tesra.sdk.connection import Connection
 from tesra.sdk.mistakes import RequestInvalid, mistake
-from tesra.wire.tuning import TuneRequest, Tuning
+from tesra.wire.tuning import RollbackRequest, TuneRequest, Tuning
 
 Value = str | int | float | bool
 
@@ -33,6 +33,11 @@ class TuningVerbs:
         """Take back a change that waits."""
         response = self.connection.send("DELETE", f"{_path(run)}/{change}")
         return Tuning.model_validate_json(response.content)
+
+    def rollback(self, run: str, change: int | None = None) -> Tuning:
+        """Begin again from the checkpoint before a change, by default the last one made."""
+        body = RollbackRequest(change=change)
+        return self.connection.post(f"{_path(run)}/rollback", Tuning, body, once=True)
 
 
 def _path(run: str) -> str:

@@ -20,7 +20,7 @@ from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
 from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
-from tesra.training.tuning.service import TuningService
+from tesra.training.tuning.facts import TuningFacts
 from tesra.wire.site import Assignments, Message
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class AttemptService:
         self._repository = RunRepository()
         self._facts = Facts(domains)
         self._logs = LogStore()
-        self._tuning = TuningService(domains.transitions)
+        self._tuning = TuningFacts(domains)
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""

@@ -18,7 +18,7 @@ from tesra.training.model import (
 )
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.transitions import Result
-from tesra.training.tuning.service import TuningService
+from tesra.training.tuning.facts import TuningFacts
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Checkpoint, Ended, Message, Phase, Preparing, Started, Usage
 from tesra.wire.tuning import Tuned
@@ -44,7 +44,7 @@ class Facts:
         self._transitions = domains.transitions
         self._checkpoints = CheckpointService(domains)
         self._repository = RunRepository()
-        self._tuning = TuningService(domains.transitions)
+        self._tuning = TuningFacts(domains)
 
     async def checked_output(self, message: Message) -> CheckedOutput:
         """What a fact says is in the drive, verified to be complete; a warning when it is not."""
@@ -77,14 +77,14 @@ class Facts:
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
         result = None
+        topics: list[str] = []
         match message.body:
             case Usage() if row.smoke:  # free: nothing is metered
                 return []
             case Usage() as usage:
                 return await self._metering.record(tx, row, usage, meter)
             case Tuned() as tuned:
-                await self._tuning.take(tx, run, attempt, tuned)
-                return [f"run:{run}"]
+                return await self._tuning.take(tx, run, attempt, tuned)
             case Checkpoint() as checkpoint:
                 await self._checkpoints.take(tx, row, checkpoint, output[0])
                 return [f"run:{run}"]
@@ -96,14 +96,14 @@ class Facts:
                 if lock is not None:
                     values = {"environment_lock": lock}
                     await self._repository.update_attempt(tx, attempt, values)
-                await self._tuning.started(tx, run, row.number)
+                topics = await self._tuning.started(tx, row)
                 event = RanksStarted(attempt)
             case Ended() as ended:
                 result = await self._store_result(tx, row, ended, output)
                 event = AttemptEnded(
                     attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
                 )
-        return await self._transitions.apply(tx, run, event, result=result)
+        return [*topics, *await self._transitions.apply(tx, run, event, result=result)]
 
     async def settle(self, tx: Tx, meter: Meter) -> list[str]:
         """What is done once for all the usage of a transaction; answers whom to wake."""

@@ -43,6 +43,16 @@ def tune(
     withdraw: Annotated[
         bool, typer.Option("--withdraw", help="Take back the last change that still waits.")
     ] = False,
+    rollback: Annotated[
+        bool,
+        typer.Option(
+            "--rollback", help="Begin again from the checkpoint before the last change made."
+        ),
+    ] = False,
+    change: Annotated[
+        int | None,
+        typer.Option("--change", min=1, help="With --withdraw or --rollback: of this change."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until all ranks have made it.")
     ] = True,
@@ -51,19 +61,35 @@ def tune(
 
     Without values: show what can be changed, to what, and the timeline of what was changed.
     """
-    if sum((bool(values), withdraw)) > 1:
+    if sum((bool(values), withdraw, rollback)) > 1:
         raise OneAtATime
     run = find_run(session.client, which).id
     if withdraw:
-        waiting = [one.seq for one in session.client.tuning(run).changes if one.state == "waiting"]
-        seq = waiting[-1] if waiting else 1
-        answer = session.client.withdraw_change(run, seq)
-        session.out.answer(answer, lambda: session.out.say(f"Change {seq} is withdrawn."))
-        return
-    if not values:
+        _withdraw(session, run, change)
+    elif rollback:
+        _rollback(session, run, change)
+    elif values:
+        _change_values(session, run, values, wait=wait)
+    else:
         answer = session.client.tuning(run)
         session.out.answer(answer, lambda: _show(session, answer))
-        return
+
+
+def _withdraw(session: Session, run: str, change: int | None) -> None:
+    waiting = [one.seq for one in session.client.tuning(run).changes if one.state == "waiting"]
+    seq = change or (waiting[-1] if waiting else 1)
+    answer = session.client.withdraw_change(run, seq)
+    session.out.answer(answer, lambda: session.out.say(f"Change {seq} is withdrawn."))
+
+
+def _rollback(session: Session, run: str, change: int | None) -> None:
+    answer = session.client.rollback(run, change)
+    holds = _values({one.name: one.value for one in answer.parameters})
+    why = next(one.reason for one in reversed(answer.changes) if one.state == "rolled_back")
+    session.out.answer(answer, lambda: session.out.say(f"{why} It goes on with {holds}."))
+
+
+def _change_values(session: Session, run: str, values: list[str], *, wait: bool) -> None:
     asked = session.client.tune(run, arguments.params(values, "NAME=VALUE"))
     seq = asked.changes[-1].seq
     answer = _until_made(session, asked, seq) if wait else asked

@@ -12,8 +12,8 @@ from tesra.training.model import CheckpointRef, RunState
 from tesra.training.proposals import Prepared
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.service import RunNotFound, TrainingService
+from tesra.training.tuning.facts import TuningFacts
 from tesra.training.tuning.model import Value, start_values
-from tesra.training.tuning.service import TuningService
 from tesra.wire.checkpoints import ResumeRequest
 from tesra.wire.training import Run, RunRequest
 
@@ -43,7 +43,7 @@ class ResumeService:
         self._database = domains.database
         self._training = training
         self._checkpoints = CheckpointService(domains)
-        self._tuning = TuningService(domains.transitions)
+        self._tuning = TuningFacts(domains)
         self._runs = RunRepository()
 
     async def check(self, owner: UserId, run: RunId, ask: ResumeRequest) -> Resumption:

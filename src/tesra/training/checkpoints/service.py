@@ -101,6 +101,11 @@ class CheckpointService:
         found = await self._repository.finished_by(tx, run, at)
         return _ref(found) if found is not None else None
 
+    async def finished_at(self, tx: Tx, checkpoint: str) -> datetime | None:
+        """When its newest file was finished."""
+        row = await self._repository.one(tx, CheckpointId(checkpoint))
+        return row.finished_at if row is not None else None
+
     async def pin(self, tx: Tx, checkpoint: str) -> None:
         """Something refers to it: it stays kept, however many newer ones there are."""
         await self._repository.pin(tx, CheckpointId(checkpoint))

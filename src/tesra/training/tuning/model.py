@@ -8,6 +8,7 @@ except what was withdrawn, has failed, or was rolled back.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +43,10 @@ class ValueRefused(Invalid):
 
 class NothingToChange(Conflict):
     """There is no such change."""
+
+
+class NoCheckpointBefore(Conflict):
+    """No checkpoint of the run was stored before this change."""
 
 
 class RunOver(Conflict):
@@ -212,6 +217,48 @@ def start_values(
 def at_start_of(change: Change, attempt: int) -> bool:
     """Whether the attempt begins with the change, rather than make it while it runs."""
     return change.attempt < attempt or (change.attempt == attempt and change.at_start)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How an attempt begins: with ``params``, from a checkpoint finished at ``since`` or from scratch.
+
+    ``optimisers``: parameters that only an optimiser has, which a checkpoint restores with it.
+    """
+
+    attempt: int
+    params: frozenset[str]
+    since: datetime | None = None
+    optimisers: frozenset[str] = frozenset()
+
+    def brings(self, values: Iterable[str]) -> bool:
+        """Whether a start brings these values about: a checkpoint may restore older ones."""
+        return self.since is None and self.params.issuperset(values)
+
+
+def made_again(start: Start, changes: Iterable[tuple[Change, datetime | None]]) -> dict[str, Value]:
+    """Values in force that this start does not bring about, of changes and when they were settled.
+
+    What is no parameter of the run is unknown to a start from scratch. A checkpoint brings back
+    optimisers as they were, with what was changed before it and without what was changed later.
+    """
+    again: dict[str, Value] = {}
+    for change, settled_at in changes:
+        if change.state is not ChangeState.APPLIED or change.attempt >= start.attempt:
+            continue
+        for name, value in change.values.items():
+            if _missing(start, name, settled_at):
+                again[name] = value
+            else:
+                again.pop(name, None)
+    return again
+
+
+def _missing(start: Start, name: str, settled_at: datetime | None) -> bool:
+    if start.since is None:
+        return name not in start.params
+    newer = settled_at is not None and settled_at > start.since
+    return newer or name not in start.params | start.optimisers
 
 
 def live_orders(changes: Iterable[Change], attempt: int) -> list[Change]:

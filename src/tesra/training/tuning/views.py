@@ -77,9 +77,9 @@ def _waiting(row: Any, run: Any, all_step: bool) -> tuple[str, str]:
     return row.state, "Its ranks are being asked for the step." if all_step else _NO_STEP
 
 
-def values_words(values: Mapping[str, Any]) -> str:
+def values_words(values: Mapping[str, Any], between: str = ", ") -> str:
     """``lr=0.003, momentum=0.9``."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return between.join(f"{name}={value}" for name, value in values.items())
 
 
 def applied_words(change: TunedChange, *, withdrawn: bool) -> str:

@@ -8,7 +8,7 @@ from tesra.kit.ids import RunId
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
-from tesra.wire.tuning import TuneRequest, Tuning
+from tesra.wire.tuning import RollbackRequest, TuneRequest, Tuning
 
 router = APIRouter(prefix="/api/v1/runs/{run}/tuning", tags=["training"])
 
@@ -41,6 +41,24 @@ async def tune(
         key,
         request,
         lambda tx: services.tuning.tune(tx, caller.user_id, RunId(run), request.values),
+    )
+
+
+@router.post("/rollback")
+async def rollback(
+    run: str,
+    request: RollbackRequest,
+    services: ServicesDep,
+    caller: Writer,
+    key: IdempotencyKey = None,
+) -> Tuning:
+    """Begin again from the checkpoint before a change; 409 when there is none."""
+    return await once(
+        services,
+        caller,
+        key,
+        request,
+        lambda tx: services.tuning.rollback(tx, caller.user_id, RunId(run), request.change),
     )
 
 
