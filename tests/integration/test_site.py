@@ -297,8 +297,11 @@ def test_killed_controller_finds_its_gang_again(site: Site, server: FakeServer) 
 
 
 def test_killed_agent_makes_the_attempt_lost(site: Site, server: FakeServer) -> None:
-    attempt = site.assign("import time\nprint('up', flush=True)\ntime.sleep(300)")
-    server.until(lambda: "started" in server.kinds(attempt))
+    attempt = site.assign(
+        "import itertools, tesra, time\n"
+        "for n in itertools.count(): tesra.log({'n': n}, step=n); time.sleep(0.01)"
+    )
+    server.until(lambda: len(server.points(attempt)) > 50)
     agents = [
         p for p in psutil.process_iter(["cmdline"]) if "ray::NodeAgent" in str(p.info["cmdline"])
     ]
@@ -309,6 +312,8 @@ def test_killed_agent_makes_the_attempt_lost(site: Site, server: FakeServer) -> 
     ended = server.until(lambda: server.ended(attempt), 40)
     assert ended.outcome == "lost"
     assert time.monotonic() - began < 30
+    steps = [point["s"] for point in server.points(attempt) if point["k"] == "m"]
+    assert steps == list(range(len(steps)))
 
 
 def test_killed_raylet_makes_the_attempt_lost_and_ray_comes_back(
