@@ -153,7 +153,8 @@ class AttemptMetrics:
         except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
             _log.exception("%s", self._name)
             self._collector = None
-            self._say(f"Metrics: the node can read no more of them: {error!r}")
+            with contextlib.suppress(OSError):  # of a full disk nothing can be said either
+                self._say(f"Metrics: the node can read no more of them: {error!r}")
 
 
 def used_devices(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from tesra.node.metrics.event_files import EventFiles
 from tesra.node.metrics.log_lines import LineReader
-from tesra.node.metrics.point_spool import PointSpool, Positions
+from tesra.node.metrics.point_spool import MAX_NAMES, PointSpool, Positions
 from tesra.node.metrics.points import Fact, Point
 from tesra.node.metrics.script_file import read_line
 from tesra.node.metrics.tail import Lines, Tail
@@ -202,7 +202,7 @@ class Collector:
                 continue
             given = self._given.setdefault(fact.rank, set())
             if fact.origin != "lines":
-                if not given.issuperset(fact.values):
+                if len(given) < 2 * MAX_NAMES and not given.issuperset(fact.values):
                     given.update(plain(name) for name in fact.values)
                 yield fact
             elif not given:

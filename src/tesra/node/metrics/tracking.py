@@ -41,7 +41,9 @@ from tesra.node.metrics.tracking_state import (
 
 MAX_WAITING = 200_000  # facts that were not read yet
 MAX_TEXTS_BYTES = 64 * 2**20
-MAX_VALUES = 500_000  # in histories that a script can ask for
+MAX_VALUES = 200_000  # in histories that a script can ask for
+MAX_SERIES = 200_000  # metrics of all runs together
+_LONGEST_KEY = 500
 _PAGE = 1000
 _KEEPS_NOTHING = frozenset(("runs/log-metric", "runs/search", "experiments/search"))
 _API = re.compile(r"^/(?:api|ajax-api)/\d\.\d/mlflow/(?P<rest>.+)$")
@@ -60,6 +62,7 @@ class Tracking:
         self._at_zero: set[tuple[int, str]] = set()
         self._texts_bytes = 0
         self._values = 0
+        self._series = 0
         self.facts: deque[Fact] = deque(maxlen=MAX_WAITING)
 
     def answer(self, rank: int, method: str, path: str, told: Fields, *, size: int = 0) -> Fields:
@@ -203,6 +206,7 @@ class Tracking:
         """Values of one moment are one point."""
         moments: dict[tuple[int, int | None], dict[str, Value]] = {}
         for one in metrics:
+            self._check_key(run, one.key)
             self._values += 1
             run.measure(one, keep=self._values <= MAX_VALUES)
             name, value = clean_name(one.key), clean_value(one.value)
@@ -213,6 +217,19 @@ class Tracking:
         for (timestamp, step), values in moments.items():
             t = clean_time(timestamp / 1000, now)
             self.facts.append(Point(rank, "mlflow", t, step, values))
+
+    def _check_key(self, run: TrackedRun, key: str) -> None:
+        if key in run.latest:
+            return
+        if len(key) > _LONGEST_KEY:
+            raise TrackingError(
+                "INVALID_PARAMETER_VALUE", f"A metric's name has at most {_LONGEST_KEY} characters."
+            )
+        self._series += 1
+        if self._series > MAX_SERIES:
+            raise TrackingError(
+                "RESOURCE_LIMIT_EXCEEDED", f"More than {MAX_SERIES} metrics in all runs together."
+            )
 
     def _step(self, rank: int, name: str, step: int) -> int | None:
         """The client says 0 where a script gives no step: only the first of these counts as one."""

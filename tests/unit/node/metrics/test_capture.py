@@ -197,6 +197,13 @@ def test_of_a_million_names_the_first_are_kept(capture: Capture) -> None:
     assert len(capture.said) == 1
 
 
+def test_names_that_come_for_ever_take_no_memory(capture: Capture) -> None:
+    for n in range(0, 20_000, 1000):
+        capture.log(loss(n, **{f"name {n + i}": i for i in range(900)}))
+        capture.collector.round()
+    assert len(capture.collector._given[0]) < 3 * MAX_NAMES
+
+
 def test_a_full_spool_is_thinned_and_never_larger(folders: AttemptFolders) -> None:
     said: list[str] = []
     spool = PointSpool(folders.root / "p.jsonl", said.append, limit_bytes=100_000)

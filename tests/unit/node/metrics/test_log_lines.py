@@ -59,6 +59,8 @@ BAR = " 45%|████▌     | 45/100 [00:12<00:14,  3.90it/s, loss=0.12]"
         ("[rank0] step 4: loss = tensor(0.5)", {"step": 4, "loss": 0.5}),
         ("train_loss=0.5 test_acc=0.25", {"train_loss": 0.5, "test_acc": 0.25}),
         ("Epoch 4: val_f1 0.5 f1: 0.25", {"epoch": 4, "val_f1": 0.5, "f1": 0.25}),
+        ("epoch 2/30 loss 0.1234", {"epoch": 2, "epochs": 30, "loss": 0.1234}),
+        ("accuracy 0.9667", {"accuracy": 0.9667}),
         ("iteration 5 | reward 12 | kl: 0.1", {"step": 5, "reward": 12, "kl": 0.1}),
     ],
 )
@@ -96,6 +98,7 @@ def test_a_line_of_a_training_is_read(line: str, values: dict[str, Any]) -> None
         "error: 2 files are missing",
         "batch_size=32 workers=4",
         "sizes: 1 2 3",
+        "rank 0 of 2: 1437 training images",
         "http://host/?loss=0.5",
         "313/313 ━━━━━━━━━━━━━━━━━━━━ 1s 1ms/step",
         "loss",

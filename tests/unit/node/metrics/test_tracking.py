@@ -255,6 +255,20 @@ async def test_names_of_a_run_have_a_limit(rank: Rank, monkeypatch: pytest.Monke
     assert "'m3'" in refused["message"]
 
 
+async def test_a_million_metrics_over_many_runs_have_a_limit(
+    rank: Rank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "MAX_SERIES", 3)
+    codes = []
+    for _ in range(4):
+        run = await rank.run()
+        told = await rank.post("runs/log-metric", run_id=run, key="m", value=1, timestamp=1, step=1)
+        codes.append(told.get("error_code"))
+    assert codes == [None, None, None, "RESOURCE_LIMIT_EXCEEDED"]
+    told = await rank.post("runs/log-metric", run_id=run, key="m" * 600, value=1, timestamp=1)
+    assert told["error_code"] == "INVALID_PARAMETER_VALUE"
+
+
 async def test_bytes_that_are_no_http_end_their_connection_only(
     server: TrackingServer, rank: Rank
 ) -> None:
