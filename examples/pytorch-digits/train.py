@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 OUTPUT = Path("out")
+CHECKPOINTS = Path(os.environ.get("TESRA_CHECKPOINT_DIR", "checkpoints"))
 TRAINING_SHARE = 0.8
 
 
@@ -63,6 +64,25 @@ def accuracy(model: nn.Module, data: TensorDataset) -> float:
     return right.float().mean().item()
 
 
+def save(epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Under another name first, so that there is always a whole checkpoint."""
+    CHECKPOINTS.mkdir(exist_ok=True)
+    state = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, CHECKPOINTS / "draft")
+    (CHECKPOINTS / "draft").rename(CHECKPOINTS / "last.pt")
+
+
+def resume(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Go on from a checkpoint if there is one to go on from; how many epochs are done."""
+    path = os.environ.get("TESRA_RESUME_FROM")
+    if not path:
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["epoch"]
+
+
 def train(epochs: int, lr: float, batch_size: int) -> None:
     rank, world_size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
@@ -72,9 +92,10 @@ def train(epochs: int, lr: float, batch_size: int) -> None:
     model = DistributedDataParallel(DigitReader())
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     criterion = nn.CrossEntropyLoss()
+    done = resume(model.module, optimizer)
 
     print(f"rank {rank} of {world_size}: {len(sampler)} training images", flush=True)
-    for epoch in range(1, epochs + 1):
+    for epoch in range(done + 1, epochs + 1):
         sampler.set_epoch(epoch)
         model.train()
         total = 0.0
@@ -86,6 +107,7 @@ def train(epochs: int, lr: float, batch_size: int) -> None:
             total += loss.item()
         if rank == 0:
             print(f"epoch {epoch}/{epochs} loss {total / len(loader):.4f}", flush=True)
+            save(epoch, model.module, optimizer)
 
     if rank == 0:
         print(f"accuracy {accuracy(model.module, test):.4f}", flush=True)

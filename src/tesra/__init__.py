@@ -1,8 +1,8 @@
 """Tesra: a shared compute network for AI.
 
 Exports lazily what users import, so that ``import tesra`` costs nothing: ``tesra.Client`` speaks
-to a server; ``params``, ``log``, ``step``, ``checkpoint_dir`` and ``output_dir`` are for scripts,
-within a run and outside. Within a run this file and ``sdk/runtime`` are all that is there.
+to a server; ``params``, ``log``, ``step``, ``checkpoint_dir``, ``output_dir``, ``resume_from`` and
+``stopping`` are for scripts, within a run and outside. Within a run this file and ``sdk/runtime`` are all that is there.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 
     checkpoint_dir: Path
     output_dir: Path
+    resume_from: Path | None
+    stopping: bool
 
-__all__ = ["Client", "checkpoint_dir", "log", "output_dir", "params", "step"]
+__all__ = [
+    "Client",
+    "checkpoint_dir",
+    "log",
+    "output_dir",
+    "params",
+    "resume_from",
+    "step",
+    "stopping",
+]
 
 _RUNTIME = frozenset(__all__) - {"Client"}
 _CALLBACKS = frozenset({"keras", "lightning"})

@@ -155,6 +155,7 @@ def _fixed(run: str, spec: RunSpec, folders: AttemptFolders) -> dict[str, str]:
         "TESRA_CHECKPOINT_DIR": str(folders.checkpoints),
         "TESRA_PARAMS_FILE": str(folders.params),
         "TESRA_TUNING_FILE": str(folders.orders),
+        "TESRA_STOPPING_FILE": str(folders.stopping),
         **{parameter_variable(name): parameter_text(value) for name, value in spec.params.items()},
     }
 

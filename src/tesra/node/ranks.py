@@ -194,6 +194,8 @@ class Gang:
         if self._process is None:
             return []
         if not self._over() and grace_s > 0:
+            with contextlib.suppress(OSError):
+                self._folders.stopping.touch(mode=0o644)
             processes.signal_all(self._script_processes(), signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_ended(), grace_s)

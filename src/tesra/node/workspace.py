@@ -77,6 +77,11 @@ class AttemptFolders:
         return self.tuning / "orders.json"
 
     @property
+    def stopping(self) -> Path:
+        """Is there when the run was asked to end; beside the orders, where ranks can read."""
+        return self.tuning / "stopping"
+
+    @property
     def tuned(self) -> Path:
         """What the ranks answer, a file each; the folder is ours, the files are the script's."""
         return self.root / "tuned"

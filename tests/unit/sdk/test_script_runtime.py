@@ -303,3 +303,58 @@ def test_the_folder_is_made_once_for_anyone_to_read(tmp_path: Path) -> None:
     names = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
     assert "tesra/__init__.py" in names
     assert "tesra/sdk/client.py" not in names
+
+
+LOOP = """
+import tesra, time
+print(tesra.resume_from, tesra.stopping, flush=True)
+deadline = time.monotonic() + 20
+while not tesra.stopping and time.monotonic() < deadline:
+    time.sleep(0.005)
+print("saved", flush=True)
+"""
+
+
+def loop(runtime: Path, source: str = LOOP, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-S", "-c", source],
+        env={"PYTHONPATH": str(runtime), **environ},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_script_that_asks_ends_by_itself_when_it_is_asked_to(
+    runtime: Path, tmp_path: Path
+) -> None:
+    script = loop(
+        runtime, TESRA_STOPPING_FILE=str(tmp_path / "stopping"), TESRA_RESUME_FROM="/c/a.pt"
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "/c/a.pt False\n"
+    script.terminate()
+    assert script.communicate()[0] == "saved\n"
+    assert script.returncode == 0
+
+
+def test_a_scripts_own_handler_stays_and_the_file_tells_it(runtime: Path, tmp_path: Path) -> None:
+    handler = (
+        "import os, signal\nsignal.signal(signal.SIGTERM, lambda *_: os.write(1, b'own\\n'))\n"
+    )
+    flag = tmp_path / "stopping"
+    script = loop(runtime, handler + LOOP, TESRA_STOPPING_FILE=str(flag))
+    assert script.stdout is not None
+    assert script.stdout.readline() == "None False\n"
+    script.terminate()
+    assert script.stdout.readline() == "own\n"
+    flag.touch()
+    assert script.communicate()[0] == "saved\n"
+
+
+def test_outside_of_a_run_nothing_is_taken_from_the_script(runtime: Path) -> None:
+    script = loop(runtime)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "None False\n"
+    script.terminate()
+    script.communicate()
+    assert script.returncode == -15

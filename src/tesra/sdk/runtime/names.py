@@ -1,8 +1,9 @@
-"""What a script has as ``tesra.params``, ``log``, ``step``, ``checkpoint_dir``, ``output_dir``.
+"""What a script has as ``tesra.params``, ``log``, ``step``, ``checkpoint_dir``, ``output_dir``,
+``resume_from``, ``stopping``.
 
 Standard library only: within a run nothing else of Tesra is there. Outside of a run the same
 names are harmless, so that the script runs bare too: no parameters but the script's own
-defaults, nothing logged, ``./checkpoints`` and ``./out``.
+defaults, nothing logged, ``./checkpoints`` and ``./out``, nothing to resume from.
 """
 
 from __future__ import annotations  # engines may bring an older Python
@@ -14,10 +15,12 @@ from typing import Any
 
 from tesra.sdk.runtime.metrics import Metrics
 from tesra.sdk.runtime.parameters import Params, live
+from tesra.sdk.runtime.stopping import Stopping
 from tesra.sdk.runtime.tuner import tuner
 
 params = Params(*live(tuner()))
 _metrics = Metrics()
+_stopping = Stopping()
 _steps = 0
 
 
@@ -51,8 +54,18 @@ def folder(variable: str, default: str) -> Path:
     return path
 
 
-def __getattr__(name: str) -> Path:
+def resumed() -> Path | None:
+    """The checkpoint (a file or a folder) that the run is to go on from; None at a fresh start."""
+    path = os.environ.get("TESRA_RESUME_FROM")
+    return Path(path) if path else None
+
+
+def __getattr__(name: str) -> Any:
     """The folders are made when a script first asks for them, not when this is imported."""
+    if name == "stopping":
+        return _stopping.asked()
+    if name == "resume_from":
+        return resumed()
     if name == "checkpoint_dir":
         return folder("TESRA_CHECKPOINT_DIR", "checkpoints")
     if name == "output_dir":
