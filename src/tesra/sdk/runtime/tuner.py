@@ -220,8 +220,9 @@ class Tuner:
         self._gate = NEVER
         self._attach()
         self._thread = threading.current_thread()  # there will be none where there is no platform
-        if not self.rank:
+        if self._descriptor < 0 or not self._claim(speak=True):
             return
+        self.rank = True
         self._thread = threading.Thread(target=self._watch, name="tesra-tuning", daemon=True)
         self._read_orders()
         self._tell()
@@ -297,34 +298,51 @@ class Tuner:
     # The status
 
     def _attach(self) -> None:
-        """Speak for this rank, if the platform wants that and no other process does so already."""
+        """Find the platform's files, if this is a run."""
         if self._descriptor >= 0 or self._thread is not None:
             return
         control, status = os.environ.get(CONTROL_VARIABLE), os.environ.get(STATUS_VARIABLE)
         if not control or not status:
             return
         try:
+            self._descriptor = os.open(status, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+        except OSError:
+            return
+        if not self._control:
+            os.register_at_fork(after_in_child=self._leave)
+        self._control = control
+
+    def _claim(self, *, speak: bool) -> bool:
+        """To speak for the rank, as one process does: the first that steps, until it ends."""
+        try:
             import fcntl
 
-            self._descriptor = os.open(status, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.register_at_fork(after_in_child=self._leave)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if speak else fcntl.LOCK_UN)
         except (ImportError, OSError):
-            return
-        self._control = control
-        self.rank = True
+            return False
+        return True
 
     def _leave(self) -> None:
-        """A forked child is not the rank; its values stay as they are."""
+        """A forked child is not the rank while its parent is; its values stay as they are."""
+        if self._thread is not None:
+            self._thread = threading.current_thread()
+            self._gate = NEVER
         self.rank = False
-        self._gate = NEVER
         self._order = None
-        self._thread = threading.current_thread()
         self._changed = threading.Condition(threading.RLock())
+        if self._descriptor >= 0:
+            os.close(self._descriptor)  # else the parent's claim would outlive it
+            self._descriptor = -1
 
     def _tell(self) -> None:
-        if not self.rank:
-            return
+        """Write the status; before the first step too, unless another process steps already."""
+        if self.rank:
+            self._write()
+        elif self._thread is None and self._descriptor >= 0 and self._claim(speak=True):
+            self._write()
+            self._claim(speak=False)
+
+    def _write(self) -> None:
         order = self._order
         status = {
             "pid": os.getpid(),
