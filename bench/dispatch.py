@@ -38,11 +38,14 @@ DEADLINE_S = 300.0
 
 @dataclass
 class Server:
-    """A server without a site."""
+    """A server without a site, its pid and PostgreSQL's."""
 
     url: str
     operator_token: str
     site_token: str
+    pid: int
+    database_pid: int
+    database_url: str
 
 
 def measure() -> None:
@@ -86,7 +89,8 @@ def server() -> Iterator[Server]:
             process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)
         url = f"http://127.0.0.1:{port}"
         _wait_for(url)
-        yield Server(url, token, (home.keys / "site.token").read_text().strip())
+        site_token = (home.keys / "site.token").read_text().strip()
+        yield Server(url, token, site_token, process.pid, postgres.pid() or 0, postgres.url())
     finally:
         if process is not None:
             process.terminate()
@@ -95,24 +99,24 @@ def server() -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
-def make_users(running: Server) -> list[httpx.Client]:
+def make_users(running: Server, count: int = USERS) -> list[httpx.Client]:
     """Users with money, autopay and one project each."""
-    operator = _client(running.url, running.operator_token)
+    operator = signed_in(running.url, running.operator_token)
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(4) as threads:
         (Path(name) / "train.py").write_text("print('hello')\n")
 
         def make(_: int) -> httpx.Client:
             user = f"bench-{secrets.token_hex(4)}"
             body = {"name": user, "password": secrets.token_hex(8)}
-            session = _ok(httpx.post(f"{running.url}/api/v1/register", json=body, timeout=60))
-            _ok(operator.post("/api/v1/operator/topups", json={"user": user, "amount_cny": "100"}))
-            client = _client(running.url, session["token"])
-            _ok(client.put("/api/v1/wallet/autopay", json={"on": True}))
+            session = ok(httpx.post(f"{running.url}/api/v1/register", json=body, timeout=60))
+            ok(operator.post("/api/v1/operator/topups", json={"user": user, "amount_cny": "100"}))
+            client = signed_in(running.url, session["token"])
+            ok(client.put("/api/v1/wallet/autopay", json={"on": True}))
             commit = upload_tree(HttpDoor(client), Path(name)).model_dump()
-            _ok(client.post("/api/v1/projects", json={"name": "noop", "snapshot": commit}))
+            ok(client.post("/api/v1/projects", json={"name": "noop", "snapshot": commit}))
             return client
 
-        return list(threads.map(make, range(USERS)))
+        return list(threads.map(make, range(count)))
 
 
 def queue_runs(users: list[httpx.Client]) -> float:
@@ -122,7 +126,7 @@ def queue_runs(users: list[httpx.Client]) -> float:
 
         def submit(number: int) -> None:
             body = {"project": "noop", "entry": "train.py"}
-            _ok(users[number % USERS].post("/api/v1/runs", json=body))
+            ok(users[number % USERS].post("/api/v1/runs", json=body))
 
         list(threads.map(submit, range(RUNS)))
     return time.monotonic() - began
@@ -131,10 +135,10 @@ def queue_runs(users: list[httpx.Client]) -> float:
 def check_bills(users: list[httpx.Client]) -> None:
     """Every run succeeded and is paid."""
     for user in users:
-        runs = _ok(user.get("/api/v1/runs", params={"limit": 200}))["items"]
+        runs = ok(user.get("/api/v1/runs", params={"limit": 200}))["items"]
         if len(runs) != RUNS // USERS or any(run["state"] != "succeeded" for run in runs):
             raise BenchFailed("not every run has succeeded")
-        bills = _ok(user.get("/api/v1/bills", params={"limit": 200}))["items"]
+        bills = ok(user.get("/api/v1/bills", params={"limit": 200}))["items"]
         if any(bill["state"] != "paid" for bill in bills):
             raise BenchFailed("not every bill is paid")
 
@@ -143,7 +147,7 @@ class NoOpRunner:
     """A site whose runs last no time."""
 
     def __init__(self, running: Server) -> None:
-        self._http = _client(running.url, running.site_token)
+        self._http = signed_in(running.url, running.site_token)
         self._boot = secrets.token_hex(8)
         self._seq = 0
         self._done: set[str] = set()
@@ -168,14 +172,14 @@ class NoOpRunner:
             "devices": cards,
         }
         body = {"site": "local", "boot_id": self._boot, "nodes": [node]}
-        _ok(self._http.post("/site/v1/enrol", json=body))
+        ok(self._http.post("/site/v1/enrol", json=body))
 
     def run_all(self, count: int) -> None:
         version, deadline = 0, time.monotonic() + DEADLINE_S
         while len(self._done) < count:
             if time.monotonic() > deadline:
                 raise BenchFailed(f"only {len(self._done)} of {count} runs came")
-            found = _ok(
+            found = ok(
                 self._http.get("/site/v1/assignments", params={"after": version, "wait_s": 5})
             )
             version = found["version"]
@@ -196,14 +200,14 @@ class NoOpRunner:
             self._done.add(assignment["attempt"])
         for start in range(0, len(messages), 999):
             body = {"boot_id": self._boot, "messages": messages[start : start + 999]}
-            _ok(self._http.post("/site/v1/messages", json=body))
+            ok(self._http.post("/site/v1/messages", json=body))
 
 
-def _client(url: str, token: str) -> httpx.Client:
+def signed_in(url: str, token: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
 
-def _ok(answer: httpx.Response) -> dict[str, Any]:
+def ok(answer: httpx.Response) -> dict[str, Any]:
     if not answer.is_success:
         raise BenchFailed(f"{answer.request.url}: {answer.status_code} {answer.text[:300]}")
     body: dict[str, Any] = answer.json()

@@ -29,13 +29,16 @@ class _Column:
 class Chart:
     """Collects points and summaries of a series between two places of the axis; then ``drawn``."""
 
-    def __init__(self, axis: Axis, first: float, last: float, points: int) -> None:
+    def __init__(
+        self, axis: Axis, first: float, last: float, points: int, *, gaps: bool = True
+    ) -> None:
         self.count = 0
         self.nonfinite = 0
         self._by_step = axis == "step"
         self._axis: Axis = axis
         self._first = first
-        self._last_column = max(1, (max(points, FEWEST) - 2) // 3) - 1  # low, high, gap; two ends
+        room = max(points, FEWEST) - 2  # beside the two ends
+        self._last_column = room // (3 if gaps else 2) - 1  # each shows low, high, and a gap
         self._width = (last - first) / (self._last_column + 1) or 1.0
         self._columns: dict[int, _Column] = {}
         self._ends: list[Spot] = []

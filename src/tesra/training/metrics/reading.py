@@ -87,11 +87,11 @@ async def draw(tx: Tx, line: Line, axis: Axis, points: int) -> Series:
         every = [spot for part in line.parts for spot in spots(await _all_points(tx, part))]
         bad = sum(not math.isfinite(spot.value) for spot in every)
         return _series(line, in_order(every, axis), len(every), bad)
-    chart = Chart(axis, *_ends(line, axis), points)
+    gaps = any(part.head.summary.nonfinite for part in line.parts)
+    chart = Chart(axis, *_ends(line, axis), points, gaps=gaps)
     for part in line.parts:
         await _draw_part(tx, chart, part)
-    last = line.last
-    chart.keep(last)
+    chart.keep(line.last)
     return _series(line, chart.drawn(), chart.count, chart.nonfinite)
 
 
