@@ -4,6 +4,8 @@ import asyncio
 import csv
 import json
 import os
+import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -228,3 +230,46 @@ async def test_the_use_of_devices_is_drawn(run: Run) -> None:
     drawn = await run.terminal.said("metrics", run.id, "--devices")
     for title in ("use, % over seconds", "power, W", "memory, GiB", *devices):
         assert title in drawn
+
+
+async def test_a_tensorboard_shows_a_run_live_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    await run.log(*(line(step, loss=step) for step in range(3)), line(0, rank=1, loss=9))
+    process = await run.terminal.start("tensorboard", run.id, "--json", TMPDIR=str(tmp_path))
+    assert process.stdout is not None
+    try:
+        told = json.loads(await asyncio.wait_for(process.stdout.readline(), TIMEOUT_S))
+        assert len(list(tmp_path.iterdir())) == 1
+        async with httpx.AsyncClient(base_url=told["url"]) as browser:
+            steps = {f"digits-{run.id[-8:]}": [0, 1, 2], f"digits-{run.id[-8:]}/rank 1": [0]}
+            await _until_shown(browser, steps)
+            await run.log(line(3, loss=3))
+            await _until_shown(browser, {f"digits-{run.id[-8:]}": [0, 1, 2, 3]})
+    finally:
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), TIMEOUT_S)
+    assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(told["url"])
+
+
+async def _until_shown(browser: httpx.AsyncClient, steps: dict[str, list[int]]) -> None:
+    """Until TensorBoard shows the loss of these runs at these steps."""
+    async with asyncio.timeout(TIMEOUT_S):
+        for name, wanted in steps.items():
+            while True:
+                query = {"run": name, "tag": "loss"}
+                answer = await browser.get("/data/plugin/scalars/scalars", params=query)
+                if answer.is_success and [point[1] for point in answer.json()] == wanted:
+                    break
+                await asyncio.sleep(0.1)
+
+
+async def test_a_port_in_use_is_refused(run: Run) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        told = await run.terminal.said("tensorboard", run.id, "--port", port, code=1)
+    assert port in told

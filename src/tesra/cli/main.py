@@ -27,6 +27,7 @@ from tesra.cli.commands import (
     run,
     runs,
     sweep,
+    tensorboard,
     tune,
 )
 from tesra.cli.output import complaint, is_terminal
@@ -43,6 +44,7 @@ GROUPS = (  # in the order of the help
     runs,
     checkpoints,
     metrics,
+    tensorboard,
     sweep,
     tune,
     queue,

@@ -68,6 +68,10 @@ class Output:
     def say(self, text: str) -> None:
         sys.stdout.write(text + "\n")
 
+    def flush(self) -> None:
+        """Show what has been said so far, though the command goes on."""
+        sys.stdout.flush()
+
     def aside(self, text: str) -> None:
         """Said about the result, not part of it."""
         sys.stdout.flush()
