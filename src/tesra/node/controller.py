@@ -15,7 +15,7 @@ from tesra.node.facts import combine, ended, to_tell
 from tesra.node.members import Members
 from tesra.node.orders import AgentLost, Cluster, DevicesTaken, StopReason, Verdict
 from tesra.node.placing import device_counts, limits_of, nodes_of, orders_of, port_counts
-from tesra.node.reconcile import Begin, Forget, Kill, Lose, NeverRan, Stop, decide
+from tesra.node.reconcile import Action, Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
 from tesra.node.tuning.conduct import to_tell_ranks
@@ -46,6 +46,8 @@ class Controller:
         self._fact = asyncio.Event()
         self._torn: set[tuple[str, StopReason]] = set()
         self._chores: set[asyncio.Task[None]] = set()
+        self._acting: dict[str, tuple[Action, asyncio.Task[None]]] = {}
+        self._waiting: set[str] = set()  # those that have more to be done when that is
 
     def shut_down(self) -> None:
         """Ask for a clean end: gangs are stopped and reported as lost, so that they run elsewhere."""
@@ -72,8 +74,10 @@ class Controller:
                 if loop.done():
                     loop.result()  # a loop never ends but by a bug: fail loudly
             reconciling.cancel()
+            self._drop_actions()
             await self._end_gangs()
         finally:
+            self._drop_actions()
             for task in (ending, *loops, *self._chores):
                 task.cancel()
             await asyncio.gather(ending, *loops, *self._chores, return_exceptions=True)
@@ -101,15 +105,29 @@ class Controller:
             if self._listed is None:
                 continue
             for action in decide(self._listed.values(), self._spool.notes, self._members.held()):
-                try:
-                    await self._act(action)
-                except TesraError as error:
-                    _log.warning("%s: %s", type(action).__name__, error.detail)
-                except Exception:  # noqa: BLE001 - an outer loop; the next round tries again
-                    _log.exception("%s failed", type(action).__name__)
+                attempt = action.attempt
+                if attempt not in self._acting:
+                    task = asyncio.create_task(self._attend(attempt, action))
+                    self._acting[attempt] = (action, task)
+                elif type(self._acting[attempt][0]) is not type(action):
+                    self._waiting.add(attempt)
             self._tune()
 
-    async def _act(self, action: Begin | Stop | NeverRan | Lose | Kill | Forget) -> None:
+    async def _attend(self, attempt: str, action: Action) -> None:
+        """Attempts do not wait for each other; of one, the next action waits for the last."""
+        try:
+            await _logged(self._act(action))
+        finally:
+            del self._acting[attempt]
+            if attempt in self._waiting:
+                self._waiting.discard(attempt)
+                self._wanted.set()
+
+    def _drop_actions(self) -> None:
+        for _, acting in self._acting.values():
+            acting.cancel()
+
+    async def _act(self, action: Action) -> None:
         match action:
             case Begin(assignment):
                 await self._begin(assignment)

@@ -17,6 +17,10 @@ class Begin:
 
     assignment: Assignment
 
+    @property
+    def attempt(self) -> str:
+        return self.assignment.attempt
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -24,12 +28,20 @@ class Stop:
 
     assignment: Assignment
 
+    @property
+    def attempt(self) -> str:
+        return self.assignment.attempt
+
 
 @dataclass(frozen=True, slots=True)
 class NeverRan:
     """It was stopped before any node held it: say so."""
 
     assignment: Assignment
+
+    @property
+    def attempt(self) -> str:
+        return self.assignment.attempt
 
 
 @dataclass(frozen=True, slots=True)

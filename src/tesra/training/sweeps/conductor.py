@@ -209,12 +209,13 @@ class Conductor:
         subject, owner = subject_of(row), UserId(row.owner)
         bill = await self._billing.make_joint_bill(tx, subject, owner)
         await self._repository.set_bill(tx, subject, bill.id)
-        reason = row.reason
-        if row.ending is None:
+        ending, reason = row.ending, row.reason
+        if ending is None:
             done = any(trial.state is TrialState.COMPLETED for trial in trials)
+            ending = SweepState.FINISHED.value if done else SweepState.FAILED.value
             reason = None if done else "No trial has completed."
         values: dict[str, Any] = {
-            "state": row.ending or SweepState.FINISHED.value,
+            "state": ending,
             "reason": reason,
             "secrets": None,
             "bills": [*row.bills, bill.id],
