@@ -228,7 +228,8 @@ async def test_the_use_of_devices_is_drawn(run: Run) -> None:
         )
     )
     drawn = await run.terminal.said("metrics", run.id, "--devices")
-    for title in ("use, % over seconds", "power, W", "memory, GiB", *devices):
+    names = [f"device {device.index}" for device in run.assignment.devices]
+    for title in ("use, % over seconds", "power, W", "memory, GiB", *names):
         assert title in drawn
 
 

@@ -35,10 +35,13 @@ def canvas(height: int = _TALL) -> Canvas:
     return Canvas(width, height, colour=on_terminal and not os.environ.get("NO_COLOR"))
 
 
-def overview(session: "Session", run: "Run", found: "Metrics", rank: int | None) -> None:
-    """All names in a table, and charts of the most telling."""
+def overview(
+    session: "Session", run: "Run", found: "Metrics", rank: int | None, *, clear: str = ""
+) -> None:
+    """All names in a table, and charts of the most telling; ``clear`` goes before all that."""
     names = {one.name: one for one in found.names}
     if not names:
+        sys.stdout.write(clear)
         session.out.say(NOTHING if not found.skipped else f"{NOTHING}\n{_skipped(found.skipped)}")
         return
     order = telling(names)
@@ -46,6 +49,9 @@ def overview(session: "Session", run: "Run", found: "Metrics", rank: int | None)
     history = session.client.metric_history(
         run.id, *(one.name for one in shown), rank=rank, points=100
     )
+    wanted = [name for name in order if better(name) is not None][:CHARTS] or order[:1]
+    some = session.client.metric_history(run.id, *wanted, rank=rank)
+    sys.stdout.write(clear)
     courses = {one.name: sparkline(one.values) for one in history.series}
     session.out.table(
         ["Metric", "Last", "Lowest", "Highest", "Best step", "Points", "Course"],
@@ -61,8 +67,6 @@ def overview(session: "Session", run: "Run", found: "Metrics", rank: int | None)
         session.out.say(f"note: {note}")
     if found.skipped:
         session.out.say(_skipped(found.skipped))
-    wanted = [name for name in order if better(name) is not None][:CHARTS] or order[:1]
-    some = session.client.metric_history(run.id, *wanted, rank=rank)
     session.out.say("\n" + charts(some, height=_LOW))
 
 
@@ -116,13 +120,20 @@ def _device_chart(some: "Sequence[MetricSeries]", name: str) -> str:
     unit, seconds = _unit(max((one.times[-1] for one in some if one.times), default=0.0) - began)
     curves = [
         Curve(
-            one.device or "",
+            _device_name(one),
             [(time - began) / seconds for time in one.times],
             [None if value is None else value * factor for value in one.values],
         )
         for one in some
     ]
     return chart(f"{title} over {unit}", curves, canvas=canvas(_LOW))
+
+
+def _device_name(one: "MetricSeries") -> str:
+    """As `tesra devices` and the run's record count them."""
+    if one.index is None:
+        return one.device or ""
+    return f"device {one.index}" + (f" of {one.node}" if one.node else "")
 
 
 def _time(times: Sequence[float]) -> tuple[list[float], str]:

@@ -48,14 +48,9 @@ def number(value: float | str | None) -> str:
     """Four digits of it: ``0.1234``, ``12340``, ``1.234e-05``; texts (nan) as they are."""
     if value is None:
         return "-"
-    return (
-        value if isinstance(value, str) else f"{value:.4g}" if abs(value) < 1e4 else _large(value)
-    )
-
-
-def _large(value: float) -> str:
-    whole = value.is_integer() and abs(value) < 1e9
-    return f"{value:.0f}" if whole else f"{value:.4g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def caps(max_cost_cny: str | None, max_time_s: int | None) -> str:

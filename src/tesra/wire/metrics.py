@@ -58,7 +58,8 @@ class MetricSeries(Answer):
     """A metric over its steps, thinned for a chart with its peaks kept; a null value is a gap.
 
     ``times``: seconds since 1970. ``count`` and ``nonfinite`` are of all points, shown or not.
-    ``device`` is set for the use of a device, whose steps mean nothing.
+    ``device`` is set for the use of a device, whose steps mean nothing: its id, its number on its
+    node, and that node's name if the run had several.
     """
 
     name: str
@@ -70,6 +71,8 @@ class MetricSeries(Answer):
     times: list[float]
     values: list[float | None]
     device: str | None = None
+    index: int | None = None
+    node: str | None = None
 
 
 class MetricHistory(Answer):

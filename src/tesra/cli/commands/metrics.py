@@ -119,9 +119,9 @@ def _follow(
             if session.out.as_json:
                 session.out.json(news, one_line=True)
             elif session.out.on_terminal:
-                sys.stdout.write(HOME_AND_CLEAR)
-                _draw(session, run, names, rank=rank, x=x)
-                session.out.say(f"\n{run.id} {news.state}; Ctrl-C stops watching")
+                _draw(session, run, names, rank=rank, x=x, clear=HOME_AND_CLEAR)
+                hint = "" if news.state in following.ENDED else "; Ctrl-C stops watching"
+                session.out.say(f"\n{run.id} {news.state}{hint}")
             else:
                 told = [
                     (value.name, value.step, value.value)
@@ -141,15 +141,21 @@ def _follow(
 
 
 def _draw(
-    session: Session, run: "LiveRun", names: tuple[str, ...], *, rank: int | None, x: Axis
+    session: Session,
+    run: "LiveRun",
+    names: tuple[str, ...],
+    *,
+    rank: int | None,
+    x: Axis,
+    clear: str = "",
 ) -> None:
     """As far as the metrics are there: a name may only come later."""
     found = session.client.metrics(run.id, rank=rank)
     there = [name for name in names if any(name == one.name for one in found.names)]
     if there:
         history = session.client.metric_history(run.id, *there, rank=rank, x=x)
-        session.out.say(metric_views.charts(history))
+        session.out.say(clear + metric_views.charts(history))
     elif names:
-        session.out.say(f"Nothing of {', '.join(names)} yet.")
+        session.out.say(f"{clear}Nothing of {', '.join(names)} yet.")
     else:
-        metric_views.overview(session, run, found, rank)
+        metric_views.overview(session, run, found, rank, clear=clear)

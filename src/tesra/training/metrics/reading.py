@@ -19,6 +19,7 @@ from tesra.training.metrics.tables import (
     metric_runs,
     metric_series,
 )
+from tesra.training.tables import attempts
 
 MOST_READ = 400_000  # points unpacked for one chart; past it, blocks show by their peaks
 _BLOCKS_AT_ONCE = 64
@@ -50,6 +51,12 @@ async def heads_of(
     if names is not None:
         statement = statement.where(columns.name.in_(names))
     return [_head(row) for row in await tx.execute(statement)]
+
+
+async def device_places(tx: Tx, run: RunId) -> dict[str, tuple[str, int]]:
+    """The devices of a run's attempts: the node of each, and its number there."""
+    lists = await tx.execute(select(attempts.c.devices).where(attempts.c.run_id == run))
+    return {one["device"]: (one["node"], one["index"]) for row in lists for one in row.devices}
 
 
 async def logged_params(tx: Tx, run: RunId) -> dict[str, str]:

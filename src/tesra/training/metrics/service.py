@@ -135,6 +135,10 @@ class MetricService:
         lines = lines_of(await reading.heads_of(tx, run, devices=True, tails=True))
         return [await reading.draw(tx, line, "time", points) for line in lines]
 
+    async def device_places(self, tx: Tx, run: RunId) -> dict[str, tuple[str, int]]:
+        """The devices of a run: the node of each, and its number there."""
+        return await reading.device_places(tx, run)
+
     async def overview(self, tx: Tx, run: RunId, *, rank: int | None = None) -> Metrics:
         """All names of a run, or of one rank of it."""
         counted = await reading.run_row(tx, run)

@@ -86,7 +86,15 @@ async def devices(
     async with services.database.begin() as tx:
         await services.training.check_rank(tx, caller.user_id, RunId(run), None)
         found = await services.metrics.devices(tx, RunId(run), points=points)
-    return MetricHistory(run=run, x="time", series=[_series(one) for one in found])
+        places = await services.metrics.device_places(tx, RunId(run))
+        names = await services.compute.node_names(tx)
+    several = len({node for node, _ in places.values()}) > 1
+    shown = []
+    for one in found:
+        node, index = places.get(one.device, ("", 0))
+        named = names.get(node, node) if several else None
+        shown.append(_series(one).model_copy(update={"index": index, "node": named}))
+    return MetricHistory(run=run, x="time", series=shown)
 
 
 @router.get("/runs/{run}/metrics/export", response_class=StreamingResponse)
