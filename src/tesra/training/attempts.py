@@ -55,7 +55,6 @@ class AttemptService:
 
     async def assignments(self, tx: Tx, site: SiteId) -> Assignments:
         """The whole truth for the site: what is not listed must not run there."""
-        await self._compute.sites.seen(tx, site)
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
         changes = await self._tuning.changes_of(tx, [RunId(row.run_id) for row in rows])
@@ -64,12 +63,14 @@ class AttemptService:
             assignment_of(row, self._sealer, changes.get(RunId(row.run_id), ()), price_micros=price)
             for row in rows
         ]
+        await self._compute.sites.seen(tx, site)  # last, since sites' rows are hot
         return Assignments(version=version, assignments=listed)
 
     async def renew(self, tx: Tx, site: SiteId, held: list[tuple[AttemptId, int]]) -> set[str]:
         """Extends leases by ``LEASE_S`` from now; the attempts not answered are gone."""
-        await self._compute.sites.seen(tx, site)
-        return await self._repository.renew(tx, site, held, lease_s=LEASE_S)
+        renewed = await self._repository.renew(tx, site, held, lease_s=LEASE_S)
+        await self._compute.sites.seen(tx, site)  # last, since sites' rows are hot
+        return renewed
 
     async def held(self, tx: Tx, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:
         """The live attempt with its owner; raises ``StaleFence`` when the site does not hold it."""
