@@ -8,9 +8,10 @@ import pytest_asyncio
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
+from tesra.app.bootstrap import LOCAL_SITE
 from tesra.kit.canonical import canonical_json
 from tesra.kit.errors import NotFound
-from tesra.kit.ids import RunId, UserId
+from tesra.kit.ids import AttemptId, RunId, UserId
 from tesra.sdk.records import RecordUntrue, check_record
 from tesra.wire.record import Recorded, SignedRecord
 
@@ -68,6 +69,7 @@ async def test_the_record_tells_the_whole_story_and_is_the_same_each_time(
     work = line["duration_ms"] * line["devices"] * line["rating_micro_t"]
     assert line["micro_th"] == work // 3_600_000
     assert told["output"] is None
+    assert (told["tuning"], told["checkpoints"], told["metrics"]["names"]) == ([], [], [])
 
 
 async def test_whoever_changes_a_record_is_found_out(network: NetworkDouble, ann: UserId) -> None:
@@ -89,6 +91,32 @@ async def test_whoever_changes_a_record_is_found_out(network: NetworkDouble, ann
 
     again = SignedRecord.model_validate_json(signed.model_dump_json(indent=2))
     check_record(again, keys)
+
+
+async def test_metrics_and_changes_while_it_ran_are_in_the_record(
+    network: NetworkDouble, ann: UserId
+) -> None:
+    run = await network.submit(ann, params={"lr": 0.1})
+    async with network.services.database.begin() as tx:
+        await network.services.tuning.tune(tx, ann, RunId(run.id), {"lr": 0.05})
+    await network.dispatch()
+    [assignment] = await network.site.assignments()
+    lines = b"".join(
+        b'{"k":"m","r":0,"o":"log","t":1.0,"s":%d,"v":{"loss":%s}}\n' % (step, loss)
+        for step, loss in enumerate([b"0.9", b'"nan"', b"0.3"])
+    )
+    async with network.services.database.begin() as tx:
+        held = (AttemptId(assignment.attempt), assignment.fence)
+        await network.services.metrics.take(tx, LOCAL_SITE, held, source=0, offset=0, data=lines)
+    await network.site.train(assignment)
+    signed = await network.services.records.record(ann, RunId(run.id))
+    check_record(signed, network.services.records.keys().keys)
+    assert signed.record["start"]["params"] == {"lr": 0.1}
+    assert [change["values"] for change in signed.record["tuning"]] == [{"lr": 0.05}]
+    [loss] = signed.record["metrics"]["names"]
+    assert (loss["name"], loss["last"], loss["low"], loss["nonfinite"]) == ("loss", 0.3, 0.3, 1)
+    [history] = signed.record["metrics"]["histories"]
+    assert (history["steps"], history["values"]) == ([0, 1, 2], [0.9, None, 0.3])
 
 
 async def test_a_run_that_waits_has_a_record_and_another_users_has_none(

@@ -45,6 +45,7 @@ from tesra.training.engines.catalog import read_engines
 from tesra.training.forecasts import Forecasts
 from tesra.training.metrics.service import MetricService
 from tesra.training.quotes import QuoteService
+from tesra.training.records.parts import other_sections
 from tesra.training.records.service import RecordService
 from tesra.training.service import TrainingService
 from tesra.training.sweeps.conductor import Conductor
@@ -136,7 +137,11 @@ def make_services(settings: Settings) -> Services:
         sweeps=sweeps,
         checkpoints=CheckpointService(domains),
         resuming=ResumeService(domains, training),
-        records=RecordService(domains, Signer.at(settings.home.keys / "signing.key")),
+        records=RecordService(
+            domains,
+            Signer.at(settings.home.keys / "signing.key"),
+            more=other_sections(metrics, CheckpointService(domains), TuningService(domains)),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tesra.wire.common import Answer
+from tesra.wire.parameters import ParameterRange
 from tesra.wire.training import Launch
 
 SCHEMA = "tesra-record/1"
@@ -64,6 +65,7 @@ class RecordedStart(Answer):
     env: dict[str, str]
     secrets: list[str]
     packages: list[str]
+    ranges: dict[str, ParameterRange] = {}
 
 
 class Recorded(Answer):

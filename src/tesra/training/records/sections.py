@@ -34,6 +34,8 @@ def identity(row: RunRow) -> Section:
         "started_at": when(row.started_at),
         "ended_at": when(row.ended_at),
         "rerun_of": row.spec.get("rerun_of"),
+        "sweep": row.sweep_id,
+        "trial": row.trial,
     }
 
 
@@ -82,6 +84,7 @@ def start(row: RunRow) -> Section:
         "launch": row.launch,
         "launch_reason": row.launch_reason,
         "params": spec["params"],
+        "ranges": spec.get("ranges", {}),
         "param_format": spec.get("param_format", DEFAULT_FORMAT),
         "env": spec["env"],
         "secrets": spec["secrets"],
