@@ -170,6 +170,14 @@ def engine_python() -> str:
     raise BenchFailed("the cache holds no environment with torch")
 
 
+def python_of(lock: str) -> str:
+    """The interpreter of the environment that holds exactly these packages: the run's own."""
+    for path in default_cache().glob("environments/*/lock.txt"):
+        if path.read_text() == lock:
+            return str(path.parent / "venv" / "bin" / "python")
+    raise BenchFailed("the cache does not hold the environment of the run")
+
+
 def seconds_between(earlier: str, later: str) -> float:
     """Between two times as the API writes them."""
     return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

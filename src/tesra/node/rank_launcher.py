@@ -56,7 +56,7 @@ def _start(rank: dict[str, Any], ranks: dict[int, int | str], link: int) -> bool
                 (os.POSIX_SPAWN_DUP2, rank["log"], 1),
                 (os.POSIX_SPAWN_DUP2, rank["log"], 2),
             ],
-            setpgroup=0,
+            setsid=True,  # as under torchrun: where the kernel shares out by session, a share for each
             setsigmask=blocked,
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
