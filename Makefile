@@ -49,7 +49,7 @@ test: setup  ## The whole suite
 test-fast: setup  ## The tests that need no process of ours: unit and property
 	@$(BIN)/python -m pytest -q tests/unit tests/property
 
-test-engines: setup  ## Train every example in its own engine (several GB of downloads at first)
+test-engines: setup  ## Only what needs every engine's environment: all examples, failing ranks
 	@$(BIN)/python -m pytest -q -m engines
 
 check: setup  ## Lint, format, types, layers, sizes
