@@ -110,6 +110,17 @@ def billed_ms(ann: Client, run: LiveRun) -> dict[int, int]:
     return {line.attempt: line.duration_ms for line in ann.bill(bill).lines}
 
 
+def tesra(network: FaultNetwork, client: Client, *arguments: str) -> str:
+    """The command line of a user."""
+    return subprocess.run(
+        [sys.executable, "-m", "tesra.app.main", *arguments],
+        env=network.environ | {"TESRA_URL": client.url, "TESRA_TOKEN": str(client.token)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 @pytest.mark.parametrize("whole_node", [False, True], ids=["agent", "node"])
 def test_the_loss_goes_on_from_where_it_was_when_the_node_is_killed(
     network: FaultNetwork, ann: Client, unbroken: dict[int, str], whole_node: bool
@@ -156,15 +167,17 @@ def test_a_stopped_run_saves_a_last_time_and_is_resumed_by_hand(
     stopped = network.ended(run)
     assert (stopped.state, stopped.exit_code) == ("stopped", None)
     reached = last_step(network, run, 1)
-    newest = ann.checkpoints(run.id)[0]
-    ann.download_checkpoint(run.id, newest.number, tmp_path / "checkpoint")
-    saved = json.loads((tmp_path / "checkpoint/checkpoints/state.json").read_text())
+    newest = json.loads(tesra(network, ann, "checkpoints", run.id, "--json"))[0]
+    assert newest["state"] == "kept"
+    number, folder = newest["number"], tmp_path / "checkpoint"
+    tesra(network, ann, "download", run.id, str(folder), "--checkpoint", str(number))
+    saved = json.loads((folder / "checkpoints/state.json").read_text())
     assert saved["step"] == reached, "what it saved after SIGTERM is in its last checkpoint"
-    resumed = LiveRun.of(ann.resume(run.id), ann)
+    resumed = ann.show(tesra(network, ann, "resume", run.id, "--detach").strip())
     ended = network.ended(resumed)
     assert ended.state == "succeeded"
     assert ended.resumed_from is not None
-    assert (ended.resumed_from.run, ended.resumed_from.checkpoint) == (run.id, newest.number)
+    assert (ended.resumed_from.run, ended.resumed_from.checkpoint) == (run.id, number)
     second = steps(network, resumed, 1)
     assert min(second) == reached + 1
     assert steps(network, run, 1) | second == unbroken

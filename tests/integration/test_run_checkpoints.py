@@ -49,7 +49,9 @@ class Training:
             )
             await self.network.site.say(assignment, usage)
 
-    async def checkpoint(self, assignment: Assignment, ran_ms: int, number: int = 1) -> Checkpoint:
+    async def checkpoint(
+        self, assignment: Assignment, ran_ms: int, number: int = 1, *, resumed: bool = True
+    ) -> Checkpoint:
         self.stored += 1
         fact = Checkpoint(
             number=number,
@@ -60,12 +62,19 @@ class Training:
             size_bytes=1,
             newest="checkpoints/model.bin",
             step=self.stored,
+            resumed=resumed and assignment.resume is not None,
         )
         await self.network.site.say(assignment, fact)
         return fact
 
-    async def end(self, assignment: Assignment, outcome: Any) -> Run:
-        await self.network.site.say(assignment, Ended(outcome=outcome, reason="so it was"))
+    async def end(self, assignment: Assignment, outcome: Any, *, resumed: bool = True) -> Run:
+        """``resumed``: its script has read what it was to go on from, if anything."""
+        ended = Ended(
+            outcome=outcome,
+            reason="so it was",
+            resumed=resumed and assignment.resume is not None,
+        )
+        await self.network.site.say(assignment, ended)
         return await self.now()
 
     async def now(self) -> Run:
@@ -186,6 +195,25 @@ async def test_a_queued_run_that_is_stopped_pays_for_what_is_kept(training: Trai
     stopped = await training.network.stop(training.owner, training.run)
     assert stopped.state == "stopped"
     assert await training.lines() == [(1, 600_000, 600_000)]
+
+
+async def test_a_script_that_begins_anew_pays_nothing_for_what_it_did_before(
+    training: Training,
+) -> None:
+    first = await training.place()
+    await training.use(first, HOUR_MS)
+    await training.checkpoint(first, 600_000)
+    await training.end(first, "lost")
+    second = await training.place()
+    await training.use(second, 1_200_000)
+    await training.checkpoint(second, 900_000, resumed=False)
+    await training.end(second, "lost", resumed=False)
+    third = await training.place()
+    assert third.resume is not None
+    assert third.resume.number == 2
+    await training.use(third, 300_000)
+    await training.end(third, "succeeded")
+    assert await training.lines() == [(2, 900_000, 900_000), (3, 300_000, None)]
 
 
 async def test_a_failed_run_pays_for_all_that_its_script_did(training: Training) -> None:

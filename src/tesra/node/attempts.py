@@ -16,9 +16,8 @@ from typing import Any
 
 from tesra.kit.errors import TesraError
 from tesra.node import workspace
+from tesra.node.attempt_checkpoints import AttemptCheckpoints
 from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
-from tesra.node.checkpoint_store import CheckpointStore
-from tesra.node.checkpoints import CheckpointKeeper
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
@@ -29,13 +28,12 @@ from tesra.node.output import KEEP_S, leave_output, store_output
 from tesra.node.processes import kill_tree
 from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
-from tesra.node.restoring import RESUME_VARIABLE, restore
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient, StaleFence, meaning
 from tesra.node.smoke import judged, passed, wait_within
 from tesra.node.tuning.desk import TuningDesk
 from tesra.node.tuning.model import Order
-from tesra.node.verdicts import Left, how_left, judge, last_sign, span_ms, until, words_of
+from tesra.node.verdicts import judge, span_ms, until, words_of
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
@@ -82,9 +80,6 @@ class Attempt:
         self._running_since: float | None = None
         self._gang: Gang | None = None
         self._desk: TuningDesk | None = None
-        self._left = Left(0, orderly=False)
-        self._checkpoints: CheckpointKeeper | None = None
-        self._checkpoint_every_s = 0.0
         self._task: asyncio.Task[None] | None = None
         self._logs = LogPusher(
             tools.client,
@@ -98,6 +93,14 @@ class Attempt:
             record.status.fence,
             say=self._say,
             on_stale=lambda: self.stop("gone", 0.0),
+        )
+
+        self._checkpoints = AttemptCheckpoints(
+            tools.client,
+            lambda: self._record,
+            ran_ms=lambda: self._ran_ms() if self._running_since is not None else None,
+            note=self._note,
+            say=self._say,
         )
 
     @property
@@ -178,10 +181,7 @@ class Attempt:
         self._note(phase="fetching the project")
         door = tools.client.drive(assignment.attempt, assignment.fence)
         await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)
-        if assignment.resume is not None:
-            self._note(phase="fetching the checkpoint")
-            resumed = await restore(door, assignment.resume, folders, self._say)
-            spec = spec.model_copy(update={"env": spec.env | {RESUME_VARIABLE: str(resumed)}})
+        spec = await self._checkpoints.bring(assignment, folders)
         self._note(phase="preparing the environment")
         environment = await tools.environments.ensure(
             spec.engine, spec.packages, folders.work, self._say, lock=spec.environment_lock
@@ -190,8 +190,8 @@ class Attempt:
             self._note(lock=environment.lock)
         await asyncio.to_thread(workspace.hand_over, folders)
         if order.place.node_rank == 0:
-            self._checkpoints = await asyncio.to_thread(self._keeper, new=True)
-            self._checkpoint_every_s = spec.checkpoint_every_s
+            self._record = replace(self._record, checkpoints=True)
+            await self._checkpoints.prepare(folders, spec.checkpoint_every_s)
         self._note(phase="starting")
         await self._metrics.open(folders)
         gang = Gang(
@@ -214,14 +214,14 @@ class Attempt:
                 raise _Stopped
             await gang.start()
             self._mark_running(gang, keep=smoke_s is None)
-            if self._checkpoints is not None and smoke_s is None:
-                self._checkpoints.begin(self._checkpoint_every_s)
+            if smoke_s is None:
+                self._checkpoints.begin()
             exits = await until(self._stopping, wait_within(gang, smoke_s), _Stopped)
         except _Stopped:
             self._freeze(await gang.stop(self._grace_s))
             raise
         finally:
-            self._left = how_left(await gang.stop(FAILED_GRACE_S), len(gang.ranks))
+            self._checkpoints.ended(await gang.stop(FAILED_GRACE_S), len(gang.ranks))
             if self._desk is not None:
                 self._desk.close()
         if smoke_s is not None and exits is None:
@@ -262,9 +262,7 @@ class Attempt:
             if stored.kept:
                 self._record = replace(self._record, kept_until=time.time() + KEEP_S)
             self._note(warnings=stored.warnings, output=stored.commit)
-        if self._checkpoints is not None and self._record.ran and verdict.outcome != "succeeded":
-            self._note(phase="storing the last checkpoint")
-            await self._checkpoints.finish(ended_ns=self._left.at_ns, orderly=self._left.orderly)
+        await self._checkpoints.finish(succeeded=verdict.outcome == "succeeded")
         await self._logs.finish()
         await self._metrics.finish()
         self._end(verdict)
@@ -277,19 +275,17 @@ class Attempt:
             self._logs.follow(self._own_log)
             self._logs.follow([(rank, self._folders.log_of(rank)) for rank in record.ranks])
             await self._metrics.resume(self._folders)
-            self._left = await asyncio.to_thread(last_sign, self._folders)
-            if record.checkpoints:
-                self._checkpoints = self._keeper(new=False)
+            await self._checkpoints.take_over(self._folders)
         return record.status.verdict or Verdict("lost", reason="The node's agent died.")
 
     async def _vanish(self) -> None:
         await self._logs.cancel()
         await self._metrics.cancel()
-        if self._checkpoints is not None:
-            await self._checkpoints.cancel()
+        await self._checkpoints.cancel()
         self._end(Verdict("lost", reason="The attempt is no longer this site's."))
 
     def _end(self, verdict: Verdict) -> None:
+        self._checkpoints.close()
         self._note(stage=Stage.ENDED, phase="ended", verdict=verdict)
 
     @property
@@ -327,32 +323,6 @@ class Attempt:
         if self._running_since is None or self._gang is None:
             return self._record.status.ran_ms
         return span_ms(self._running_since, self._gang.exits)
-
-    def _keeper(self, *, new: bool) -> CheckpointKeeper:
-        """``new``: what lies in the folders now was brought here."""
-        status = self._record.status
-        door = self._tools.client.drive(status.attempt, status.fence)
-        store = CheckpointStore(self._folders, door, self._say)
-        if new:
-            store.baseline()
-            self._record = replace(self._record, checkpoints=True)
-        return CheckpointKeeper(
-            store,
-            ran_at=self._ran_at,
-            told=lambda checkpoint: self._note(checkpoint=checkpoint),
-            say=self._say,
-            number=status.checkpoint.number if status.checkpoint else 0,
-        )
-
-    def _ran_at(self, at_ns: int) -> int:
-        """The running time at a moment of this node's clock; that of an agent that died is unknown."""
-        if self._running_since is not None:
-            return max(0, self._ran_ms() - max(0, time.time_ns() - at_ns) // 1_000_000)
-        status = self._record.status
-        if status.started_at is None:
-            return 0
-        ran_ms = max(0, at_ns // 1_000_000 - int(status.started_at.timestamp() * 1000))
-        return min(ran_ms, status.ran_ms) if status.ran_ms else ran_ms
 
     def _note(self, **changes: Any) -> None:
         self._record = self._record.with_status(**changes)

@@ -64,11 +64,9 @@ def _zip_ends(descriptor: int, size: int) -> bool:
     if at + _END + comment != len(tail):
         return False
     end = tail_at + at
-    if 0xFFFFFFFF in (length, offset) or tail[at + 10 : at + 12] == b"\xff\xff":
-        found = _zip64(descriptor, end)
-        if found is None:
-            return False
-        length, offset, end = found
+    large = _zip64(descriptor, end)  # PyTorch writes these records into small files too
+    if large is not None:
+        length, offset, end = large
     return offset + length == end and (
         length == 0 or os.pread(descriptor, 4, offset) == b"PK\x01\x02"
     )

@@ -263,7 +263,9 @@ class CheckpointStore:
         return at_ns - seen.mtime_ns >= self._quiet_s * _NS
 
     def _complain(self, path: str, places: list[str], round_: _Round, why: str) -> None:
-        """Once for each state of a file, so that a log does not fill with it."""
+        """Once for each state of a file, so that a log does not fill with it; not of a passing draft."""
+        if not all(self._is_still(round_.seen[place], place) for place in places):
+            return
         state = max(round_.seen[place].key for place in places)
         if self._complained.get(path) == state:
             return
@@ -271,6 +273,10 @@ class CheckpointStore:
         held = any(self._known.get(p) and self._known[p].entry for p in places)
         last = "its last good version is kept" if held else "it waits for the next one"
         self._say(f"'{path}' is left out of this checkpoint: {why}; {last}.")
+
+    def _is_still(self, seen: Seen, place: str) -> bool:
+        now = look_at(self._folders.root, self._path(place))
+        return now is not None and now.inode == seen.inode
 
     def _check_room(self, round_: _Round, changed: set[str], left_bytes: int) -> None:
         """As much again has to stay free, so that the run's output still finds room."""

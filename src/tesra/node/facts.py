@@ -37,6 +37,7 @@ class GangStatus:
     broken: bool
     tuned: Tuned | None = None
     checkpoint: Checkpoint | None = None
+    resumed: bool = False
 
 
 def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
@@ -58,6 +59,7 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         broken=bool(bad) and len(verdicts) < len(parts),
         tuned=tuned([part.tuning for part in parts]),
         checkpoint=parts[0].checkpoint,
+        resumed=any(part.resumed for part in parts),
     )
 
 
@@ -78,9 +80,10 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
     if gang.started_at is not None and gang.tuned and digest(gang.tuned) != note.tuned:
         facts.append(gang.tuned)
     if gang.checkpoint is not None and _has_new_checkpoint(note, gang):
-        facts.append(gang.checkpoint)
+        facts.append(gang.checkpoint.model_copy(update={"resumed": gang.resumed}))
     if gang.stage is Stage.ENDED and gang.verdict is not None:
-        return [*facts, ended(gang.verdict, gang.warnings, gang.output)]
+        last = ended(gang.verdict, gang.warnings, gang.output)
+        return [*facts, last.model_copy(update={"resumed": gang.resumed})]
     if gang.phase != note.phase and gang.stage is Stage.PREPARING:
         facts.append(Preparing(phase=gang.phase))
     if gang.phase != note.phase and gang.stage is Stage.STORING:

@@ -92,7 +92,7 @@ class AttemptStatus:
     the duration is monotonic and stops at the first rank's end. ``verdict`` comes with
     ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
     ``tuning``: what its ranks say of changes of parameters, from their start on.
-    ``checkpoint``: the last one stored.
+    ``checkpoint``: the last one stored; ``resumed``: its script has read what it was to go on from.
     """
 
     attempt: str
@@ -107,6 +107,7 @@ class AttemptStatus:
     lock: str | None = None
     tuning: TuningReport | None = None
     checkpoint: Checkpoint | None = None
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

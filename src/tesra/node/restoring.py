@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +23,42 @@ from tesra.wire.site import ResumeFrom
 RESUME_VARIABLE = "TESRA_RESUME_FROM"
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``newest`` is what ``TESRA_RESUME_FROM`` is to say."""
+
+    newest: Path
+    files: list[Path]
+
+
 async def restore(
     door: HttpDoor, resume: ResumeFrom, folders: AttemptFolders, say: Callable[[str], None]
-) -> Path:
-    """Bring the files back; answers what ``TESRA_RESUME_FROM`` is to say."""
+) -> Restored:
+    """Bring the files back to where they lay."""
     draft = folders.root / "resume"
     await fetch_patiently(door, resume.snapshot, draft)
     manifest = await asyncio.to_thread(_manifest, draft)
-    count, left_out = await asyncio.to_thread(_put_back, draft, manifest, folders)
-    say(f"Goes on from checkpoint {resume.number}: {count} file{'s' if count != 1 else ''}.")
+    files, left_out = await asyncio.to_thread(_put_back, draft, manifest, folders)
+    plural = "" if len(files) == 1 else "s"
+    say(f"Goes on from checkpoint {resume.number}: {len(files)} file{plural}.")
     for place in left_out:
         say(f"'{place}' of the checkpoint was not put back: a link or a folder is in its way.")
     newest = _target(resume.newest, manifest, folders) if resume.newest else None
-    return newest if newest is not None and newest.exists() else folders.checkpoints
+    return Restored(
+        newest if newest is not None and newest.exists() else folders.checkpoints, files
+    )
 
 
 def _put_back(
     draft: Path, manifest: dict[str, Any], folders: AttemptFolders
-) -> tuple[int, list[str]]:
-    """How many files, and which could not be.
+) -> tuple[list[Path], list[str]]:
+    """The files, and the paths of those that could not be put back.
 
     The names are those that were fetched, which a tree's own rules keep inside; the manifest came
     from another node, and only gives times.
     """
-    count, left_out = 0, []
+    files: list[Path] = []
+    left_out: list[str] = []
     for place in _places(draft):
         target = _target(place, manifest, folders)
         if target is None or not has_no_link(folders.root, target.parent) or target.is_dir():
@@ -56,9 +69,9 @@ def _put_back(
         written_ns = manifest["written_ns"].get(place)
         if isinstance(written_ns, int) and 0 <= written_ns < 2**63:
             os.utime(target, ns=(written_ns, written_ns), follow_symlinks=False)
-        count += 1
+        files.append(target)
     shutil.rmtree(draft)
-    return count, left_out
+    return files, left_out
 
 
 def _places(draft: Path) -> list[str]:

@@ -113,6 +113,8 @@ class Facts:
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput
     ) -> Result:
         commit, warnings = output
+        if ended.resumed:
+            await self._repository.update_attempt(tx, AttemptId(row.id), {"resumed": True})
         if ended.outcome == "lost":
             return Result(warnings=warnings)
         if commit is None:

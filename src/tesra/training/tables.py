@@ -104,6 +104,7 @@ attempts = Table(
     Column("rating_micro_t", BigInteger, nullable=False, server_default="0"),  # all devices'
     Column("cost_micros", BigInteger, nullable=False, server_default="0"),  # of usage_ms, at most
     Column("resume_checkpoint", Text),  # what it went on from
+    Column("resumed", Boolean, nullable=False, server_default=text("false")),  # it has read that
     Column("outcome", Text),  # model.Outcome, or "restarted" at its user's wish
     Index("ix_attempts_run_id", "run_id"),
     Index("ix_attempts_live_site", "site_id", postgresql_where=text("ended_at IS NULL")),

@@ -222,7 +222,7 @@ class Checkpoint(Wire):
     """The ``number``-th checkpoint of this attempt is in the drive.
 
     ``ran_ms``: how much of the attempt's usage it stands for: until its newest file was finished,
-    on the count that ``Usage`` reports.
+    on the count that ``Usage`` reports. ``resumed``: the script has read what it was to go on from.
     """
 
     kind: Literal["checkpoint"] = "checkpoint"
@@ -234,6 +234,7 @@ class Checkpoint(Wire):
     size_bytes: int = Field(ge=0)
     newest: str | None = Field(default=None, max_length=8192)
     step: int | None = Field(default=None, ge=0, le=2**62)
+    resumed: bool = False
 
 
 class Ended(Wire):
@@ -251,6 +252,7 @@ class Ended(Wire):
     reason: str | None = Field(default=None, max_length=8192)
     warnings: list[str] = []
     output: SnapshotCommit | None = None
+    resumed: bool = False
 
 
 class Message(Wire):

@@ -17,6 +17,7 @@ import pytest
 from fakes.drive_door import FakeDoor
 from tesra.kit.errors import QuotaExceeded
 from tesra.node.checkpoint_store import CheckpointStore, Stored
+from tesra.node.read_watch import ReadWatch, tells
 from tesra.node.restoring import restore
 from tesra.node.workspace import AttemptFolders, prepare
 from tesra.sdk.transfer import fetch_snapshot
@@ -259,8 +260,8 @@ def restored(bench: Bench, stored: Stored, root: Path, *, output: str = "out") -
     bench.door.drive.roots["snp"] = stored.commit.root
     folders = prepare(root / "attempts", "att_2", output)
     resume = ResumeFrom(checkpoint="ckp_1", number=7, snapshot="snp", newest=stored.newest)
-    path = asyncio.run(restore(bench.door, resume, folders, bench.said.append))  # type: ignore[arg-type]
-    folders.home.joinpath("resume_from").write_text(str(path))
+    back = asyncio.run(restore(bench.door, resume, folders, bench.said.append))  # type: ignore[arg-type]
+    folders.home.joinpath("resume_from").write_text(str(back.newest))
     return folders
 
 
@@ -318,3 +319,22 @@ def test_what_was_brought_here_is_not_stored_as_new(bench: Bench) -> None:
     bench.write("checkpoints/epoch-2.npz", npz(2))
     found = bench.fetched(bench.store.store())
     assert found.keys() == {"checkpoints/epoch-1.npz", "checkpoints/epoch-2.npz"}
+
+
+def test_it_is_seen_whether_a_script_has_read_what_was_brought_back(
+    bench: Bench, tmp_path: Path
+) -> None:
+    if not tells(tmp_path):
+        pytest.skip("this file system keeps no times of access")
+    paths = [bench.write(f"checkpoints/epoch-{n}.npz", npz(n)) for n in (1, 2)]
+    watch = ReadWatch(paths)
+    try:
+        assert bench.store.store() is not None, "our own reading leaves no trace"
+        paths[0].with_name("draft").write_bytes(npz(3))
+        paths[0].with_name("draft").rename(paths[0])
+        assert not watch.was_read(), "nor does replacing it"
+        paths[1].read_bytes()
+        paths[1].unlink()
+        assert watch.was_read(), "though it is gone by now"
+    finally:
+        watch.close()

@@ -1,6 +1,6 @@
 """What a run has to pay for, now or at its end: its attempts and checkpoints, seen as a chain."""
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from tesra.billing.model import Part
 from tesra.db.engine import Tx
@@ -20,13 +20,21 @@ class Accounts:
         self._runs = RunRepository()
 
     async def parts(self, tx: Tx, life: RunLife, run: RunId) -> list[Part]:
-        """What is paid for of the run as it is now; a live attempt counts whole."""
+        """What is paid for of the run as it is now; a live attempt counts whole.
+
+        An attempt whose script did not read the checkpoint began anew: what is in it was done twice.
+        """
         tries = await tx.execute(
             select(
                 attempts.c.id,
                 attempts.c.number,
                 attempts.c.resume_checkpoint,
                 attempts.c.outcome,
+                or_(
+                    attempts.c.resumed,
+                    attempts.c.outcome.is_(None),  # it still may
+                    attempts.c.usage_ms == 0,  # it did nothing anew
+                ).label("went_on"),
             ).where(attempts.c.run_id == run)
         )
         made = await tx.execute(
@@ -39,7 +47,7 @@ class Accounts:
                 Try(
                     attempt=AttemptId(row.id),
                     number=row.number,
-                    base=row.resume_checkpoint,
+                    base=row.resume_checkpoint if row.went_on else None,
                     lost=row.outcome == Outcome.LOST.value,
                 )
                 for row in tries

@@ -1,6 +1,6 @@
 """Which work of a run's attempts is its user's to pay. Pure.
 
-Each attempt goes on from a checkpoint of an earlier one (or from nothing). What an attempt did is
+Each attempt goes on from a checkpoint of an earlier one, if its script reads it, or from nothing. What an attempt did is
 paid for unless the platform lost it; of one that was lost only what lies before the last of its
 checkpoints that anything that is paid for goes on from. So no step is paid for twice, and none
 that is gone. An attempt that its user began anew (a rollback) is not lost: it did what was asked.

@@ -63,6 +63,8 @@ class CheckpointService:
         )
         if added:
             await self._repository.supersede(tx, run, keep=KEPT)
+        if fact.resumed:
+            await self._runs.update_attempt(tx, AttemptId(row.id), {"resumed": True})
 
     async def of_run(
         self, tx: Tx, run: RunId, *, before: int | None = None, limit: int | None = None

@@ -20,6 +20,7 @@ def upgrade() -> None:
         op.add_column("runs", sa.Column(name, sa.Text))
     for name in ATTEMPT_TEXTS:
         op.add_column("attempts", sa.Column(name, sa.Text))
+    op.add_column("attempts", sa.Column("resumed", sa.Boolean, nullable=False, server_default="f"))
     op.add_column("bill_lines", sa.Column("until_ms", sa.BigInteger))
     # Until now an attempt that had ended, but was not its run's last, had been lost.
     op.execute(
@@ -52,7 +53,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("checkpoints")
     op.drop_column("bill_lines", "until_ms")
-    for name in ATTEMPT_TEXTS:
+    for name in (*ATTEMPT_TEXTS, "resumed"):
         op.drop_column("attempts", name)
     for name in (*RUN_TEXTS, "restarts", "max_restarts"):
         op.drop_column("runs", name)
