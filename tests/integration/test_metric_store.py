@@ -1,5 +1,6 @@
 """Metrics from a node's spool to what their owner asks, over the real routes and PostgreSQL."""
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
@@ -137,6 +138,22 @@ async def test_each_byte_of_a_spool_counts_once(training: Training) -> None:
     assert (await training.offer(data, offset=0, source=1)).json()["offset"] == len(data)
     (name,) = (await training.ask())["names"]
     assert name["points"] == 8  # four from each of two nodes' spools
+
+
+async def test_nodes_that_deliver_at_once_lose_and_double_nothing(training: Training) -> None:
+    spools = [
+        b"".join(
+            json.dumps(line(step, rank=rank, loss=step)).encode() + b"\n" for step in range(100)
+        )
+        for rank in (0, 1)
+    ]
+    racing = [(rank, spools[rank]) for rank in (0, 1, 0, 1, 0, 1)]
+    answers = await asyncio.gather(
+        *(training.offer(data, offset=0, source=rank) for rank, data in racing)
+    )
+    assert [answer.json()["offset"] for answer in answers] == [len(data) for _, data in racing]
+    (name,) = (await training.ask())["names"]
+    assert (name["points"], name["ranks"]) == (200, [0, 1])
 
 
 async def test_a_delivery_under_a_stale_fence_is_refused(training: Training) -> None:

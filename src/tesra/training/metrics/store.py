@@ -199,18 +199,8 @@ class MetricStore:
         stored: dict[Key, _Series],
     ) -> None:
         before = await self._last_steps(tx, delivery, [key for key in fresh if key not in stored])
-        added: list[dict[str, Any]] = []
-        grown: list[dict[str, Any]] = []
-        blocks: dict[Key, list[Block]] = {}
-        for key, points in fresh.items():
-            series = stored.get(key) or _Series(last_step=before.get(key))
-            row, blocks[key] = _grown(series, points)
-            row["seq"] = seq
-            if series.id is None:
-                whose = {"run_id": delivery.run, "attempt": delivery.number, **key._asdict()}
-                added.append(row | whose)
-            else:
-                grown.append(row | {"id": series.id})
+        whose = {"run_id": delivery.run, "attempt": delivery.number, "seq": seq}
+        added, grown, blocks = await asyncio.to_thread(_rows, whose, fresh, stored, before)
         await update_rows(tx, metric_series, grown)
         ids = {key: series.id for key, series in stored.items()}
         behind = "RETURNING id, name, rank, origin, device"
@@ -267,6 +257,26 @@ class MetricStore:
             .values(offset=held)
         )
         await notify(tx, f"metrics:{delivery.run}")
+
+
+def _rows(
+    whose: dict[str, Any],
+    fresh: dict[Key, Columns],
+    stored: dict[Key, _Series],
+    before: dict[Key, int],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[Key, list[Block]]]:
+    """Rows of series that are new, of those that have grown, and the blocks that are whole now."""
+    added: list[dict[str, Any]] = []
+    grown: list[dict[str, Any]] = []
+    blocks: dict[Key, list[Block]] = {}
+    for key, points in fresh.items():
+        series = stored.get(key) or _Series(last_step=before.get(key))
+        row, blocks[key] = _grown(series, points)
+        if series.id is None:
+            added.append(row | whose | key._asdict())
+        else:
+            grown.append(row | {"id": series.id, "seq": whose["seq"]})
+    return added, grown, blocks
 
 
 def _grown(series: _Series, fresh: Columns) -> tuple[dict[str, Any], list[Block]]:
