@@ -24,6 +24,7 @@ MODULES_WITH_TABLES = (
     "tesra.drive.files.repository",
     "tesra.compute.repository",
     "tesra.compute.shares",
+    "tesra.notices.repository",
     "tesra.training.repository",
     "tesra.training.logs",
     "tesra.training.project_doctor",

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from procrastinate import App
 from sqlalchemy import MetaData
 
-from tesra.app.jobs import GIT_IMPORT_TASK
+from tesra.app.jobs import GIT_IMPORT_TASK, NOTICES
+from tesra.app.tellings import tell_of_caps, tell_of_runs
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService, read_class_table
@@ -32,6 +34,9 @@ from tesra.kit.clock import Clock, SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
 from tesra.node.peer.folder import PackFolder
+from tesra.notices.delivery import Deliveries
+from tesra.notices.mailing import read_mail_server
+from tesra.notices.service import NoticeService
 from tesra.security.authority import Authority
 from tesra.security.peers import PeerCredentials
 from tesra.security.sites import SiteCredentials
@@ -91,8 +96,7 @@ def make_services(settings: Settings) -> Services:
     billing = _make_billing(settings, clock)
     identity = IdentityService(on_registered=_open_account(billing))
     listener = Listener(url)
-    gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
-    peers = PeerService(database, listener, gateway=gateway)
+    peers = _make_peers(settings, database, listener)
     store = PackStore(settings.home.packs)
     drive = DriveService(database, store, sealer, quota_bytes=settings.quota_bytes, peers=peers)
     jobs = make_jobs(url)
@@ -100,15 +104,16 @@ def make_services(settings: Settings) -> Services:
         database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
     )
     compute = ComputeService(read_class_table())
-    observers: list[Observer] = []  # those of changes of runs; a service made later joins them
+    notices, deliveries = _make_notices(settings, database, sealer, jobs)
+    observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
     transitions = Transitions(compute, billing, observers=observers)
-    domains = Domains(database, drive, compute, billing, sealer, transitions)
+    near = [tell_of_caps(notices)]
+    domains = Domains(database, drive, compute, billing, sealer, transitions, near)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
     metrics = MetricService(attempts)
     sweeps = SweepService(domains, training, Readings(metrics))
-    site_token = read_or_make_secret(settings.home.keys / "site.token")
-    peer_token = read_or_make_secret(settings.home.keys / "peer.token")
+    keys = settings.home.keys
     return Services(
         settings=settings,
         clock=clock,
@@ -123,6 +128,8 @@ def make_services(settings: Settings) -> Services:
         peers=peers,
         git_imports=git_imports,
         compute=compute,
+        notices=notices,
+        deliveries=deliveries,
         domains=domains,
         observers=observers,
         training=training,
@@ -131,17 +138,13 @@ def make_services(settings: Settings) -> Services:
         forecasts=Forecasts(domains, metrics, clock),
         quotes=QuoteService(domains),
         tuning=TuningService(domains),
-        sites=SiteCredentials({LOCAL_SITE: site_token}),
-        authority=Authority(settings.home.keys / "authority"),
-        peer_credentials=PeerCredentials(peer_token),
+        sites=SiteCredentials({LOCAL_SITE: read_or_make_secret(keys / "site.token")}),
+        authority=Authority(keys / "authority"),
+        peer_credentials=PeerCredentials(read_or_make_secret(keys / "peer.token")),
         sweeps=sweeps,
         checkpoints=CheckpointService(domains),
         resuming=ResumeService(domains, training),
-        records=RecordService(
-            domains,
-            Signer.at(settings.home.keys / "signing.key"),
-            more=other_sections(metrics, CheckpointService(domains), TuningService(domains)),
-        ),
+        records=_make_records(settings, domains, metrics),
     )
 
 
@@ -152,6 +155,33 @@ def _make_billing(settings: Settings, clock: Clock) -> BillingService:
         welcome_days=settings.welcome_voucher_days,
         exposure_limit_micros=settings.exposure_limit_micros,
     )
+
+
+def _make_records(settings: Settings, domains: Domains, metrics: MetricService) -> RecordService:
+    return RecordService(
+        domains,
+        Signer.at(settings.home.keys / "signing.key"),
+        more=other_sections(metrics, CheckpointService(domains), TuningService(domains)),
+    )
+
+
+def _make_peers(settings: Settings, database: Database, listener: Listener) -> PeerService:
+    gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
+    return PeerService(database, listener, gateway=gateway)
+
+
+def _make_notices(
+    settings: Settings, database: Database, sealer: Sealer, jobs: App
+) -> tuple[NoticeService, Deliveries]:
+    mail = read_mail_server(settings.smtp_url) if settings.smtp_url else None
+    private = settings.webhook_private
+    notices = NoticeService(
+        sealer,
+        defer=lambda tx, name, args: defer_named(tx, jobs, f"{NOTICES}:{name}", **args),
+        mails=mail is not None,
+        private_hooks=private,
+    )
+    return notices, Deliveries(database, sealer, mail=mail, private_hooks=private)
 
 
 def make_dispatcher(services: Services) -> Dispatcher:

@@ -1,19 +1,25 @@
 """Jobs that the server does when asked or by the clock; each is queued in its domain's transaction."""
 
 from datetime import timedelta
+from typing import Any
 
-from procrastinate import Blueprint
+from procrastinate import Blueprint, RetryStrategy
 
 from tesra.db import idempotency
+from tesra.notices.service import CODE_JOB, DELIVERY_JOB
 from tesra.web.context import Services
 
 GIT_IMPORT_TASK = "projects:import_git"
+NOTICES = "notices"
+# 8 tries: after 4 s, 16 s, 64 s, 4 min, 17 min, 68 min, 4.5 h more each
+TRY_AGAIN = RetryStrategy(max_attempts=7, exponential_wait=4)
 ANSWERS_KEPT = timedelta(days=2)  # an idempotency key is good for so long
 
 
 def declare_tasks(services: Services) -> None:
     """Teach this process's worker all tasks; once per process."""
     services.jobs.add_tasks_from(_projects(services), namespace="projects")
+    services.jobs.add_tasks_from(_notices(services), namespace=NOTICES)
     services.jobs.add_tasks_from(_housekeeping(services), namespace="housekeeping")
 
 
@@ -28,6 +34,29 @@ def _projects(services: Services) -> Blueprint:
     @tasks.task(name="resume_imports", queueing_lock="resume_imports")
     async def resume_imports(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         await services.git_imports.resume()
+
+    return tasks
+
+
+def _notices(services: Services) -> Blueprint:
+    tasks = Blueprint()
+
+    @tasks.task(name=DELIVERY_JOB, retry=TRY_AGAIN)
+    async def deliver(notice: str, channel: str, happening: dict[str, Any]) -> None:
+        await services.deliveries.deliver(notice, channel, happening)
+
+    @tasks.task(name=CODE_JOB, retry=TRY_AGAIN)
+    async def mail_code(notice: str, channel: str) -> None:
+        await services.deliveries.mail_code(notice, channel)
+
+    @tasks.periodic(cron="* * * * *")
+    @tasks.task(name="take_up", queueing_lock="take_up_notices")
+    async def take_up(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        """What a server was doing when it died is done again."""
+        jobs = services.jobs.job_manager
+        for name in (DELIVERY_JOB, CODE_JOB):
+            for job in await jobs.get_stalled_jobs(task_name=f"{NOTICES}:{name}"):
+                await jobs.retry_job(job)
 
     return tasks
 

@@ -20,6 +20,7 @@ from tesra.cli.commands import (
     doctor,
     drive,
     metrics,
+    notify,
     operator,
     projects,
     queue,
@@ -49,6 +50,7 @@ GROUPS = (  # in the order of the help
     tune,
     queue,
     records,
+    notify,
     billing,
     operator,
 )

@@ -5,7 +5,7 @@ Paths below a home are methods of ``Home``, so that no other module invents a fi
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -94,6 +94,8 @@ class Settings:
     welcome_voucher_days: int = 365
     quota_bytes: int = 10 * 2**30
     exposure_limit_micros: int = 100_000_000
+    smtp_url: str | None = field(default=None, repr=False)  # it may hold a password
+    webhook_private: bool = False
 
 
 DEFAULT_PORT = 8420
@@ -129,6 +131,8 @@ def read_settings(
         welcome_voucher_micros=_number(environ, "TESRA_WELCOME_VOUCHER_MICROS", 5_000_000),
         quota_bytes=_number(environ, "TESRA_QUOTA_BYTES", 10 * 2**30),
         exposure_limit_micros=_number(environ, "TESRA_EXPOSURE_LIMIT_MICROS", 100_000_000),
+        smtp_url=environ.get("TESRA_SMTP_URL") or None,
+        webhook_private=environ.get("TESRA_WEBHOOK_PRIVATE", "") == "1",
     )
 
 

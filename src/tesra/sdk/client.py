@@ -23,6 +23,7 @@ from tesra.sdk.drive import DriveVerbs
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
 from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
+from tesra.sdk.notices import NoticeVerbs
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.sweeps import SweepVerbs
 from tesra.sdk.tuning import TuningVerbs
@@ -80,6 +81,7 @@ class Client(
     QueueVerbs,
     SweepVerbs,
     MetricVerbs,
+    NoticeVerbs,
     TuningVerbs,
 ):
     """A signed-in user of one network.

@@ -20,6 +20,7 @@ _age_ms = func.extract("epoch", func.clock_timestamp() - attempts.c.created_at) 
 _LIFE: tuple[Column[Any], ...] = (
     runs.c.id,
     runs.c.owner,
+    runs.c.project_name,
     runs.c.state,
     runs.c.attempt_id,
     runs.c.attempts,

@@ -50,6 +50,7 @@ class RunChange:
     sweep: str | None = None
     bill: BillId | None = None
     amount_micros: int | None = None
+    project: str | None = None
 
 
 Observer = Callable[[Tx, RunChange], Awaitable[None]]
@@ -212,6 +213,7 @@ def _change(row: RunRow, before: RunLife, after: RunLife, values: dict[str, Any]
         sweep=row.sweep_id,
         bill=values.get("bill_id"),
         amount_micros=values.get("billed_micros"),
+        project=row.project_name,
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
     from tesra.kit.settings import Settings
+    from tesra.notices.delivery import Deliveries
+    from tesra.notices.service import NoticeService
     from tesra.security.authority import Authority
     from tesra.security.peers import PeerCredentials
     from tesra.security.sites import SiteCredentials
@@ -56,6 +58,8 @@ class Services:
     peers: PeerService
     git_imports: GitImports
     compute: ComputeService
+    notices: NoticeService
+    deliveries: Deliveries
     domains: Domains
     observers: list[Observer]
     training: TrainingService

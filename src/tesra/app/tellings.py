@@ -1,0 +1,72 @@
+"""What of a run's changes is told to its user: the observers that queue notices."""
+
+from dataclasses import replace
+
+from tesra.billing.service import BillingService
+from tesra.db.engine import Tx
+from tesra.kit.ids import RunId, UserId
+from tesra.kit.money import format_cny
+from tesra.notices.model import Event, Happening
+from tesra.notices.service import NoticeService
+from tesra.training.domains import NearCap
+from tesra.training.model import RunState, StopCause
+from tesra.training.transitions import Observer, RunChange
+
+
+def tell_of_runs(notices: NoticeService, billing: BillingService) -> Observer:
+    """Ends, losses and unpaid bills.
+
+    A sweep speaks for its trials; a smoke run, which has no bill, is watched by its user.
+    """
+
+    async def observe(tx: Tx, change: RunChange) -> None:
+        is_over = change.after.terminal and change.bill is not None
+        if change.sweep is not None or not (is_over or _is_lost(change)):
+            return
+        said = Happening(
+            Event.BILL,
+            run=change.run,
+            project=change.project,
+            amount_cny=_cny(change.amount_micros),
+        )
+        if change.bill is not None and change.amount_micros:
+            bill = await billing.bill(tx, change.owner, change.bill)
+            said = replace(said, bill=bill.id if bill.paid_at is None else None)
+        happenings = []
+        event = event_of(change)
+        if event is not None:
+            happenings.append(replace(said, event=event, reason=change.reason))
+        if said.bill is not None:
+            happenings.append(said)
+        if happenings:
+            await notices.tell(tx, change.owner, happenings)
+
+    return observe
+
+
+def tell_of_caps(notices: NoticeService) -> NearCap:
+    """That a cap comes near."""
+
+    async def observe(tx: Tx, run: RunId, owner: UserId, words: str) -> None:
+        await notices.tell(tx, owner, [Happening(Event.NEAR_CAP, run=run, reason=words)])
+
+    return observe
+
+
+def event_of(change: RunChange) -> Event | None:
+    """None for what its user has done, and what is on the way."""
+    if change.after is RunState.SUCCEEDED:
+        return Event.ENDED
+    if change.after is RunState.FAILED:
+        return Event.FAILED
+    if change.after is RunState.STOPPED:
+        return Event.CAP if change.stop is StopCause.CAP else None
+    return Event.AGAIN if _is_lost(change) else None
+
+
+def _is_lost(change: RunChange) -> bool:
+    return change.before.live and change.after is RunState.QUEUED
+
+
+def _cny(micros: int | None) -> str | None:
+    return None if micros is None else format_cny(micros)
