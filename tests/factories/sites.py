@@ -11,6 +11,7 @@ from typing import Any
 
 from fakes.server import TOKEN, FakeServer
 from tesra.kit.settings import Home
+from tesra.node.stalls import AFTER_S
 from tesra.wire.site import AssignedDevice, Assignment, EngineSpec, EnrolNode, RunLimit, RunSpec
 
 PYTHON = EngineSpec(name="python", version="3", requirements=[], python=">=3.10", announce="torch")
@@ -21,12 +22,23 @@ class Site:
     """A site in a process of its own, which a test may kill and start again."""
 
     def __init__(
-        self, home: Path, cache: Path, server: FakeServer, *, nodes: int = 1, devices: int = 2
+        self,
+        home: Path,
+        cache: Path,
+        server: FakeServer,
+        *,
+        nodes: int = 1,
+        devices: int = 2,
+        stall_after_s: float = AFTER_S,
     ) -> None:
         self.home = home
         self.cache = cache
         self.server = server
-        self.size = {"SITE_NODES": str(nodes), "SITE_DEVICES": str(devices)}
+        self.size = {
+            "SITE_NODES": str(nodes),
+            "SITE_DEVICES": str(devices),
+            "SITE_STALL_AFTER_S": str(stall_after_s),
+        }
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -15,4 +15,5 @@ if __name__ == "__main__":
         devices=int(os.environ["SITE_DEVICES"]),
         nodes=int(os.environ["SITE_NODES"]),
         sandbox=True,
+        stall_after_s=float(os.environ["SITE_STALL_AFTER_S"]),
     )

@@ -1,6 +1,7 @@
 """A site of two real nodes: gangs over both, and what happens when one of them dies."""
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,10 +15,13 @@ from factories.sites import Site
 from fakes.server import FakeServer
 from tesra.kit.settings import Home
 from tesra.node.processes import alive
+from tesra.node.workspace import TESRA_RANK
+from tesra.wire.stalls import Stalled, StalledRank
 from tesra.wire.tuning import Tuned, TuneOrder
 
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
+STALL_AFTER_S = 4.0
 BACK_S = 120  # a node's Ray starts in some seconds on an idle machine
 
 # Rank 0 and rank 1 meet at the master's port, so each knows when the other is gone.
@@ -52,6 +56,22 @@ if rank == 1:
 wait_for_the_other()
 """
 WAIT = "wait_for_the_other()\n"
+STALL = """
+import signal
+def wake(number, frame):
+    raise InterruptedError
+signal.signal(signal.SIGUSR1, wake)
+if rank == 0:
+    wait_for_the_other()
+else:
+    try:
+        time.sleep(3600)
+    except InterruptedError:
+        link.sendall(b"x")
+while not os.path.exists("finish"):
+    print("on", flush=True)
+    time.sleep(0.05)
+"""
 COUNT = """
 import os, time
 while not os.path.exists("finish"):
@@ -83,7 +103,9 @@ def server() -> Iterator[FakeServer]:
 @pytest.fixture(scope="module")
 def site(server: FakeServer) -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="tesra-nodes-"))
-    site = Site(folder / "home", folder / "cache", server, nodes=2, devices=4)
+    site = Site(
+        folder / "home", folder / "cache", server, nodes=2, devices=4, stall_after_s=STALL_AFTER_S
+    )
     site.start()
     try:
         server.until(lambda: server.enrolments, 90)
@@ -164,6 +186,34 @@ def test_gang_over_two_nodes_changes_a_parameter_at_the_same_step_on_both(
     assert [(took.rank, took.step) for took in made.ranks] == [(0, made.step), (1, made.step)]
     for rank in (0, 1):
         assert server.log(attempt, rank) == f"stepping\nchanged at {made.step}\n"
+
+
+def test_rank_that_stands_still_while_another_node_waits_for_it_is_named_once(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign(MEET + STALL, on=(0, 1))
+    server.until(lambda: server.log(attempt, 0) and server.log(attempt, 1))
+
+    def told() -> list[Stalled]:
+        bodies = [fact.body for fact in server.facts if fact.attempt == attempt]
+        return [body for body in bodies if isinstance(body, Stalled)]
+
+    server.until(told, STALL_AFTER_S + 15)
+    name = site.node(1).name
+    (fact,) = told()
+    assert fact.ranks == [StalledRank(rank=1, node=name)]
+    assert [known.rank for known in fact.waiting] == [0]
+    server.until(lambda: f"Rank 1 on node {name} has made no" in server.log(attempt, TESRA_RANK))
+    works = [node / "attempts" / attempt / "work" for node in Home(site.home).nodes()]
+    for rank in ranks_of(site, attempt):
+        if Path(rank.cwd()) == works[1]:
+            rank.send_signal(signal.SIGUSR1)
+    server.until(lambda: len(told()) == 2, 15)
+    for work in works:
+        (work / "finish").touch()
+    assert server.until(lambda: server.ended(attempt), 30).outcome == "succeeded"
+    assert [known.over for known in told()] == [False, True]
+    assert "The ranks go on again.\n" in server.log(attempt, TESRA_RANK)
 
 
 def test_gang_whose_node_dies_is_lost_at_once_while_another_goes_on(

@@ -16,6 +16,7 @@ from tesra.kit.ids import AttemptId, RunId
 from tesra.training.attempts import StaleFence
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Ended, Preparing, Started, Usage
+from tesra.wire.stalls import Stalled, StalledRank
 
 pytestmark = pytest.mark.postgres
 
@@ -45,6 +46,39 @@ async def test_a_run_goes_from_the_queue_to_a_bill(network: NetworkDouble) -> No
     # 2 devices x 1 T x 1.8 s = 0.001 T.H = CNY 0.0005, rounded up to the fen
     assert (done.th, done.amount_cny) == ("0.001", "0.01")
     assert await network.site.assignments() == []
+
+
+async def test_a_stall_is_told_in_the_timeline_and_in_words_while_it_lasts(
+    network: NetworkDouble,
+) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    run = await network.submit(ann, devices=2)
+    await network.dispatch()
+    (assignment,) = await network.site.assignments()
+    now = datetime.now(UTC)
+    await network.site.say(assignment, Started(at=now))
+    first, second = StalledRank(rank=0, node="host/1"), StalledRank(rank=1, node="host/2")
+    fact = Stalled(since=now, idle_s=22, ranks=[second], waiting=[first])
+    await network.site.say(assignment, fact)
+    seen = await network.run(ann, run.id)
+    assert seen.state == "running"
+    assert seen.phase == (
+        f"rank 1 on node host/2 has made no progress since {now:%H:%M:%S} UTC;"
+        " the other waits for it"
+    )
+    await network.site.say(assignment, Stalled(over=True))
+    assert (await network.run(ann, run.id)).phase is None
+    await network.stop(ann, run.id)
+    await network.site.say(assignment, fact)
+    assert (await network.run(ann, run.id)).phase == "stopping"
+    async with network.services.database.begin() as tx:
+        events = await network.services.training.events(tx, ann, RunId(run.id), after=0, limit=50)
+    told = [event.text for event in events if event.kind == "stalled"]
+    assert told[:2] == [
+        "Rank 1 on node host/2 has made no progress for 22 s; the other waits for it.",
+        "The ranks go on again.",
+    ]
 
 
 async def wait_ms(network: NetworkDouble, attempt: str, ms: int) -> None:

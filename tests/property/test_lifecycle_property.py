@@ -17,6 +17,7 @@ from tesra.training.model import (
     RestartRequested,
     RunLife,
     RunState,
+    StallSeen,
     StopCause,
     StopRequested,
 )
@@ -27,6 +28,7 @@ events = st.one_of(
     st.builds(PreparingSeen, attempts, st.just("building")),
     st.builds(PhaseSeen, attempts, st.just("storing")),
     st.builds(RanksStarted, attempts),
+    st.builds(StallSeen, attempts, st.sampled_from([None, "rank 1 has made no progress"])),
     st.builds(StopRequested, st.sampled_from(StopCause)),
     st.builds(RestartRequested, st.sampled_from([None, "ckp_1", "ckp_2"]), st.just("rolled back")),
     st.builds(

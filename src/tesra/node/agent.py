@@ -98,6 +98,11 @@ class NodeAgent:
         if attempt in self._attempts:
             self._attempts[attempt].tune(orders)
 
+    async def say(self, attempt: str, line: str) -> None:
+        await self._open()
+        if attempt in self._attempts:
+            self._attempts[attempt].say(line)
+
     async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:
         now = time.monotonic()
         self._limits |= {name: limit for name, limit in limits.items() if name in self._attempts}

@@ -22,10 +22,11 @@ from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
 from tesra.node.log_push import LogPusher
-from tesra.node.metrics.attempt_metrics import AttemptMetrics
+from tesra.node.metrics.attempt_metrics import AttemptMetrics, used_devices
 from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
 from tesra.node.output import KEEP_S, leave_output, store_output
 from tesra.node.processes import kill_tree
+from tesra.node.progress import RankWatch
 from tesra.node.projects import ProjectCache
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.sandbox import Sandbox
@@ -80,6 +81,7 @@ class Attempt:
         self._running_since: float | None = None
         self._gang: Gang | None = None
         self._desk: TuningDesk | None = None
+        self._watch: RankWatch | None = None
         self._task: asyncio.Task[None] | None = None
         self._logs = LogPusher(
             tools.client,
@@ -111,7 +113,8 @@ class Attempt:
     def status(self) -> AttemptStatus:
         """Now, with the running time up to this moment."""
         tuning = self._desk.report if self._desk is not None else None
-        return replace(self._record.status, ran_ms=self._ran_ms(), tuning=tuning)
+        progress = self._watch.report if self._watch is not None else ()
+        return replace(self._record.status, ran_ms=self._ran_ms(), tuning=tuning, progress=progress)
 
     def begin(self, order: GangOrder) -> None:
         """Start living."""
@@ -137,6 +140,11 @@ class Attempt:
         """Tell its ranks of changes of parameters."""
         if self._desk is not None:
             self._desk.order(orders)
+
+    def say(self, line: str) -> None:
+        """Write to the run's log while it runs."""
+        if self._record.status.stage is Stage.RUNNING:
+            self._say(line)
 
     async def ended(self) -> None:
         """Returns when there is nothing left to do."""
@@ -206,6 +214,9 @@ class Attempt:
             variables=self._metrics.variables,
         )
         await self._metrics.begin(folders, order, gang, tools.devices)
+        if order.place.world_size > 1:
+            used = used_devices(order, gang.ranks, tools.devices)
+            self._watch = RankWatch(gang, folders, tools.name, devices=used)
         return gang
 
     async def _train(self, gang: Gang, smoke_s: float | None) -> Verdict:
@@ -224,6 +235,8 @@ class Attempt:
             self._checkpoints.ended(await gang.stop(FAILED_GRACE_S), len(gang.ranks))
             if self._desk is not None:
                 self._desk.close()
+            if self._watch is not None:
+                self._watch.close()
         if smoke_s is not None and exits is None:
             return passed(self._folders, smoke_s)
         self._freeze(exits or [])
@@ -305,6 +318,8 @@ class Attempt:
         )
         self._note(stage=Stage.RUNNING, phase="running", started_at=datetime.now(UTC))
         self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
+        if self._watch is not None:
+            self._watch.begin()
         self._desk = TuningDesk(
             self._folders,
             gang.ranks,

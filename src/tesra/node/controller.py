@@ -18,8 +18,10 @@ from tesra.node.placing import device_counts, limits_of, nodes_of, orders_of, po
 from tesra.node.reconcile import Action, Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
+from tesra.node.stalls import AFTER_S, judge
 from tesra.node.tuning.conduct import to_tell_ranks
 from tesra.wire.site import Assignment, Assignments, Preparing, WarmEngine
+from tesra.wire.stalls import Stalled, sentence, told_words
 
 RECONCILE_EVERY_S = 5.0
 SHUTDOWN_GRACE_S = 5.0
@@ -34,10 +36,14 @@ _log = logging.getLogger(__name__)
 class Controller:
     """One per site. ``run`` returns after ``shut_down`` was called and the gangs are gone."""
 
-    def __init__(self, cluster: Cluster, spool: Spool, link: ServerLink) -> None:
+    def __init__(
+        self, cluster: Cluster, spool: Spool, link: ServerLink, *, stall_after_s: float = AFTER_S
+    ) -> None:
+        """``stall_after_s``: so long may all ranks of a gang do nothing before it is said."""
         self._cluster = cluster
         self._spool = spool
         self._link = link
+        self._stall_after_s = stall_after_s
         self._members = Members(cluster, self, link.offer)
         self._listed: dict[str, Assignment] | None = None
         self._listed_at = 0.0
@@ -218,10 +224,16 @@ class Controller:
         parts = self._members.parts(attempt, note.nodes, note.fence)
         if not parts:
             return
-        gang = combine(parts)
+        stall = judge([part.progress for part in parts], after_s=self._stall_after_s)
+        gang = combine(parts, stall=stall)
         if gang.broken and gang.verdict is not None:
             self._tear_down(attempt, note, gang.verdict)
-        note = self._tell(attempt, note, to_tell(note, gang))
+        facts = to_tell(note, gang)
+        note = self._tell(attempt, note, facts)
+        for fact in facts:
+            if isinstance(fact, Stalled):
+                first = self._members.agents[note.nodes[0]]
+                self._chore(first.say(attempt, sentence(told_words(fact))))
         if note.ended:
             self._chore(self._cluster.release(attempt))
 

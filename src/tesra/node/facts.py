@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict
 from tesra.node.spool import Body, Note
+from tesra.node.stalls import news
 from tesra.node.tuning.told import digest, tuned
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Checkpoint, Ended, Phase, Preparing, Started, Usage
+from tesra.wire.stalls import Stalled
 from tesra.wire.tuning import Tuned
 
 USAGE_EVERY_MS = 10_000
@@ -38,9 +40,10 @@ class GangStatus:
     tuned: Tuned | None = None
     checkpoint: Checkpoint | None = None
     resumed: bool = False
+    stall: Stalled | None = None
 
 
-def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
+def combine(parts: Sequence[AttemptStatus], *, stall: Stalled | None = None) -> GangStatus:
     """The gang's status from its nodes', node 0's first: output and checkpoints are node 0's."""
     slowest = min(parts, key=lambda part: part.stage)
     starts = [part.started_at for part in parts if part.started_at is not None]
@@ -60,6 +63,7 @@ def combine(parts: Sequence[AttemptStatus]) -> GangStatus:
         tuned=tuned([part.tuning for part in parts]),
         checkpoint=parts[0].checkpoint,
         resumed=any(part.resumed for part in parts),
+        stall=stall,
     )
 
 
@@ -79,6 +83,8 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
         facts += _usage(note, gang, gang.started_at)
     if gang.started_at is not None and gang.tuned and digest(gang.tuned) != note.tuned:
         facts.append(gang.tuned)
+    if gang.stage is Stage.RUNNING and (stalled := news(note.stalled, gang.stall)):
+        facts.append(stalled)
     if gang.checkpoint is not None and _has_new_checkpoint(note, gang):
         facts.append(gang.checkpoint.model_copy(update={"resumed": gang.resumed}))
     if gang.stage is Stage.ENDED and gang.verdict is not None:

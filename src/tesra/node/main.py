@@ -24,6 +24,7 @@ from tesra.node.sandbox import Sandbox
 from tesra.node.server_link import ServerLink
 from tesra.node.site_client import SiteClient
 from tesra.node.spool import Spool
+from tesra.node.stalls import AFTER_S
 
 _log = logging.getLogger(__name__)
 
@@ -42,11 +43,13 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
     sandbox: bool,
     name: str = "local",
     nodes: int = 1,
+    stall_after_s: float = AFTER_S,
 ) -> None:
     """Run the site until SIGTERM or SIGINT, then end its gangs and its Ray cluster.
 
     ``nodes`` share this machine and its ``devices``, each an own node to Ray and to the server.
-    Killed outright, it leaves both running, and its next start takes them over. Raises
+    ``stall_after_s``:
+    how long all ranks of a gang may do nothing before it is said. Killed outright, it leaves both running, and its next start takes them over. Raises
     ``SiteRuns``, ``SandboxUnavailable``, ``RayUnavailable`` or ``DevicesInvalid``.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
@@ -71,10 +74,10 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
             )
             for place in range(nodes)
         ]
-        asyncio.run(_run(home, configs, name))
+        asyncio.run(_run(home, configs, name, stall_after_s))
 
 
-async def _run(home: Home, configs: list[AgentConfig], name: str) -> None:
+async def _run(home: Home, configs: list[AgentConfig], name: str, stall_after_s: float) -> None:
     os.environ.update(driver_environ(home.site))
     # Ray reads its token's place when it is imported.
     from tesra.node.ray_cluster import NodePart, RayCluster
@@ -97,7 +100,9 @@ async def _run(home: Home, configs: list[AgentConfig], name: str) -> None:
             for work in (starting, rating):
                 await asyncio.wait({work, told_to_end}, return_when=asyncio.FIRST_COMPLETED)
             await starting
-            await _control(Controller(cluster, spool, ServerLink(client, spool, name)), told_to_end)
+            link = ServerLink(client, spool, name)
+            controller = Controller(cluster, spool, link, stall_after_s=stall_after_s)
+            await _control(controller, told_to_end)
         finally:
             told_to_end.cancel()
             rating.cancel()

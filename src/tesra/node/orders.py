@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from tesra.kit.errors import Conflict, Unavailable
 from tesra.node.rank_plan import Place
+from tesra.node.stalls import RankProgress
 from tesra.node.tuning.model import Order, TuningReport
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Assignment, Checkpoint, EnrolNode, RunLimit, WarmEngine
@@ -93,6 +94,7 @@ class AttemptStatus:
     ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
     ``tuning``: what its ranks say of changes of parameters, from their start on.
     ``checkpoint``: the last one stored; ``resumed``: its script has read what it was to go on from.
+    ``progress``: of each rank of a gang of two and more.
     """
 
     attempt: str
@@ -108,6 +110,7 @@ class AttemptStatus:
     tuning: TuningReport | None = None
     checkpoint: Checkpoint | None = None
     resumed: bool = False
+    progress: tuple[RankProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,10 @@ class Agent(Protocol):
 
     async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
         """Tell the attempt's ranks of changes of parameters; what was told before is replaced."""
+        ...
+
+    async def say(self, attempt: str, line: str) -> None:
+        """Write a line to the run's log, in Tesra's own voice."""
         ...
 
     async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:

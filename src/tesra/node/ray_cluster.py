@@ -229,6 +229,9 @@ class RayAgent:
     async def tune(self, attempt: str, orders: tuple[Order, ...]) -> None:
         await self._ask(_CALL_S, "tune", attempt, orders)
 
+    async def say(self, attempt: str, line: str) -> None:
+        await self._ask(_CALL_S, "say", attempt, line)
+
     async def renew(self, leases: dict[str, float], limits: dict[str, RunLimit]) -> None:
         await self._ask(_CALL_S, "renew", leases, limits)
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from tesra.kit.ids import new_id
+from tesra.node.stalls import sign
 from tesra.node.tuning.told import digest
 from tesra.wire.site import Checkpoint, Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.stalls import Stalled
 from tesra.wire.tuning import Tuned
 
-Body = Preparing | Started | Usage | Phase | Tuned | Checkpoint | Ended
+Body = Preparing | Started | Usage | Phase | Tuned | Stalled | Checkpoint | Ended
 
 _COMPACT_BYTES = 1 << 20  # a day of usage of ten gangs is about this much
 
@@ -46,6 +48,7 @@ class Note:
     ended: bool = False
     tuned: str = ""  # the digest of the last word on its tuning
     checkpoint: int = 0
+    stalled: str = ""  # whom the last word on a stall names; empty when none lasts
 
 
 class Spool:
@@ -208,6 +211,8 @@ def told(note: Note, bodies: Iterable[Body]) -> Note:
                 note = replace(note, usage=number, reported_ms=note.reported_ms + duration_ms)
             case Tuned() as fact:
                 note = replace(note, tuned=digest(fact))
+            case Stalled() as fact:
+                note = replace(note, stalled=sign(fact))
             case Checkpoint(number=number):
                 note = replace(note, checkpoint=number)
             case Ended():

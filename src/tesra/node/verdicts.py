@@ -1,6 +1,7 @@
 """How a node's part of an attempt ended, in words for the user; and waiting that can be cut short."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from tesra.node.ranks import RankExit
 from tesra.node.workspace import AttemptFolders
 
 Result = TypeVar("Result")
+
+_LAST_WORDS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,22 @@ def judge(exits: list[RankExit], folders: AttemptFolders, node: str) -> Verdict:
     tail = last_lines(folders.log_of(bad.rank))
     words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {node}."
     reason = words + (f"\n{tail}" if tail else "")
-    at = time.time() - (time.monotonic() - bad.ended_at)
+    at = _failed_at(bad, folders)
     return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason, at=at)
+
+
+def _failed_at(bad: RankExit, folders: AttemptFolders) -> float:
+    """When it said why, if it did so at its end; else when its end was seen.
+
+    A script's connections close while it ends, so one that failed because of it may be gone first;
+    but what it says of its failure it has said before.
+    """
+    ended_at = time.time() - (time.monotonic() - bad.ended_at)
+    with contextlib.suppress(OSError):
+        said_at = folders.log_of(bad.rank).lstat().st_mtime
+        if ended_at - _LAST_WORDS_S < said_at < ended_at:
+            return said_at
+    return ended_at
 
 
 async def until(

@@ -15,12 +15,14 @@ from tesra.training.model import (
     PreparingSeen,
     RanksStarted,
     RunEvent,
+    StallSeen,
 )
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.transitions import Result
 from tesra.training.tuning.facts import TuningFacts
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Checkpoint, Ended, Message, Phase, Preparing, Started, Usage
+from tesra.wire.stalls import Stalled, lasting_words, sentence, told_words
 from tesra.wire.tuning import Tuned
 
 log = logging.getLogger(__name__)
@@ -79,10 +81,8 @@ class Facts:
         result = None
         topics: list[str] = []
         match message.body:
-            case Usage() if row.smoke:  # free: nothing is metered
-                return []
-            case Usage() as usage:
-                return await self._metering.record(tx, row, usage, meter)
+            case Usage() as usage:  # a smoke run is free: nothing is metered
+                return [] if row.smoke else await self._metering.record(tx, row, usage, meter)
             case Tuned() as tuned:
                 return await self._tuning.take(tx, run, attempt, tuned)
             case Checkpoint() as checkpoint:
@@ -90,6 +90,9 @@ class Facts:
                 return [f"run:{run}"]
             case Preparing(phase=phase):
                 event = PreparingSeen(attempt, phase)
+            case Stalled() as stalled:
+                topics = await self._note_stall(tx, run, stalled)
+                event = StallSeen(attempt, lasting_words(stalled))
             case Phase(phase=phase):
                 event = PhaseSeen(attempt, phase)
             case Started(environment_lock=lock):
@@ -108,6 +111,12 @@ class Facts:
     async def settle(self, tx: Tx, meter: Meter) -> list[str]:
         """What is done once for all the usage of a transaction; answers whom to wake."""
         return await self._metering.settle(tx, meter)
+
+    async def _note_stall(self, tx: Tx, run: RunId, stalled: Stalled) -> list[str]:
+        await self._repository.lock_run(tx, run)  # who writes its timeline
+        text = sentence(told_words(stalled))
+        await self._repository.add_event(tx, run, "stalled", text)
+        return [f"run:{run}"]
 
     async def _store_result(
         self, tx: Tx, row: RunRow, ended: Ended, output: CheckedOutput

@@ -24,6 +24,7 @@ from tesra.training.model import (
     RunEvent,
     RunLife,
     RunState,
+    StallSeen,
     StopRequested,
 )
 
@@ -47,8 +48,8 @@ def advance(run: RunLife, event: RunEvent) -> Step:
             return run, []
         case PreparingSeen():
             return _preparing(run, event)
-        case PhaseSeen():
-            return replace(run, phase=event.phase), []
+        case PhaseSeen() | StallSeen():
+            return _phase_seen(run, event)
         case RanksStarted():
             return _started(run)
         case AttemptEnded():
@@ -79,6 +80,14 @@ def _started(run: RunLife) -> Step:
     if run.state is RunState.RUNNING:
         return run, []
     return replace(run, state=RunState.RUNNING, phase=None), [Command.MARK_STARTED]
+
+
+def _phase_seen(run: RunLife, event: PhaseSeen | StallSeen) -> Step:
+    """Words only; those of an end that was asked for go before those of a stall."""
+    ending = run.stop is not None or run.restart is not None
+    if isinstance(event, StallSeen) and (ending or run.state is not RunState.RUNNING):
+        return run, []
+    return replace(run, phase=event.phase), []
 
 
 def _stop_requested(run: RunLife, event: StopRequested) -> Step:

@@ -122,6 +122,14 @@ class PhaseSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class StallSeen:
+    """The gang stands still, in words; ``None``: it goes on again."""
+
+    attempt: AttemptId
+    phase: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RanksStarted:
     """All ranks of the gang run."""
 
@@ -162,6 +170,7 @@ RunEvent = (
     Placed
     | PreparingSeen
     | PhaseSeen
+    | StallSeen
     | RanksStarted
     | StopRequested
     | RestartRequested

@@ -8,6 +8,7 @@ from pydantic import Field
 from tesra.wire.common import Answer, Wire
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.parameters import DEFAULT_FORMAT
+from tesra.wire.stalls import Stalled
 from tesra.wire.tuning import Tuned, TuneOrder
 
 MAX_LOCK_CHARS = 131_072
@@ -262,7 +263,7 @@ class Message(Wire):
     attempt: str
     fence: int
     body: Annotated[
-        Preparing | Started | Usage | Phase | Tuned | Checkpoint | Ended,
+        Preparing | Started | Usage | Phase | Tuned | Stalled | Checkpoint | Ended,
         Field(discriminator="kind"),
     ]
 

@@ -80,7 +80,7 @@ class DeviceUse:
     def _slot_samples(self, pid: int, now: float) -> Iterator[Sample]:
         groups = by_rank(descendants(pid), self._pids)
         at, power_w = time.monotonic(), self._energy.power_w()
-        used_s = {rank: sum(map(_cpu_s, processes)) for rank, processes in groups.items()}
+        used_s = {rank: sum(map(cpu_s, processes)) for rank, processes in groups.items()}
         before_s, self._used_s = self._used_s, used_s
         since, self._measured_at = self._measured_at, at
         if since is None:
@@ -148,6 +148,26 @@ def by_rank(
     return groups
 
 
+def gpu_uses(uuids: Sequence[str]) -> dict[str, float]:
+    """How much each of these is in use now, 0 to 1; those that can't be asked are left out."""
+    found: dict[str, float] = {}
+    if not uuids:
+        return found
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return found
+    try:
+        for uuid in uuids:
+            values = _gpu_values(uuid)
+            if "use" in values:
+                found[uuid] = values["use"]
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+    return found
+
+
 def memory_bytes(processes: Sequence[psutil.Process]) -> int:
     """What they hold together: exact for a few GiB, else shared pages are counted once."""
     sizes = [_resident(process.pid) for process in processes]
@@ -197,7 +217,7 @@ def _own_pid(pid: int) -> int:
     return pid
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     """Of the process and of its children that have ended."""
     with contextlib.suppress(psutil.Error):
         times = process.cpu_times()
