@@ -34,7 +34,7 @@ from tesra.wire.files import (
     TreeCommit,
 )
 
-PathQuery = Annotated[str, Query(max_length=8192, description="Such as `/models/best.pt`")]
+PathQuery = Annotated[str, Query(max_length=4096, description="Such as `/models/best.pt`")]
 VersionQuery = Annotated[int | None, Query(ge=1, le=2**62, description="Default: as it is now")]
 
 router = APIRouter(prefix="/api/v1/drive", tags=["drive"])
