@@ -1,11 +1,16 @@
 """The database: one engine, one transaction per request or task, committed at the edge."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import MetaData
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy import MetaData, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
+REST_S = 1.0
 Tx = AsyncConnection  # a connection inside an open transaction
 
 metadata = MetaData(
@@ -37,8 +42,9 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
         self.url = url
         self._engine = create_async_engine(
-            sqlalchemy_url(url), pool_size=pool_size, max_overflow=16, pool_pre_ping=True
+            sqlalchemy_url(url), pool_size=pool_size, max_overflow=16
         )
+        _ping_after_rest(self._engine)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Tx]:
@@ -48,3 +54,22 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _ping_after_rest(engine: AsyncEngine) -> None:
+    """A connection that has rested is tried before it is used; one that breaks in use empties the pool."""
+    dialect = engine.dialect
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def rests(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def tried(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+        rested_s = time.monotonic() - record.info.get("rests_since", time.monotonic())
+        if rested_s < REST_S:
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error

@@ -21,7 +21,7 @@ from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.tuning.facts import TuningFacts
-from tesra.wire.site import Assignments, Message
+from tesra.wire.site import Assignments, Message, Phase, Preparing
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,7 @@ class AttemptService:
 
     async def held(self, tx: Tx, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:
         """The live attempt with its owner; raises ``StaleFence`` when the site does not hold it."""
-        row = await self._repository.attempt(tx, attempt)
-        if row is None or row.site_id != site or row.fence != fence or row.ended_at is not None:
-            raise StaleFence(attempt=attempt)
-        return row
+        return _held(await self._repository.attempt(tx, attempt), site, attempt, fence)
 
     async def take(self, site: SiteId, boot: str, messages: Sequence[Message]) -> list[str]:
         """Apply facts, each exactly once and in order; the attempts whose fence is gone.
@@ -106,16 +103,22 @@ class AttemptService:
         async with self._database.begin() as tx:
             seqs = [message.seq for message, _ in facts]
             applied = await self._compute.sites.take(tx, site, boot, seqs)
+            named = {AttemptId(message.attempt) for message, _ in facts}
+            rows = await self._repository.attempts(tx, named) if len(named) > 1 else {}
             for message, output in facts:
                 if message.seq <= applied:
                     continue
                 applied = message.seq
+                attempt = AttemptId(message.attempt)
+                known = rows.pop(attempt, None) or await self._repository.attempt(tx, attempt)
                 try:
-                    row = await self.held(tx, site, AttemptId(message.attempt), message.fence)
+                    row = _held(known, site, attempt, message.fence)
                 except StaleFence:
                     stale.append(message.attempt)
-                else:
-                    topics += await self._facts.apply(tx, row, message, output, meter)
+                    continue
+                topics += await self._facts.apply(tx, row, message, output, meter)
+                if isinstance(message.body, Preparing | Phase):
+                    rows[attempt] = row  # which these leave as it is
             topics += await self._facts.settle(tx, meter)
             await self._transitions.tell(tx, topics)
         return stale
@@ -167,3 +170,9 @@ class AttemptService:
                 topics = await self._transitions.apply(tx, RunId(row.run_id), event)
                 await self._transitions.tell(tx, topics)
         return len(rows)
+
+
+def _held(row: RunRow | None, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:
+    if row is None or row.site_id != site or row.fence != fence or row.ended_at is not None:
+        raise StaleFence(attempt=attempt)
+    return row

@@ -87,18 +87,25 @@ class LogStore:
 
         A repeated part is skipped, a gap is refused by answering the smaller offset held.
         """
-        held = await self._lock_head(tx, run, piece)
+        if piece.data and await self._advance(
+            tx, piece, piece.offset, piece.offset + len(piece.data)
+        ):
+            await self._store(tx, run, piece, piece.data, piece.offset)
+            return piece.offset + len(piece.data)
+        held = await self._held(tx, piece)
         fresh = piece.data[held - piece.offset :] if piece.offset <= held else b""
-        if not fresh:
+        if not fresh or not await self._advance(tx, piece, held, held + len(fresh)):
             return held
-        seq = (
-            await tx.execute(
-                update(run_logs)
-                .where(run_logs.c.run_id == run)
-                .values(seq=run_logs.c.seq + 1)
-                .returning(run_logs.c.seq)
-            )
-        ).scalar_one()
+        await self._store(tx, run, piece, fresh, held)
+        return held + len(fresh)
+
+    async def _store(self, tx: Tx, run: RunId, piece: LogPiece, fresh: bytes, offset: int) -> None:
+        """The number of a segment is drawn under the lock of the run's log, so that readers miss none."""
+        drawn = upsert(run_logs).values(run_id=run, seq=1)
+        drawn = drawn.on_conflict_do_update(
+            index_elements=[run_logs.c.run_id], set_={"seq": run_logs.c.seq + 1}
+        )
+        seq = (await tx.execute(drawn.returning(run_logs.c.seq))).scalar_one()
         packed = zstandard.ZstdCompressor(level=1).compress(fresh)
         await tx.execute(
             insert(log_segments).values(
@@ -106,18 +113,12 @@ class LogStore:
                 seq=seq,
                 attempt=piece.number,
                 rank=piece.rank,
-                offset=held,
+                offset=offset,
                 size_bytes=len(fresh),
                 data=packed,
             )
         )
-        await tx.execute(
-            update(log_heads)
-            .where(log_heads.c.attempt_id == piece.attempt, log_heads.c.rank == piece.rank)
-            .values(offset=held + len(fresh))
-        )
         await notify(tx, f"run:{run}")
-        return held + len(fresh)
 
     async def read(
         self, tx: Tx, run: RunId, *, after: int, rank: int | None, limit_bytes: int
@@ -148,17 +149,24 @@ class LogStore:
             for row in rows
         ]
 
-    async def _lock_head(self, tx: Tx, run: RunId, piece: LogPiece) -> int:
-        """Locks the run's log; the rank's offset held."""
-        await tx.execute(upsert(run_logs).values(run_id=run).on_conflict_do_nothing())
-        await tx.execute(
-            upsert(log_heads)
-            .values(attempt_id=piece.attempt, rank=piece.rank)
-            .on_conflict_do_nothing()
-        )
-        await tx.execute(select(run_logs.c.seq).where(run_logs.c.run_id == run).with_for_update())
+    async def _advance(self, tx: Tx, piece: LogPiece, held: int, end: int) -> bool:
+        """The rank's log reaches ``end`` now, and is locked; False if it did not reach just ``held``."""
+        own = (log_heads.c.attempt_id == piece.attempt) & (log_heads.c.rank == piece.rank)
+        if held == 0:
+            first = upsert(log_heads).values(attempt_id=piece.attempt, rank=piece.rank, offset=end)
+            statement = first.on_conflict_do_update(
+                index_elements=[log_heads.c.attempt_id, log_heads.c.rank],
+                set_={"offset": end},
+                where=log_heads.c.offset == 0,
+            ).returning(log_heads.c.rank)
+            return (await tx.execute(statement)).one_or_none() is not None
+        moved = update(log_heads).where(own, log_heads.c.offset == held).values(offset=end)
+        return bool((await tx.execute(moved)).rowcount)
+
+    async def _held(self, tx: Tx, piece: LogPiece) -> int:
+        """How far the rank's log reaches, locked."""
         statement = select(log_heads.c.offset).where(
             log_heads.c.attempt_id == piece.attempt, log_heads.c.rank == piece.rank
         )
-        held: int = (await tx.execute(statement)).scalar_one()
-        return held
+        held: int | None = (await tx.execute(statement.with_for_update())).scalar_one_or_none()
+        return held or 0

@@ -1,6 +1,6 @@
 """Runs, their attempts and their timelines, as rows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import Column, Row, and_, func, insert, or_, select, text, tuple_, update
@@ -130,6 +130,10 @@ class RunRepository:
 
     async def attempt(self, tx: Tx, attempt: AttemptId) -> RunRow | None:
         """The attempt with its run's owner."""
+        return (await self.attempts(tx, {attempt})).get(attempt)
+
+    async def attempts(self, tx: Tx, wanted: Collection[AttemptId]) -> dict[AttemptId, RunRow]:
+        """Some attempts, each with its run's owner."""
         statement = (
             select(
                 attempts,
@@ -146,9 +150,9 @@ class RunRepository:
             )
             .join(runs, runs.c.id == attempts.c.run_id)
             .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
-            .where(attempts.c.id == attempt)
+            .where(attempts.c.id.in_(wanted))
         )
-        return (await tx.execute(statement)).one_or_none()
+        return {AttemptId(row.id): row for row in await tx.execute(statement)}
 
     async def environment_lock(self, tx: Tx, run: RunId) -> str | None:
         """Of the run's last attempt that got as far as its environment."""

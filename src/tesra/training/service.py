@@ -24,6 +24,7 @@ from tesra.training.repository import RunRepository, RunRow, life_of
 from tesra.training.smoke import as_smoke, check_room, check_slots
 from tesra.training.tuning.model import check_ranges
 from tesra.training.views import show_event, show_run
+from tesra.wire.drive import Project
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
 
 LOG_READ_BYTES = 2**20
@@ -102,14 +103,35 @@ class TrainingService:
 
         ``origin``: the checkpoint, one of the owner's, that it begins with.
         """
+        project = await self.admit(tx, owner, prepared)
+        run = await self.enqueue(tx, owner, prepared, project, trial=trial, origin=origin)
+        await notify(tx, "dispatch")
+        return await self._show(tx, await self._row(tx, owner, run))
+
+    async def admit(self, tx: Tx, owner: UserId, prepared: Prepared) -> Project:
+        """Refuse a run that may not be queued now; its project, for ``enqueue``."""
         request = prepared.request
         await self._billing.require_settled(tx, owner)
-        engine = self.engines.resolve(request.engine, request.backend)
         project = await self._drive.project(tx, owner, request.project)
         if request.smoke:
             check_slots(await self._compute.online_devices(tx))
             await check_room(tx, owner)
         await self.check_devices(tx, request)
+        return project
+
+    async def enqueue(
+        self,
+        tx: Tx,
+        owner: UserId,
+        prepared: Prepared,
+        project: Project,
+        *,
+        trial: TrialOf | None = None,
+        origin: CheckpointId | None = None,
+    ) -> RunId:
+        """Queue a run that is admitted; the caller wakes the dispatcher, once for all it queues."""
+        request = prepared.request
+        engine = self.engines.resolve(request.engine, request.backend)
         run = RunId(new_id("run"))
         public = request.model_dump(mode="json") | {"secrets": sorted(request.secrets)}
         public["notes"] = prepared.notes
@@ -144,8 +166,7 @@ class TrainingService:
             },
         )
         await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
-        await notify(tx, "dispatch")
-        return await self._show(tx, await self._row(tx, owner, run))
+        return run
 
     async def prioritise(self, tx: Tx, owner: UserId, run: RunId, *, priority: int) -> Run:
         """Where a queued run stands among the owner's own; refused when it waits no more."""

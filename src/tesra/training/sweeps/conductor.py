@@ -99,7 +99,8 @@ class Conductor:
             return None
         goal = goal_of(row)
         rows = await self._repository.trials(tx, sweep)
-        trials = [await self._settled(tx, goal, one) for one in rows]
+        halving = row.spec["algorithm"] == "asha"
+        trials = [await self._settled(tx, goal, one, halving=halving) for one in rows]
         step = Step(row, trials)
         runs = {
             one.number: RunId(one.run_id) for one in rows if not RunState(one.run_state).terminal
@@ -108,12 +109,12 @@ class Conductor:
             row = await self._ending(tx, step, goal)
         if row.state == SweepState.STOPPING:
             step.to_stop = {run: StopRequested(StopCause.USER, row.reason) for run in runs.values()}
-        elif row.spec["algorithm"] == "asha":
+        elif halving:
             await self._prune(tx, step, goal, rows)
         await self._carry_on(tx, step, row, live=len(runs))
         return step
 
-    async def _settled(self, tx: Tx, goal: Goal, row: AnyRow) -> Trial:
+    async def _settled(self, tx: Tx, goal: Goal, row: AnyRow, *, halving: bool) -> Trial:
         """The trial, settled if its run is over."""
         trial, state = trial_of(row, goal), RunState(row.run_state)
         if trial.state is not TrialState.RUNNING or not state.terminal:
@@ -123,7 +124,7 @@ class Conductor:
         ended = decide.Ended(state, row.run_reason, row.pruned)
         done = decide.settle(goal, ended, reported)
         rungs = dict(trial.rungs)
-        if reported.last is not None:
+        if halving and reported.last is not None:
             rungs |= asha.rungs_of(goal, await self._readings.points(tx, run, goal))
         values = {
             "state": done.state.value,
@@ -255,23 +256,26 @@ class Conductor:
             return
         secrets = self._sealer.open(row.secrets, sweep.encode()) if row.secrets else b"{}"
         template = row.spec["run"] | {"secrets": json.loads(secrets)}
-        rows = []
+        owner, rows = UserId(row.owner), []
+        spare = Prepared(WholeRequest.model_validate(template), row.spec["launch_reason"])
+        project = await self._training.admit(tx, owner, spare)
         for number, params in enumerate(points, start=known + 1):
             whole = WholeRequest.model_validate(template | {"params": template["params"] | params})
-            prepared = Prepared(whole, row.spec["launch_reason"])
             trial = TrialOf(sweep, number, subject_of(row))
-            run = await self._training.submit(tx, UserId(row.owner), prepared, trial=trial)
+            prepared = replace(spare, request=whole)
+            run = await self._training.enqueue(tx, owner, prepared, project, trial=trial)
             rows.append(
                 {
                     "sweep_id": sweep,
                     "number": number,
-                    "run_id": run.id,
+                    "run_id": run,
                     "round": row.round,
                     "state": TrialState.RUNNING.value,
                     "params": params,
                 }
             )
         await self._repository.insert_trials(tx, rows)
+        await self._transitions.tell(tx, ["dispatch"])
         if row.reason is not None:
             await self._repository.update(tx, sweep, {"reason": None})
 
