@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
+from factories.sweeping import SweepDouble
 from tesra.app.jobs import declare_tasks
 from tesra.kit.errors import Conflict, Invalid, NotFound, TooMany
 from tesra.kit.ids import BillId, RunId, UserId
@@ -305,6 +306,26 @@ async def test_only_chosen_events_are_told(network: NetworkDouble, receiver: Rec
     again = await add(network, ann, "webhook", receiver.url, events=["ended"])
     assert (again.secret, again.events) == (None, ["ended"])
     assert len(await listed(network, ann)) == 1
+
+
+async def test_a_sweep_speaks_once_for_all_its_trials(
+    network: NetworkDouble, receiver: Receiver
+) -> None:
+    ann = await network.user()
+    await network.site.enrol(2)
+    await add(network, ann, "webhook", receiver.url)
+    await network.project(ann)
+    sweeping = SweepDouble(network, ann)
+    sweep = await sweeping.begin(trials=2, parallel=2)
+    assert await sweeping.step() == 2
+    for trial in await sweeping.live():
+        await sweeping.complete(trial, 0.5)
+    await sweeping.step()
+    await work_off(network)
+    assert sorted(told["type"] for told in receiver.told()) == ["bill.made", "sweep.ended"]
+    bill = (await sweeping.sweep(sweep.id)).bill
+    assert {told["data"]["sweep"] for told in receiver.told()} == {sweep.id}
+    assert {told["data"]["bill"] for told in receiver.told()} == {bill}
 
 
 async def test_a_refusing_hook_is_tried_again_under_the_same_id_and_says_why_meanwhile(

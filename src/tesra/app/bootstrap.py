@@ -11,7 +11,7 @@ from procrastinate import App
 from sqlalchemy import MetaData
 
 from tesra.app.jobs import GIT_IMPORT_TASK, NOTICES
-from tesra.app.tellings import tell_of_caps, tell_of_runs
+from tesra.app.tellings import tell_of_caps, tell_of_runs, tell_of_sweeps
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService, read_class_table
@@ -107,8 +107,8 @@ def make_services(settings: Settings) -> Services:
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
     transitions = Transitions(compute, billing, observers=observers)
-    near = [tell_of_caps(notices)]
-    domains = Domains(database, drive, compute, billing, sealer, transitions, near)
+    told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]
+    domains = Domains(database, drive, compute, billing, sealer, transitions, *told)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
     metrics = MetricService(attempts)

@@ -8,7 +8,7 @@ from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
 from tesra.notices.model import Event, Happening
 from tesra.notices.service import NoticeService
-from tesra.training.domains import NearCap
+from tesra.training.domains import NearCap, SweepEnd, SweepEnded
 from tesra.training.model import RunState, StopCause
 from tesra.training.transitions import Observer, RunChange
 
@@ -53,6 +53,24 @@ def tell_of_caps(notices: NoticeService) -> NearCap:
     return observe
 
 
+def tell_of_sweeps(notices: NoticeService) -> SweepEnded:
+    """That a sweep is over, and its bill."""
+
+    async def observe(tx: Tx, end: SweepEnd) -> None:
+        said = Happening(
+            Event.SWEEP,
+            sweep=end.sweep,
+            project=end.project,
+            reason=end.reason,
+            amount_cny=_cny(end.bill.amount_micros),
+            bill=end.bill.id if end.bill.paid_at is None else None,
+        )
+        bill = [replace(said, event=Event.BILL, reason=None)] if said.bill else []
+        await notices.tell(tx, end.owner, [said, *bill])
+
+    return observe
+
+
 def event_of(change: RunChange) -> Event | None:
     """None for what its user has done, and what is on the way."""
     if change.after is RunState.SUCCEEDED:
@@ -65,7 +83,7 @@ def event_of(change: RunChange) -> Event | None:
 
 
 def _is_lost(change: RunChange) -> bool:
-    return change.before.live and change.after is RunState.QUEUED
+    return change.before.live and change.after is RunState.QUEUED and not change.anew
 
 
 def _cny(micros: int | None) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from tesra.billing.model import Bill
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.crypto.aead import Sealer
@@ -11,7 +12,20 @@ from tesra.drive.service import DriveService
 from tesra.kit.ids import RunId, UserId
 from tesra.training.transitions import Transitions
 
+
+@dataclass(frozen=True, slots=True)
+class SweepEnd:
+    """A sweep is over, and its bill is made."""
+
+    sweep: str
+    owner: UserId
+    project: str
+    reason: str | None
+    bill: Bill
+
+
 NearCap = Callable[[Tx, RunId, UserId, str], Awaitable[None]]
+SweepEnded = Callable[[Tx, SweepEnd], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +39,4 @@ class Domains:
     sealer: Sealer
     transitions: Transitions
     near_cap: Sequence[NearCap] = ()  # called once for a run, when a cap comes near
+    sweep_ended: Sequence[SweepEnded] = ()  # called in the transaction that ends a sweep

@@ -51,6 +51,7 @@ class RunChange:
     bill: BillId | None = None
     amount_micros: int | None = None
     project: str | None = None
+    anew: bool = False  # queued again at its user's wish
 
 
 Observer = Callable[[Tx, RunChange], Awaitable[None]]
@@ -214,6 +215,7 @@ def _change(row: RunRow, before: RunLife, after: RunLife, values: dict[str, Any]
         bill=values.get("bill_id"),
         amount_micros=values.get("billed_micros"),
         project=row.project_name,
+        anew=before.restart is not None,
     )
 
 

@@ -85,6 +85,12 @@ def test_which_changes_are_told(
     assert event_of(change) is event
 
 
+def test_what_its_user_began_anew_is_not_told_as_a_loss() -> None:
+    states = RunState.RUNNING, RunState.QUEUED
+    change = RunChange(RunId("r"), UserId("u"), *states, None, None, None, anew=True)
+    assert event_of(change) is None
+
+
 # addresses
 
 

@@ -21,7 +21,7 @@ from tesra.kit.errors import PaymentDue, QuotaExceeded, TesraError, TooMany, Una
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
 from tesra.training.checkpoints.accounts import Accounts
-from tesra.training.domains import Domains
+from tesra.training.domains import Domains, SweepEnd
 from tesra.training.model import RunState, StopCause, StopRequested
 from tesra.training.proposals import Prepared
 from tesra.training.service import TrainingService, TrialOf
@@ -65,6 +65,7 @@ class Conductor:
         self._billing = domains.billing
         self._accounts = Accounts()
         self._transitions = domains.transitions
+        self._observers = domains.sweep_ended
         self._sealer: Sealer = domains.sealer
         self._training = training
         self._readings = readings
@@ -225,6 +226,8 @@ class Conductor:
             "ended_at": func.clock_timestamp(),
         }
         await self._repository.update(tx, SweepId(row.id), values)
+        for observer in self._observers:
+            await observer(tx, SweepEnd(row.id, owner, row.project_name, reason, bill))
         await self._transitions.tell(tx, [f"sweep:{row.id}"])
 
     # what comes next
