@@ -114,7 +114,8 @@ def subject(said: Happening, language: str) -> str:
 
 def text(said: Happening, language: str) -> str:
     """The whole notice: what happened, why, what it costs, what to do next."""
-    lines = [_SUBJECTS[language][said.event].format(what=_what(said, language)) + _STOP[language]]
+    first = _SUBJECTS[language][said.event].format(what=_what(said, language))
+    lines = [first[:1].upper() + first[1:] + _STOP[language]]
     phrases = _PHRASES[language]
     if said.reason:
         lines.append(phrases["why"].format(why=said.reason))
