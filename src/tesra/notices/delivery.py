@@ -13,8 +13,9 @@ from tesra.db.engine import Database
 from tesra.kit.errors import TesraError
 from tesra.notices import hooks, mailing
 from tesra.notices.mailing import MailServer
-from tesra.notices.model import Happening, MailOff, body, code_words, subject, text
+from tesra.notices.model import Happening, MailOff
 from tesra.notices.repository import ChannelRepository
+from tesra.notices.words import body, code_words, subject, text
 
 
 class Deliveries:

@@ -12,7 +12,7 @@ import pytest
 from tesra.app.tellings import event_of
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.settings import SettingInvalid
-from tesra.notices import model
+from tesra.notices import model, words
 from tesra.notices.mailing import MailServer, compose, read_mail_server
 from tesra.notices.model import AddressInvalid, Event, Happening
 from tesra.training.model import RunState, StopCause
@@ -31,16 +31,16 @@ def test_the_events_on_the_wire_are_those_of_the_domain() -> None:
 @pytest.mark.parametrize(("event", "language"), list(product(Event, ("zh", "en"))))
 def test_every_event_has_words_in_both_languages(event: Event, language: str) -> None:
     said = Happening(event, "now", run="run_1", sweep="swp_1", project="digits", bill="bill_1")
-    assert "{" not in model.subject(said, language) + model.text(said, language)
+    assert "{" not in words.subject(said, language) + words.text(said, language)
 
 
 def test_a_notice_says_what_ended_what_it_costs_and_what_to_do() -> None:
-    assert model.subject(ENDED, "en") == "Tesra: run run_1 (digits) has ended well"
-    words = model.text(ENDED, "en")
-    assert "Bill bill_1: CNY 1.20, unpaid." in words
-    assert "tesra pay bill_1" in words
-    assert "tesra download run_1 model" in words
-    assert "账单 bill_1：1.20 元，未支付。" in model.text(ENDED, "zh")
+    assert words.subject(ENDED, "en") == "Tesra: run run_1 (digits) has ended well"
+    told = words.text(ENDED, "en")
+    assert "Bill bill_1: CNY 1.20, unpaid." in told
+    assert "tesra pay bill_1" in told
+    assert "tesra download run_1 model" in told
+    assert "账单 bill_1：1.20 元，未支付。" in words.text(ENDED, "zh")
 
 
 def test_a_mail_says_the_end_and_its_bill_at_once_and_a_webhook_each() -> None:
@@ -188,7 +188,7 @@ def test_an_operator_may_allow_hooks_inside() -> None:
 def test_a_webhook_is_signed_as_its_receiver_checks_it() -> None:
     secret = model.show_secret(bytes(range(32)))
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = model.body(ENDED, "zh")
+    content = words.body(ENDED, "zh")
     mac = hmac.new(key, b"msg_1.1700000000." + content, hashlib.sha256).digest()
     assert model.signature(key, "msg_1", 1700000000, content) == (
         "v1," + base64.b64encode(mac).decode()
@@ -223,10 +223,10 @@ def test_no_name_can_add_a_header_to_a_mail() -> None:
         Event.ENDED, "now", run="run_1", project="a\r\nBcc: victim@example.org\r\n\r\nx"
     )
     server = MailServer("localhost", 25, "tesra@example.org")
-    words = (model.subject(evil, "en"), model.text(evil, "en"))
-    message = compose(server, "me@example.org", words, "msg_1")
+    said = (words.subject(evil, "en"), words.text(evil, "en"))
+    message = compose(server, "me@example.org", said, "msg_1")
     assert message["Bcc"] is None
     assert "Bcc: victim" in str(message["Subject"])
     assert message["Message-ID"] == "<msg_1@example.org>"
     with pytest.raises(AddressInvalid):
-        compose(server, "me@example.org\r\nBcc: b@c", words, "msg_1")
+        compose(server, "me@example.org\r\nBcc: b@c", said, "msg_1")
