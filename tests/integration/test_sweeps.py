@@ -228,6 +228,8 @@ async def test_a_sweep_stops_at_its_cap(sweeping: SweepDouble) -> None:
     done = await sweeping.sweep(sweep.id)
     assert done.state == "stopped"
     assert done.reason == "Stopped at its cap of CNY 0.01."
+    assert done.amount_cny == "0.01"
+    assert "Capped at CNY 0.01" in str((await bill_of(sweeping, done.bill)).note)
     assert len(await sweeping.trials(sweep.id)) == 1
 
 

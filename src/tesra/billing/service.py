@@ -131,12 +131,14 @@ class BillingService(Funds):
         """What has been set aside so far; exact, not rounded up to the fen."""
         return Share(*await repository.sum_aside(tx, subject))
 
-    async def make_joint_bill(self, tx: Tx, subject: str, user_id: UserId) -> Bill:
-        """One bill for all runs set aside under ``subject``: a line a run, rounded once; made once."""
+    async def make_joint_bill(
+        self, tx: Tx, subject: str, user_id: UserId, *, cap_micros: int | None = None
+    ) -> Bill:
+        """One bill for all runs set aside under ``subject``: rounded once, capped once; made once."""
         account = await self._lock(tx, user_id)
         lines = await repository.lines_aside(tx, subject)
         bill = _draft(RunId(subject), user_id, lines, None, self._clock.now())
-        made = await self._issue(tx, account, bill)
+        made = await self._issue(tx, account, _capped(bill, cap_micros))
         await repository.clear_aside(tx, subject)
         return made
 

@@ -199,7 +199,8 @@ def _live(session: Session, sweep: "Sweep") -> "Sweep":
                 f"{found.state}{reason}: {over} of {found.trials} trials{more},"
                 f" {found.th} T·H, CNY {found.amount_cny}"
             )
-            draw(headers(found), [trial_row(found, one) for one in best], NUMBERS, caption)
+            rows = [trial_row(found, one)[:-1] for one in best]  # the run's id is too wide here
+            draw(headers(found)[:-1], rows, NUMBERS, caption)
     return found
 
 

@@ -209,7 +209,10 @@ class Conductor:
 
     async def _finish(self, tx: Tx, row: AnyRow, trials: Sequence[Trial]) -> None:
         subject, owner = subject_of(row), UserId(row.owner)
-        bill = await self._billing.make_joint_bill(tx, subject, owner)
+        cap = None if row.max_cost_micros is None else row.max_cost_micros - row.billed_micros
+        bill = await self._billing.make_joint_bill(
+            tx, subject, owner, cap_micros=None if cap is None else max(0, cap)
+        )
         await self._repository.set_bill(tx, subject, bill.id)
         ending, reason = row.ending, row.reason
         if ending is None:
