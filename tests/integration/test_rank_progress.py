@@ -44,9 +44,10 @@ if rank == 1:
 link.recv(1)
 """
 BUSY = """
-while rank == 0:
+while rank == 0 and not os.path.exists("finish"):
     pass
-link.recv(1)
+while rank == 1:
+    link.recv(1)
 """
 
 
@@ -125,4 +126,6 @@ async def test_gang_that_computes_in_silence_is_never_named(start: Start) -> Non
         return min(one.idle_s, zero.silent_s) > 2 * AFTER_S
 
     await node.until(waited)
-    assert set(seen) == {None}
+    (node.gang.folders.work / "finish").touch()
+    await node.until(lambda: bool(node.gang.gang.exits))
+    assert {*seen, node.named()} == {None}

@@ -94,12 +94,12 @@ class RankWatch:
     def report(self) -> tuple[RankProgress, ...]:
         """Each rank, now; none before the first look."""
         now = time.monotonic()
-        ended = {known.rank for known in self._gang.exits}
+        ended = {known.rank: known.ended_at for known in self._gang.exits}
         return tuple(
             RankProgress(
                 rank=rank,
                 node=self._node,
-                idle_s=now - known.progressed,
+                idle_s=now - ended.get(rank, known.progressed),
                 silent_s=now - known.wrote,
                 busy_s=now - known.idled,
                 wait=known.wait,

@@ -26,7 +26,8 @@ _HELD: frozenset[Wait] = frozenset({"asleep", "stopped", "disk"})
 class RankProgress:
     """How long a rank has made no progress, written nothing, and used all that it can.
 
-    ``wait``: what its process is blocked in, as far as the kernel tells.
+    ``wait``: what its process is blocked in, as far as the kernel tells. An end is progress too:
+    one that has ended is idle since then.
     """
 
     rank: int
@@ -48,7 +49,8 @@ def judge(
     ranks = [rank for node in nodes for rank in node] if all(nodes) else []
     live = [rank for rank in ranks if not rank.ended]
     idle = [rank for rank in live if rank.idle_s >= after_s]
-    if len(ranks) < 2 or not idle:
+    just_ended = any(rank.ended and rank.idle_s < after_s for rank in ranks)
+    if len(ranks) < 2 or not idle or just_ended:
         return None
     if len(idle) == len(live):
         named = _held_up(idle, live) or _first(idle, min(MARGIN_S, after_s))
@@ -58,7 +60,7 @@ def judge(
             return None
     else:
         return None
-    idle_s = min(rank.idle_s for rank in named or idle)
+    idle_s = min(rank.idle_s for rank in named or ranks)
     return Stalled(
         since=(now or datetime.now(UTC)) - timedelta(seconds=idle_s),
         idle_s=int(idle_s),

@@ -51,7 +51,8 @@ def sentence(words: str) -> str:
 
 def _words(fact: Stalled, span: str) -> str:
     if not fact.ranks:
-        return f"no rank has made progress {span}: {_names(fact.waiting)} wait"
+        wait = "waits" if len(fact.waiting) == 1 else "wait"
+        return f"no rank has made progress {span}: {_names(fact.waiting)} {wait}"
     have = "has" if len(fact.ranks) == 1 else "have"
     whom = "it" if len(fact.ranks) == 1 else "them"
     waits = "the other waits" if len(fact.waiting) == 1 else "the others wait"

@@ -77,7 +77,11 @@ def test_nothing_is_said_while_a_node_tells_nothing() -> None:
 
 def test_ranks_that_have_ended_hold_nobody_up() -> None:
     assert named(replace(seen(0, 90), ended=True), replace(seen(1, 90), ended=True)) is None
-    assert named(replace(seen(0, 90), ended=True), seen(1, 20)) == []
+    assert named(replace(seen(0, 20), ended=True), seen(1, 90)) == []
+
+
+def test_end_of_a_rank_that_the_others_waited_for_is_progress() -> None:
+    assert named(replace(seen(0, 0.1), ended=True), seen(1, 90, "network")) is None
 
 
 ranks = st.builds(
