@@ -80,6 +80,7 @@ def test_example_learns_to_read_digits(
     assert float(found[1]) > ACCURATE
     for rank in range(devices):
         assert f"rank {rank} of {devices}: " in log
+    assert run.output is not None, f"{run.warnings}\n{log}"
     files = queued.client.download(run, tmp_path / "out").rglob("*")
     assert [file.name for file in files if "model" in file.name]
 

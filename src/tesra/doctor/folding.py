@@ -36,6 +36,7 @@ _SAME = frozenset(
         "os.path.expanduser", "os.path.expandvars",
     }
 )  # fmt: skip
+_SET_BY_TESRA = frozenset({"TESRA_CHECKPOINT_DIR", "TESRA_RESUME_FROM"})  # defaults don't hold
 _PATHS = frozenset({"pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath", "os.path.join"})
 _SAME_METHODS = frozenset({"resolve", "absolute", "as_posix", "expanduser", "strip", "rstrip"})
 
@@ -168,6 +169,8 @@ class Folder:
         if name in _SAME:
             return self.fold(first, depth)
         if name in {"os.environ.get", "os.getenv"}:
+            if self.text(first, depth) in _SET_BY_TESRA:
+                return UNKNOWN
             return self.fold(node.args[1] if len(node.args) > 1 else None, depth)
         if name in {"os.getcwd", "pathlib.Path.cwd"}:
             return "."

@@ -9,7 +9,7 @@ import json
 import resource
 import sys
 
-MEMORY_BYTES = 1536 * 2**20
+MEMORY_BYTES = 2**30
 CPU_S = 20
 
 

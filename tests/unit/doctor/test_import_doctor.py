@@ -491,3 +491,14 @@ def test_python_files_that_were_not_handed_over_are_counted() -> None:
         "1 Python files were not looked at: too many, or too large"
     ]
     assert not is_wanted("large.py", 50_000_000)
+
+
+def test_what_goes_to_the_checkpoint_folder_is_not_the_output() -> None:
+    code = (
+        "import os, torch\nfrom pathlib import Path\n"
+        "KEPT = Path(os.environ.get('TESRA_CHECKPOINT_DIR', 'checkpoints'))\n"
+        "torch.save(state, KEPT / 'draft')\nPath('out').mkdir()\ntorch.save(m, 'out/model.pt')\n"
+    )
+    found = examine({"train.py": code.encode()})
+    assert found.output.path == "out"
+    assert [one.kind for one in found.warnings] == []
