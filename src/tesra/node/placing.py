@@ -32,14 +32,21 @@ def orders_of(
 ) -> dict[str, GangOrder]:
     """One order for each node; ranks count through the nodes, a single process has rank 0.
 
-    ``ports``: as many as ``port_counts`` says.
+    ``ports``: as many as ``port_counts`` says. Those of one address grow with the rank, whichever
+    of its nodes found them: MXNet numbers its workers by their ports.
     """
     nodes = nodes_of(assignment)
     single = assignment.spec.launch == "single"
     hosts = {node: _LOOPBACK if len(nodes) == 1 else addresses[node] for node in nodes}
-    master_port, *first_ports = ports[nodes[0]]
-    rank_ports = {**ports, nodes[0]: first_ports}
-    peers = tuple(f"{hosts[node]}:{port}" for node in nodes for port in rank_ports[node])
+    counts = device_counts(assignment)
+    free = {
+        host: iter(sorted(port for node in nodes if hosts[node] == host for port in ports[node]))
+        for host in hosts.values()
+    }
+    master_port = next(free[hosts[nodes[0]]])
+    peers = tuple(
+        f"{hosts[node]}:{next(free[hosts[node]])}" for node in nodes for _ in range(counts[node])
+    )
     orders, rank_start = {}, 0
     for node_rank, node in enumerate(nodes):
         indices = tuple(device.index for device in assignment.devices if device.node == node)

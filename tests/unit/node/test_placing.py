@@ -44,6 +44,14 @@ def test_ranks_of_two_nodes_learn_all_addresses_in_rank_order() -> None:
     assert (second.node_addr, second.rank_start, second.world_size) == ("10.0.0.2", 1, 3)
 
 
+def test_ports_grow_with_the_rank_on_nodes_that_share_a_machine() -> None:
+    ports = {"n1": [7, 8], "n2": [1, 5]}
+    orders = orders_of(assignment("n1", "n2", "n2"), dict.fromkeys(ADDRESSES, "10.0.0.1"), ports)
+    place = orders["n1"].place
+    assert place.master_port == 1
+    assert place.peers == ("10.0.0.1:5", "10.0.0.1:7", "10.0.0.1:8")
+
+
 def test_gang_on_one_node_stays_on_loopback() -> None:
     place = orders_of(assignment("n1", "n1"), ADDRESSES, {"n1": [1, 2, 3]})["n1"].place
     assert place.peers == ("127.0.0.1:2", "127.0.0.1:3")
