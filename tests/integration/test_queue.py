@@ -133,3 +133,36 @@ async def test_a_run_that_waits_says_its_place_and_what_is_missing(network: Netw
     gone = (await network.run(ann, second.id)).queue
     assert gone is not None
     assert "online" in gone.why
+
+
+async def test_a_gang_whose_node_is_away_waits_with_a_reason_and_holds_nobody_up(
+    network: NetworkDouble,
+) -> None:
+    ann, bob = await network.user("ann"), await network.user("bob")
+    for user in (ann, bob):
+        await network.project(user)
+    gang = await network.submit(ann, devices=2)
+    own, other = await network.submit(ann), await network.submit(bob)
+    await network.site.enrol(1)
+    async with network.services.database.begin() as tx:
+        await tx.execute(text("UPDATE runs SET created_at = created_at - interval '1 hour'"))
+    for small in (own, other):
+        await network.dispatch()
+        (assignment,) = (await listed(network)).values()
+        assert assignment.run == small.id
+        await network.site.say(assignment, Ended(outcome="succeeded", exit_code=0))
+    waits = (await network.run(ann, gang.id)).queue
+    assert waits is not None
+    assert waits.why == (
+        "Needs 2 devices at once, and there is only 1 now, busy or not: "
+        "it starts when more are back."
+    )
+    await network.site.enrol(2)
+    await network.dispatch()
+    assert list(await listed(network)) == [gang.id]
+
+
+async def test_devices_are_offered_with_the_nodes_they_are_on(network: NetworkDouble) -> None:
+    async with network.services.database.begin() as tx:
+        (offer,) = await network.services.compute.offers(tx)
+    assert [(node.name, node.total, node.free) for node in offer.nodes] == [("node-1", 2, 2)]

@@ -26,7 +26,7 @@ from tesra.app.choices import (
     require_free,
 )
 from tesra.app.progress import Progress
-from tesra.app.readiness import is_ready, wait_ready
+from tesra.app.readiness import NodeStatus, is_ready, nodes_on_offer, wait_ready
 from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, is_held, spawn, stop
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.private_files import read_or_make_secret, write_private
@@ -120,6 +120,11 @@ class Network:
         if choices is None or token is None or any(row.pid is None for row in self.processes()):
             return False
         return is_ready(choices, token)
+
+    def nodes(self) -> list[NodeStatus]:
+        """The nodes that are on offer now; one that was lost is not among them."""
+        choices, token = self.choices(), self.operator_token()
+        return nodes_on_offer(choices.url, token) if choices and token else []
 
     def is_changing(self) -> bool:
         """Whether another command starts or stops this network right now."""

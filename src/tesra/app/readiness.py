@@ -1,7 +1,9 @@
 """When is a network ready: the server answers, and the site offers its devices there."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,15 @@ ANSWER_S = 5.0
 TAIL_LINES = 12
 HEALTH = "/api/v1/health"
 DEVICES = "/api/v1/devices"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node that is on offer, and its devices."""
+
+    name: str
+    devices: int
+    free: int
 
 
 class NotStarted(Unavailable):
@@ -79,6 +90,23 @@ def is_ready(choices: Choices, token: str) -> bool:
     """One look, for ``tesra status``."""
     with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
         return lacking(client, token, _least(choices)) is None
+
+
+def nodes_on_offer(url: str, token: str) -> list[NodeStatus]:
+    """The nodes by name; none while no server answers."""
+    total: Counter[str] = Counter()
+    free: Counter[str] = Counter()
+    with httpx.Client(base_url=url, timeout=ANSWER_S, trust_env=False) as client:
+        try:
+            answer = client.get(DEVICES, headers={"Authorization": f"Bearer {token}"})
+        except httpx.TransportError:
+            return []
+    if answer.status_code != httpx.codes.OK:
+        return []
+    for node in [node for row in answer.json()["items"] for node in row["nodes"]]:
+        total[node["name"]] += node["total"]
+        free[node["name"]] += node["free"]
+    return [NodeStatus(name, total[name], free[name]) for name in sorted(total)]
 
 
 def _least(choices: Choices) -> int:

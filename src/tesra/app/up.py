@@ -59,6 +59,7 @@ def status(settings: Settings, *, as_json: bool) -> None:
         "home": str(settings.home.root),
         "ready": network.ready(),
         "processes": [asdict(row) for row in network.processes()],
+        "nodes": [asdict(row) for row in network.nodes()],
     }
     out = Output(as_json=as_json)
     out.answer(answer, lambda: _show_status(out, answer))
@@ -67,6 +68,9 @@ def status(settings: Settings, *, as_json: bool) -> None:
 def _show_status(out: Output, answer: dict[str, Any]) -> None:
     rows = [(row["name"], row["state"], str(row["pid"] or "")) for row in answer["processes"]]
     out.table(("process", "state", "pid"), rows, right={"pid"})
+    nodes = [(row["name"], str(row["devices"]), str(row["free"])) for row in answer["nodes"]]
+    if nodes:
+        out.table(("node", "devices", "free"), nodes, right={"devices", "free"})
     if answer["ready"]:
         out.say(f"Ready at {answer['url']} ({answer['home']})")
     else:

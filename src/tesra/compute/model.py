@@ -27,6 +27,7 @@ class Device:
     rating_micro_t: int
     attempt: AttemptId | None = None
     reachable: bool = True
+    node_name: str = ""
 
     @property
     def free(self) -> bool:
@@ -47,6 +48,15 @@ class ClassTable:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeOnOffer:
+    """How many devices of a class one node has."""
+
+    name: str
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClassOnOffer:
     """What a user can ask for now."""
 
@@ -55,3 +65,4 @@ class ClassOnOffer:
     total: int
     free: int
     largest_gang: int
+    nodes: tuple[NodeOnOffer, ...] = ()

@@ -81,8 +81,14 @@ REACHABLE_S = 45.0  # a site polls every 25 s at least
 SEEN_TO_S = 1.0  # so exactly it is kept when a site was last heard of
 _reachable = sites.c.last_seen > func.clock_timestamp() - timedelta(seconds=REACHABLE_S)
 _online = (
-    select(devices, devices.c.index.label("device_index"), _reachable.label("reachable"))
+    select(
+        devices,
+        devices.c.index.label("device_index"),
+        nodes.c.name.label("node_name"),
+        _reachable.label("reachable"),
+    )
     .join(sites, sites.c.id == devices.c.site_id)
+    .join(nodes, nodes.c.id == devices.c.node_id)
     .where(devices.c.online)
     .order_by(devices.c.id)
 )
@@ -174,6 +180,7 @@ class ComputeRepository:
                 rating_micro_t=row.rating_micro_t,
                 attempt=AttemptId(row.attempt_id) if row.attempt_id else None,
                 reachable=row.reachable,
+                node_name=row.node_name,
             )
             for row in await tx.execute(statement)
         ]

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tesra.compute.model import ClassOnOffer, Device
+from tesra.compute.model import ClassOnOffer, Device, NodeOnOffer
 from tesra.kit.ids import NodeId, RunId, SiteId, UserId
 
 PATIENCE_S = 120.0
@@ -118,6 +118,22 @@ def gang_of(run: Waiting, free: Iterable[Device]) -> tuple[Device, ...] | None:
     return _Pool(free).take(run)
 
 
+def possible(waiting: Iterable[Waiting], devices: Iterable[Device]) -> list[Waiting]:
+    """Those that fit once enough of ``devices``, all there are, are free.
+
+    The others wait for a node to come back, or for more: meanwhile they stand in nobody's way.
+    """
+    present = [device for device in devices if device.reachable]
+    gangs, singles = largest_gangs(present), largest_single(present)
+
+    def most(run: Waiting) -> int:
+        sizes = singles if run.one_node else gangs
+        found = [size for name, size in sizes.items() if run.device_class in (None, name)]
+        return max(found, default=0)
+
+    return [run for run in waiting if run.devices <= most(run)]
+
+
 def largest_gangs(devices: Iterable[Device]) -> dict[str, int]:
     """For each class, the most devices that one site has, busy ones included."""
     per_site: dict[tuple[str, SiteId], int] = defaultdict(int)
@@ -153,6 +169,7 @@ def classes_on_offer(devices: Sequence[Device]) -> list[ClassOnOffer]:
                 total=len(own),
                 free=sum(device.free for device in own),
                 largest_gang=gang,
+                nodes=_by_node(own),
             )
         )
     return sorted(offers, key=lambda offer: (-offer.rating_micro_t, offer.device_class))
@@ -205,6 +222,17 @@ class _Turns:
 def _mean_rating(devices: Iterable[Device]) -> float:
     ratings = [device.rating_micro_t for device in devices]
     return sum(ratings) / len(ratings) if ratings else float(_MICRO)
+
+
+def _by_node(devices: Sequence[Device]) -> tuple[NodeOnOffer, ...]:
+    """By the nodes' names."""
+    groups: dict[tuple[str, NodeId], list[Device]] = defaultdict(list)
+    for device in devices:
+        groups[device.node_name, device.node].append(device)
+    return tuple(
+        NodeOnOffer(name, len(own), sum(device.free for device in own))
+        for (name, _), own in sorted(groups.items())
+    )
 
 
 class _Pool:

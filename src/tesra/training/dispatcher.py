@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import SQLAlchemyError
 
 from tesra.compute.model import Device
-from tesra.compute.scheduling import Placement
+from tesra.compute.scheduling import Placement, possible
 from tesra.db import leases
 from tesra.db.engine import Tx
 from tesra.db.notify import Listener
@@ -76,7 +76,9 @@ class Dispatcher:
             if not free or not queue:
                 return 0
             standings = await self._queue.standings(tx, {UserId(row.owner) for row in queue})
-            waiting = [(waiting_of(row), row.smoke) for row in queue]
+            fitting = possible(map(waiting_of, queue), await self._compute.online_devices(tx))
+            smoke = {row.id for row in queue if row.smoke}
+            waiting = [(run, run.run in smoke) for run in fitting]
             placements = place_smoke_first(waiting, free, standings)
             await self._write(tx, placements, {row.id: row for row in queue})
             return len(placements)

@@ -83,13 +83,25 @@ def _why(run: Waiting, place: int, queue: Queue) -> tuple[str, str]:
     have = f"{len(free)} of {len(suitable)} devices{of_class} free"
     if not any(device.reachable for device in suitable):
         return "devices", f"No device{of_class} is online now: it starts when one is back."
+    if not fits(run, suitable):
+        return "devices", (
+            f"Needs {run.devices} devices{of_class} at once{_on_one(run)}, and there "
+            f"{'is' if len(suitable) == 1 else 'are'} only {len(suitable)} now, busy or not: "
+            "it starts when more are back."
+        )
     ahead = queue.order[: place - 1]
     if not fits(run, free):
-        where = " on one node" if run.one_node and run.devices > 1 else ""
-        return "devices", f"Needs {run.devices}{where}: {have}{_behind(run, ahead, queue.waiting)}."
+        return (
+            "devices",
+            f"Needs {run.devices}{_on_one(run)}: {have}{_behind(run, ahead, queue.waiting)}.",
+        )
     if not ahead:
         return "devices", f"Starts in a moment: {have}."
     return "share", f"Its turn comes later: {have}{_behind(run, ahead, queue.waiting)}."
+
+
+def _on_one(run: Waiting) -> str:
+    return " on one node" if run.one_node and run.devices > 1 else ""
 
 
 def _behind(run: Waiting, ahead: Sequence[RunId], waiting: Sequence[Waiting]) -> str:

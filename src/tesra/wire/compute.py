@@ -1,6 +1,14 @@
-"""What is on offer: device classes."""
+"""What is on offer: device classes, and where they are."""
 
 from tesra.wire.common import Answer
+
+
+class NodeDevices(Answer):
+    """How many devices of a class are on one node."""
+
+    name: str
+    total: int
+    free: int
 
 
 class DeviceClass(Answer):
@@ -12,12 +20,4 @@ class DeviceClass(Answer):
     free: int
     largest_gang: int
     price_cny_per_hour: str
-
-
-class Node(Answer):
-    id: str
-    name: str
-    site: str
-    online: bool
-    devices: int
-    free: int
+    nodes: list[NodeDevices] = []

@@ -1,5 +1,7 @@
 """Who gets which devices."""
 
+from dataclasses import replace
+
 from tesra.compute.model import ClassTable, Device
 from tesra.compute.scheduling import (
     PATIENCE_S,
@@ -7,6 +9,7 @@ from tesra.compute.scheduling import (
     Waiting,
     classes_on_offer,
     place_runs,
+    possible,
     queue_order,
 )
 from tesra.kit.ids import AttemptId, DeviceId, NodeId, RunId, SiteId, UserId
@@ -100,6 +103,23 @@ def test_a_large_gang_that_waited_long_is_not_starved() -> None:
     assert placed(large, waiting("small", BOB), free=free) == {}
     patient = waiting("large", ANN, devices=2, waited_s=PATIENCE_S - 1)
     assert placed(patient, waiting("small", BOB), free=free) == {"small": ["d0"]}
+
+
+def test_a_gang_that_no_site_can_hold_now_stands_in_nobodys_way() -> None:
+    there = [device("d0"), device("d1", node="n2")]
+    whole, split, small = (
+        waiting("whole", devices=3),
+        waiting("split", devices=2, one_node=True),
+        waiting("small", devices=2),
+    )
+    assert possible([whole, split, small], there) == [small]
+    away = replace(there[1], reachable=False)
+    assert possible([whole, split, small], [there[0], away]) == []
+
+
+def test_a_run_for_a_class_that_is_gone_stands_in_nobodys_way() -> None:
+    gpu = Waiting(RunId("a"), ANN, 1, "gpu", False, 1.0)
+    assert possible([gpu, waiting("b")], [device("d0")]) == [waiting("b")]
 
 
 def test_a_single_launch_stays_on_one_node() -> None:

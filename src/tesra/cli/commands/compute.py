@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from tesra.cli import words
 from tesra.cli.context import Session, connected
 from tesra.cli.words import size
 
 if TYPE_CHECKING:
+    from tesra.wire.compute import DeviceClass
     from tesra.wire.training import Engine
 
 PANEL = "Compute"
+_FEW = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +23,20 @@ def register(app: typer.Typer) -> None:
 
 @connected
 def devices(session: Session) -> None:
-    """List the device classes on offer: rating in T, free now, price per hour."""
+    """List the device classes on offer: rating in T, free now, price per hour, on which nodes."""
     found = session.client.devices()
     session.out.answer(
         found,
         lambda: session.out.table(
-            ["Class", "Rating (T)", "Free", "Total", "Largest gang", "CNY per device hour"],
+            [
+                "Class",
+                "Rating (T)",
+                "Free",
+                "Total",
+                "Largest gang",
+                "CNY per device hour",
+                "Nodes",
+            ],
             [
                 [
                     offer.device_class,
@@ -34,6 +45,7 @@ def devices(session: Session) -> None:
                     str(offer.total),
                     str(offer.largest_gang),
                     offer.price_cny_per_hour,
+                    _nodes(offer),
                 ]
                 for offer in found
             ],
@@ -64,6 +76,13 @@ def engines(session: Session) -> None:
             right=["Size"],
         ),
     )
+
+
+def _nodes(offer: "DeviceClass") -> str:
+    """How many are free on each, while that fits on a line."""
+    if len(offer.nodes) > _FEW:
+        return words.plural(len(offer.nodes), "node")
+    return ", ".join(f"{node.name} ({node.free} of {node.total} free)" for node in offer.nodes)
 
 
 def _versions(engine: "Engine") -> list[str]:

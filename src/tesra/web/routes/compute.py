@@ -6,7 +6,7 @@ from tesra.kit.money import MICROS, format_cny, format_micros
 from tesra.web.auth import Reader
 from tesra.web.context import ServicesDep
 from tesra.wire.common import Page
-from tesra.wire.compute import DeviceClass
+from tesra.wire.compute import DeviceClass, NodeDevices
 from tesra.wire.training import Engine, WarmOn
 
 router = APIRouter(prefix="/api/v1", tags=["compute"])
@@ -27,6 +27,10 @@ async def devices(services: ServicesDep, caller: Reader) -> Page[DeviceClass]:  
                 free=offer.free,
                 largest_gang=offer.largest_gang,
                 price_cny_per_hour=format_cny(offer.rating_micro_t * price_micros // MICROS, 6),
+                nodes=[
+                    NodeDevices(name=node.name, total=node.total, free=node.free)
+                    for node in offer.nodes
+                ],
             )
             for offer in offers
         ]
