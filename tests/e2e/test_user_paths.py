@@ -104,7 +104,7 @@ def test_stopped_run_keeps_output_and_logs_and_a_queued_one_costs_nothing(
             seen |= {chunk.rank} if chunk.text and "step 3" in chunk.text else set()
             if seen >= {0, 1}:
                 break
-    assert "waits for 1 free device" in ann.commands.done("show", queued)
+    assert "Needs 1: 0 of 2 devices free" in ann.commands.done("show", queued)
     assert ann.commands.ask("stop", queued)["state"] == "stopped"
     ann.commands.done("stop", run)
     ended = ann.commands.run("logs", run, "--follow")
