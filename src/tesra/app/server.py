@@ -1,5 +1,6 @@
 """``tesra server``: the control plane as one process; all its state is in PostgreSQL."""
 
+import gc
 import socket
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from tesra.kit.settings import Settings
 
 END_S = 1  # open streams (live logs) get this long when the server is told to end
 FAILED = 3
+_GARBAGE_AFTER = 20_000  # a request makes thousands of objects, nearly none of them in cycles
 
 
 def serve(settings: Settings) -> None:
@@ -31,6 +33,7 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=END_S,
         timeout_keep_alive=75,
     )
+    gc.set_threshold(_GARBAGE_AFTER)
     server = _Server(config, app)
     server.run()
     if not server.started:
@@ -43,6 +46,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is there now stays: collections need not look at it again
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.services.listener.end()

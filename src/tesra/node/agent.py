@@ -32,6 +32,7 @@ from tesra.node.workspace import remove
 from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
+_TELL_EVERY_S = 0.05  # a change is told at once, those that follow it soon after, together
 _FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class NodeAgent:
         self._deadlines: dict[str, float] = {}
         self._limits: dict[str, RunLimit] = {}
         self._version = 0
+        self._told_at = 0.0
         self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
@@ -116,6 +118,8 @@ class NodeAgent:
             async with asyncio.timeout(wait_s):
                 while self._version == after:
                     await self._change.wait()
+                await asyncio.sleep(self._told_at + _TELL_EVERY_S - time.monotonic())
+        self._told_at = time.monotonic()
         return AgentReport(
             version=self._version,
             attempts=tuple(attempt.status for attempt in self._attempts.values()),

@@ -51,9 +51,12 @@ def save_record(folder: Path, record: AttemptRecord) -> None:
         status["output"] = record.status.output.model_dump(mode="json")
     if record.status.checkpoint is not None:
         status["checkpoint"] = record.status.checkpoint.model_dump(mode="json")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = folder / f"{_NAME}.new"
-    draft.write_text(json.dumps(fields))
+    try:
+        draft.write_text(json.dumps(fields))
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft.write_text(json.dumps(fields))
     draft.rename(folder / _NAME)
 
 

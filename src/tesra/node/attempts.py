@@ -72,6 +72,7 @@ class Attempt:
         self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]
     ) -> None:
         self._record = record
+        self._kept: AttemptRecord | None = None  # what is on disk, once something is
         self._tools = tools
         self._changed = changed
         self._stopping = asyncio.Event()
@@ -340,8 +341,14 @@ class Attempt:
         return span_ms(self._running_since, self._gang.exits)
 
     def _note(self, **changes: Any) -> None:
-        self._record = self._record.with_status(**changes)
-        save_record(self._folders.root, self._record)
+        """On disk when it is more than a phase: an agent that takes over goes by the rest."""
+        record = self._record.with_status(**changes)
+        if record == self._kept and record == self._record:
+            return
+        self._record = record
+        if self._kept is None or set(changes) != {"phase"}:
+            save_record(self._folders.root, record)
+            self._kept = record
         self._changed()
 
     def _say(self, line: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
@@ -31,6 +32,15 @@ def descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def first_child(pid: int) -> int:
+    """The oldest child of a process; asked of the kernel, not of every process of the machine."""
+    try:
+        named = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:  # a kernel that does not tell
+        named = []
+    return int(named[0]) if named else psutil.Process(pid).children()[0].pid
 
 
 def signal_all(processes: Iterable[psutil.Process], number: int) -> None:

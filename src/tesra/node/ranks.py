@@ -307,7 +307,7 @@ class Gang:
             self._groups.append(pid)
         elif self._first is None:
             with contextlib.suppress(psutil.Error, OSError):
-                first = psutil.Process(self.pid).children()[0].pid
+                first = processes.first_child(self.pid)
                 self._first = (first, os.pidfd_open(first))
 
     def _over(self) -> bool:

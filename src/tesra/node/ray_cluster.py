@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from ray.util import get_node_ip_address
 from ray.util.placement_group import (
     PlacementGroup,
+    get_placement_group,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -317,10 +318,10 @@ def _end_actor(name: str) -> None:
 
 
 def _reserve(attempt: str, bundles: list[dict[str, float]]) -> None:
-    if attempt in _reserved():
+    if _group_of(attempt) is not None:
         return
     group = placement_group(bundles, strategy="PACK", name=attempt, lifetime="detached")
-    if not _granted(group) and attempt in _reserved():
+    if not _granted(group) and _group_of(attempt) is not None:
         remove_placement_group(group)
         raise DevicesTaken(f"The devices of {attempt} are not free in Ray.")
 
@@ -334,9 +335,18 @@ def _granted(group: PlacementGroup) -> bool:
 
 
 def _release(attempt: str) -> None:
-    for identity, group in placement_group_table().items():
-        if group["name"] == attempt and group["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identity))))
+    group = _group_of(attempt)
+    if group is not None:
+        remove_placement_group(group)
+
+
+def _group_of(attempt: str) -> PlacementGroup | None:
+    """By its name: Ray's table also lists what was removed long ago, and grows with every run."""
+    try:
+        group: PlacementGroup = get_placement_group(attempt)
+    except ValueError:
+        return None
+    return group
 
 
 def _reserved() -> list[str]:
