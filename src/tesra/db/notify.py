@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
-from sqlalchemy import func, select
+from sqlalchemy import Text, bindparam, func, select
 
 from tesra.db.engine import Tx, libpq_url
 
@@ -28,13 +28,15 @@ Ids = dict[str, str | int]
 
 log = logging.getLogger(__name__)
 
+_NOTIFY = select(func.pg_notify(CHANNEL, bindparam("payload", type_=Text)))
+
 
 async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
     """Tell the subscribers of ``topic`` which ids changed, once this transaction is committed."""
     payload = json.dumps({"topic": topic, **ids}, separators=(",", ":"))
     if len(payload) > PAYLOAD_LIMIT_BYTES:
         raise ValueError(f"A wake-up carries ids only; this one has {len(payload)} bytes.")
-    await tx.execute(select(func.pg_notify(CHANNEL, payload)))
+    await tx.execute(_NOTIFY, {"payload": payload})
 
 
 async def notify_all(tx: Tx, topics: Sequence[str]) -> None:

@@ -79,6 +79,20 @@ class LogPiece:
     data: bytes
 
 
+_new_head = upsert(log_heads)
+_BEGIN = _new_head.on_conflict_do_update(
+    index_elements=[log_heads.c.attempt_id, log_heads.c.rank],
+    set_={"offset": _new_head.excluded.offset},
+    where=log_heads.c.offset == 0,
+).returning(log_heads.c.rank)
+_DRAW = (
+    upsert(run_logs)
+    .on_conflict_do_update(index_elements=[run_logs.c.run_id], set_={"seq": run_logs.c.seq + 1})
+    .returning(run_logs.c.seq)
+)
+_STORE = insert(log_segments)
+
+
 class LogStore:
     """Append and read segments."""
 
@@ -101,22 +115,19 @@ class LogStore:
 
     async def _store(self, tx: Tx, run: RunId, piece: LogPiece, fresh: bytes, offset: int) -> None:
         """The number of a segment is drawn under the lock of the run's log, so that readers miss none."""
-        drawn = upsert(run_logs).values(run_id=run, seq=1)
-        drawn = drawn.on_conflict_do_update(
-            index_elements=[run_logs.c.run_id], set_={"seq": run_logs.c.seq + 1}
-        )
-        seq = (await tx.execute(drawn.returning(run_logs.c.seq))).scalar_one()
+        seq = (await tx.execute(_DRAW, {"run_id": run, "seq": 1})).scalar_one()
         packed = zstandard.ZstdCompressor(level=1).compress(fresh)
         await tx.execute(
-            insert(log_segments).values(
-                run_id=run,
-                seq=seq,
-                attempt=piece.number,
-                rank=piece.rank,
-                offset=offset,
-                size_bytes=len(fresh),
-                data=packed,
-            )
+            _STORE,
+            {
+                "run_id": run,
+                "seq": seq,
+                "attempt": piece.number,
+                "rank": piece.rank,
+                "offset": offset,
+                "size_bytes": len(fresh),
+                "data": packed,
+            },
         )
         await notify(tx, f"run:{run}")
 
@@ -153,13 +164,8 @@ class LogStore:
         """The rank's log reaches ``end`` now, and is locked; False if it did not reach just ``held``."""
         own = (log_heads.c.attempt_id == piece.attempt) & (log_heads.c.rank == piece.rank)
         if held == 0:
-            first = upsert(log_heads).values(attempt_id=piece.attempt, rank=piece.rank, offset=end)
-            statement = first.on_conflict_do_update(
-                index_elements=[log_heads.c.attempt_id, log_heads.c.rank],
-                set_={"offset": end},
-                where=log_heads.c.offset == 0,
-            ).returning(log_heads.c.rank)
-            return (await tx.execute(statement)).one_or_none() is not None
+            first = {"attempt_id": piece.attempt, "rank": piece.rank, "offset": end}
+            return (await tx.execute(_BEGIN, first)).one_or_none() is not None
         moved = update(log_heads).where(own, log_heads.c.offset == held).values(offset=end)
         return bool((await tx.execute(moved)).rowcount)
 

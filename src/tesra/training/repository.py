@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Column, Row, and_, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Column, Row, and_, bindparam, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from tesra.db.engine import Tx
@@ -72,6 +72,57 @@ def life_of(row: RunRow) -> RunLife:
     )
 
 
+# Made once: to make a statement of many columns costs more than to run it.
+_ATTEMPTS = (
+    select(
+        attempts,
+        runs.c.owner,
+        runs.c.snapshot_id,
+        runs.c.stop,
+        runs.c.smoke,
+        runs.c.max_cost_micros,
+        runs.c.max_time_ms,
+        runs.c.earlier_ms,
+        runs.c.earlier_micros,
+        checkpoints.c.snapshot_id.label("resume_snapshot"),
+        _age_ms.label("age_ms"),
+    )
+    .join(runs, runs.c.id == attempts.c.run_id)
+    .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
+    .where(attempts.c.id.in_(bindparam("wanted", expanding=True)))
+)
+_LIVE = (
+    select(
+        attempts,
+        runs.c.owner,
+        runs.c.project_name,
+        runs.c.snapshot_id,
+        runs.c.spec,
+        runs.c.engine_spec,
+        runs.c.secrets,
+        runs.c.stop,
+        runs.c.launch,
+        runs.c.max_cost_micros,
+        runs.c.max_time_ms,
+        runs.c.earlier_ms,
+        runs.c.earlier_micros,
+        runs.c.restart_why,
+        checkpoints.c.number.label("resume_number"),
+        checkpoints.c.snapshot_id.label("resume_snapshot"),
+        checkpoints.c.newest.label("resume_newest"),
+    )
+    .join(runs, runs.c.id == attempts.c.run_id)
+    .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
+    .where(attempts.c.site_id == bindparam("site"), attempts.c.ended_at.is_(None))
+    .order_by(attempts.c.fence)
+)
+_LOCKED = (
+    select(*_LIFE)
+    .where(runs.c.id == bindparam("run"))
+    .with_for_update(key_share=True)  # what refers to it is not held up
+)
+
+
 class RunRepository:
     """Rows of the training domain; used by its own services alone."""
 
@@ -86,9 +137,7 @@ class RunRepository:
 
     async def lock_run(self, tx: Tx, run: RunId) -> RunRow | None:
         """The part of the run that decides what may happen next, locked until the commit."""
-        statement = select(*_LIFE).where(runs.c.id == run)
-        statement = statement.with_for_update(key_share=True)  # what refers to it is not held up
-        return (await tx.execute(statement)).one_or_none()
+        return (await tx.execute(_LOCKED, {"run": run})).one_or_none()
 
     async def runs_of(
         self,
@@ -134,25 +183,8 @@ class RunRepository:
 
     async def attempts(self, tx: Tx, wanted: Collection[AttemptId]) -> dict[AttemptId, RunRow]:
         """Some attempts, each with its run's owner."""
-        statement = (
-            select(
-                attempts,
-                runs.c.owner,
-                runs.c.snapshot_id,
-                runs.c.stop,
-                runs.c.smoke,
-                runs.c.max_cost_micros,
-                runs.c.max_time_ms,
-                runs.c.earlier_ms,
-                runs.c.earlier_micros,
-                checkpoints.c.snapshot_id.label("resume_snapshot"),
-                _age_ms.label("age_ms"),
-            )
-            .join(runs, runs.c.id == attempts.c.run_id)
-            .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
-            .where(attempts.c.id.in_(wanted))
-        )
-        return {AttemptId(row.id): row for row in await tx.execute(statement)}
+        rows = await tx.execute(_ATTEMPTS, {"wanted": list(wanted)})
+        return {AttemptId(row.id): row for row in rows}
 
     async def environment_lock(self, tx: Tx, run: RunId) -> str | None:
         """Of the run's last attempt that got as far as its environment."""
@@ -173,32 +205,7 @@ class RunRepository:
 
     async def live_attempts(self, tx: Tx, site: SiteId) -> list[RunRow]:
         """Everything that should be on the site, with the run's spec."""
-        statement = (
-            select(
-                attempts,
-                runs.c.owner,
-                runs.c.project_name,
-                runs.c.snapshot_id,
-                runs.c.spec,
-                runs.c.engine_spec,
-                runs.c.secrets,
-                runs.c.stop,
-                runs.c.launch,
-                runs.c.max_cost_micros,
-                runs.c.max_time_ms,
-                runs.c.earlier_ms,
-                runs.c.earlier_micros,
-                runs.c.restart_why,
-                checkpoints.c.number.label("resume_number"),
-                checkpoints.c.snapshot_id.label("resume_snapshot"),
-                checkpoints.c.newest.label("resume_newest"),
-            )
-            .join(runs, runs.c.id == attempts.c.run_id)
-            .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
-            .where(attempts.c.site_id == site, attempts.c.ended_at.is_(None))
-            .order_by(attempts.c.fence)
-        )
-        return list(await tx.execute(statement))
+        return list(await tx.execute(_LIVE, {"site": site}))
 
     async def renew(
         self, tx: Tx, site: SiteId, held: Iterable[tuple[AttemptId, int]], *, lease_s: float
