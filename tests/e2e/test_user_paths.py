@@ -235,6 +235,13 @@ def test_every_call_that_creates_or_pays_takes_a_key(url: str) -> None:
         "/operator/topups",
         "/operator/vouchers",
         "/operator/prices",
+        "/drive/changes",
+        "/runs/{run}/resume",
+        "/runs/{run}/tuning",
+        "/runs/{run}/tuning/rollback",
+        "/sweeps",
+        "/sweeps/{sweep}/resume",
+        "/notices/channels",
     }
     assert httpx.get(f"{url}/api/docs").status_code == 200
 

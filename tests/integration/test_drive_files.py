@@ -110,6 +110,18 @@ async def test_changes_happen_together_or_not_at_all(client: httpx.AsyncClient) 
     assert await names(client) == ["a"]
 
 
+async def test_a_change_that_is_repeated_under_its_key_happens_once(
+    client: httpx.AsyncClient,
+) -> None:
+    await put(client, "/a", b"1")
+    body = {"changes": [{"op": "move", "path": "/a", "to": "/b"}]}
+    headers = {"Idempotency-Key": "move-a"}
+    answers = [await client.post(f"{PREFIX}/changes", json=body, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert await names(client) == ["b"]
+
+
 async def test_what_stands_there_is_not_replaced_unasked(client: httpx.AsyncClient) -> None:
     await put(client, "/a", b"1")
     await put(client, "/b", b"2")

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
+from tesra.db.engine import Tx
 from tesra.drive.files.repository import Version
 from tesra.drive.files.service import Found, Landed, NameMissing
 from tesra.drive.intake import Intake
@@ -120,9 +121,12 @@ async def change(
     wanted: Changes, services: ServicesDep, caller: Writer, key: IdempotencyKey = None
 ) -> Committed:
     """Make folders, move, copy, remove, restore: all of it or nothing. No content is moved."""
-    landed = await services.files.change(caller.user_id, wanted)
-    answer = await _committed(services, caller.user_id, landed)
-    return await once(services, caller, key, wanted, lambda _: _as_is(answer))
+
+    async def act(_: Tx) -> Committed:
+        landed = await services.files.change(caller.user_id, wanted)
+        return await _committed(services, caller.user_id, landed)
+
+    return await once(services, caller, key, wanted, act)
 
 
 @router.post("/commits")
@@ -201,10 +205,6 @@ async def _committed(services: Services, owner: UserId, landed: Landed) -> Commi
         head=await _head(services, owner, landed.version),
         renamed=[Renamed(path=show_path(path), to=show_path(to)) for path, to in landed.renamed],
     )
-
-
-async def _as_is(answer: Committed) -> Committed:
-    return answer
 
 
 def _entry(found: Found) -> DriveEntry:
