@@ -151,6 +151,8 @@ def await_address(head: Starting, ip: str) -> RayCore:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while head.starter.poll() in (None, 0) and time.monotonic() < deadline:
         for port in Path(head.core.temp, _INNER).glob("session_2*/gcs_server_port_*"):
+            if port.suffix == ".tmp":  # about to be renamed
+                continue
             if text := port.read_text().strip():
                 return replace(head.core, address=f"{ip}:{text}")
         time.sleep(_POLL_S)
