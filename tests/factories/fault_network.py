@@ -142,7 +142,7 @@ class FaultNetwork:
 
     def up(self) -> list[str]:
         """The names of what it started."""
-        size = ("--devices", str(DEVICES), "--nodes", str(self.nodes))
+        size = ("--devices", str(DEVICES), "--nodes", str(self.nodes), "--peers", "1")
         answer = self.tesra("up", "--port", "0", *size, "--detach", "--json")
         started: list[str] = json.loads(answer)["started"]
         return started

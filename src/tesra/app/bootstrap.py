@@ -27,6 +27,7 @@ from tesra.db.private_files import read_or_make_secret
 from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
 from tesra.drive.pack_store import PackStore
+from tesra.drive.peers.care import CareService
 from tesra.drive.peers.service import PeerService
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
@@ -126,6 +127,7 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         files=FileService(database, drive),
         peers=peers,
+        care=CareService(database),
         git_imports=git_imports,
         compute=compute,
         notices=notices,

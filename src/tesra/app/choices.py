@@ -15,6 +15,7 @@ from tesra.kit.settings import DEFAULT_PORT
 ANY_PORT = 0
 MAX_PORT = 65_535
 MAX_DEVICES = 1024
+DEFAULT_PEERS = 3
 
 
 class PortBusy(Conflict):
@@ -42,13 +43,14 @@ class Wish:
     devices: int | None = None
     sandbox: bool | None = None
     nodes: int | None = None
+    peers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """What holds for a home; ``devices`` None means all GPUs, or the default number of CPU slots.
 
-    ``devices`` are those of all ``nodes`` together.
+    ``devices`` are those of all ``nodes`` together; the first of the storage ``peers`` is the gateway.
     """
 
     host: str
@@ -56,6 +58,7 @@ class Choices:
     devices: int | None
     sandbox: bool
     nodes: int = 1
+    peers: int = DEFAULT_PEERS
 
     @property
     def url(self) -> str:
@@ -69,7 +72,14 @@ def load_choices(path: Path) -> Choices | None:
         row = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Choices(row["host"], row["port"], row["devices"], row["sandbox"], row.get("nodes", 1))
+    return Choices(
+        row["host"],
+        row["port"],
+        row["devices"],
+        row["sandbox"],
+        row.get("nodes", 1),
+        row.get("peers", DEFAULT_PEERS),
+    )
 
 
 def render_choices(choices: Choices) -> str:
@@ -106,6 +116,7 @@ def choose(
         devices=kept.devices if wish.devices is None else wish.devices,
         sandbox=kept.sandbox if wish.sandbox is None else wish.sandbox,
         nodes=kept.nodes if wish.nodes is None else wish.nodes,
+        peers=kept.peers if wish.peers is None else wish.peers,
     )
     if choices.devices is not None and choices.devices < choices.nodes:
         raise DevicesInvalid(
@@ -128,6 +139,7 @@ def _refuse_change(wish: Wish, remembered: Choices) -> None:
         "--port": (wish.port or None, remembered.port),
         "--devices": (wish.devices, remembered.devices),
         "--nodes": (wish.nodes, remembered.nodes),
+        "--peers": (wish.peers, remembered.peers),
         "--no-sandbox": (wish.sandbox, remembered.sandbox),
     }
     for flag, (asked, present) in wanted.items():

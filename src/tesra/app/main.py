@@ -18,6 +18,7 @@ from tesra.kit.settings import DEFAULT_PORT, read_settings
 PANEL = "Network on this machine"
 SERVER_NEEDS = ("uvicorn", "fastapi", "sqlalchemy", "psycopg", "procrastinate")
 MAX_NODES = 16  # on one machine: each is another 300 MB of Ray
+MAX_PEERS = 16  # each is another 60 MB
 NODE_NEEDS = ("ray", "numpy")
 PEER_NEEDS = ("libtorrent",)
 
@@ -40,6 +41,16 @@ Nodes = Annotated[
         min=1,
         max=MAX_NODES,
         help="Nodes that share this machine; its devices are dealt evenly to them. [1]",
+        show_default=False,
+    ),
+]
+Peers = Annotated[
+    int | None,
+    typer.Option(
+        "--peers",
+        min=1,
+        max=MAX_PEERS,
+        help="Storage peers that share this machine; the drive keeps three copies. [3]",
         show_default=False,
     ),
 ]
@@ -88,21 +99,22 @@ def up(  # noqa: PLR0913 - each is one flag
     ] = None,
     devices: Devices = None,
     nodes: Nodes = None,
+    peers: Peers = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when all is ready.")
     ] = False,
     no_sandbox: NoSandbox = False,
     as_json: Json = False,
 ) -> None:
-    """Start database, server and site; what runs already is left alone."""
+    """Start database, server, site and storage peers; what runs already is left alone."""
     _require("server", SERVER_NEEDS)
-    _require("node", NODE_NEEDS)
+    _require("node", (*NODE_NEEDS, *PEER_NEEDS))
     from tesra.app import up as network
     from tesra.app.choices import Wish
 
     settings = read_settings(home=home)
     sandbox = False if no_sandbox else None
-    wish = Wish(port=port, devices=devices, sandbox=sandbox, nodes=nodes)
+    wish = Wish(port=port, devices=devices, sandbox=sandbox, nodes=nodes, peers=peers)
     network.up(settings, wish, detach=detach, as_json=as_json)
 
 

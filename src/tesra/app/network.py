@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -27,7 +26,15 @@ from tesra.app.choices import (
 )
 from tesra.app.progress import Progress
 from tesra.app.readiness import NodeStatus, is_ready, nodes_on_offer, wait_ready
-from tesra.app.supervisor import ProcessRecord, ProcessTable, exclusive, is_held, spawn, stop
+from tesra.app.storage import TESRA, PeerStatus, peer_command, peer_names, peers_on_offer
+from tesra.app.supervisor import (
+    ProcessRecord,
+    ProcessTable,
+    exclusive,
+    is_held,
+    spawn,
+    stop,
+)
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.private_files import read_or_make_secret, write_private
 from tesra.kit.settings import MEASURING, Settings
@@ -36,6 +43,7 @@ SERVER = "server"
 SITE = "site"
 POSTGRES = "postgres"
 SERVER_GRACE_S = 5.0
+PEER_GRACE_S = 10.0
 SITE_GRACE_S = 40.0  # it ends its gangs (15 s of grace), then its Ray processes
 DOWN_WAIT_S = 5.0
 CALLERS_OWN = ("TESRA_TOKEN", "TESRA_URL")  # who starts the network is not who it works for
@@ -77,7 +85,7 @@ class Network:
         with self._alone():
             self._end_what_a_killed_stop_left()
             running = self._table.running()
-            fixed = SERVER in running or SITE in running
+            fixed = bool({SERVER, SITE, *self._peers()} & running.keys())
             choices = choose(
                 wish, self.choices(), fixed=fixed, port_is_free=port_is_free, free_port=free_port
             )
@@ -100,13 +108,14 @@ class Network:
             return []
         with self._alone(wait_s=DOWN_WAIT_S):
             present = [row.name for row in self.processes() if row.pid is not None]
-            self._stop([SERVER, SITE, POSTGRES])
+            self._stop([SERVER, SITE, *self._peers(), POSTGRES])
             return present
 
     def processes(self) -> list[ProcessStatus]:
         """What runs of this home; a database of your own (TESRA_DATABASE_URL) is not listed."""
         running = self._table.running()
-        pids = {name: running[name].pid if name in running else None for name in (SERVER, SITE)}
+        names = (SERVER, SITE, *self._peers())
+        pids = {name: running[name].pid if name in running else None for name in names}
         if not self._settings.database_url:
             pids[POSTGRES] = self._postgres.pid()
         return [
@@ -126,6 +135,11 @@ class Network:
         choices, token = self.choices(), self.operator_token()
         return nodes_on_offer(choices.url, token) if choices and token else []
 
+    def peers(self) -> list[PeerStatus]:
+        """The storage peers that ever joined, with what they hold."""
+        choices, token = self.choices(), self.operator_token()
+        return peers_on_offer(choices.url, token) if choices and token else []
+
     def is_changing(self) -> bool:
         """Whether another command starts or stops this network right now."""
         return is_held(self._lock)
@@ -133,6 +147,13 @@ class Network:
     def log_of(self, name: str) -> Path:
         """Where a process writes what it has to say."""
         return self.home.logs / f"{name}.log"
+
+    def _peers(self) -> list[str]:
+        """The names of the peers' processes: those of the choices, and any that still run."""
+        choices = self.choices()
+        named = peer_names(choices.peers) if choices else []
+        others = [name for name in self._table.read() if name.startswith("peer-")]
+        return list(dict.fromkeys((*named, *others)))
 
     @property
     def _lock(self) -> Path:
@@ -167,6 +188,10 @@ class Network:
             self._spawn(SERVER, self._server_command(choices), begun)
         if SITE not in running and not site_first:
             self._spawn(SITE, self._site_command(choices), begun)
+        for number, name in enumerate(peer_names(choices.peers), 1):
+            if name not in running:
+                command = peer_command(TESRA, self.home, choices.url, number, choices.peers)
+                self._spawn(name, command, begun)
         measuring = self.home.site / MEASURING
         records = self._table.read()
         wait_ready(choices, token, records, self.log_of, progress, measuring.exists)
@@ -196,12 +221,12 @@ class Network:
 
     def _server_command(self, choices: Choices) -> list[str]:
         address = ["--host", choices.host, "--port", str(choices.port)]
-        return [*_TESRA, "server", "--home", str(self.home.root), *address]
+        return [*TESRA, "server", "--home", str(self.home.root), *address]
 
     def _site_command(self, choices: Choices) -> list[str]:
         token_file = self.home.keys / "site.token"
         read_or_make_secret(token_file)
-        command = [*_TESRA, "node", "start", "--home", str(self.home.root)]
+        command = [*TESRA, "node", "start", "--home", str(self.home.root)]
         command += ["--server", choices.url, "--token-file", str(token_file)]
         if choices.devices is not None:
             command += ["--devices", str(choices.devices)]
@@ -217,10 +242,21 @@ class Network:
         if SITE in names:
             self._stop_recorded(records.get(SITE), SITE_GRACE_S)
             self._end_what_a_killed_site_left()
+        self._stop_peers([records[name] for name in self._peers() if name in {*names} & {*records}])
         if SERVER in names:
             self._stop_recorded(records.get(SERVER), SERVER_GRACE_S)
         if POSTGRES in names:
             self._postgres.stop()
+
+    def _stop_peers(self, records: Sequence[ProcessRecord]) -> None:
+        """All at once: each takes a second to leave its swarms."""
+        for record in records:
+            self._table.put(replace(record, ending=True))
+        if records:
+            with ThreadPoolExecutor(max_workers=len(records)) as threads:
+                list(threads.map(lambda record: stop(record, PEER_GRACE_S), records))
+        for record in records:
+            self._table.remove(record.name)
 
     def _stop_recorded(self, record: ProcessRecord | None, grace_s: float) -> None:
         if record is not None:
@@ -244,4 +280,3 @@ class Network:
 
 
 _PREPARATION = "tesra.app.preparation"
-_TESRA = (sys.executable, "-m", "tesra.app.main")

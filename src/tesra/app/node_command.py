@@ -6,7 +6,6 @@ from pathlib import Path
 from tesra.kit.errors import NotFound
 from tesra.kit.settings import Settings
 from tesra.kit.sizes import parse_size
-from tesra.node.main import run_site
 
 
 class TokenFileMissing(NotFound):
@@ -27,6 +26,8 @@ class Contribution:
 
 def start_node(settings: Settings, contribution: Contribution) -> None:
     """Offer the machine's devices until SIGTERM."""
+    from tesra.node.main import run_site  # a storage peer does without all of a run's models
+
     token = _token(contribution.token_file, "site")
     settings.home.create()
     run_site(

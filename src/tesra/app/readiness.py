@@ -10,6 +10,7 @@ import httpx
 
 from tesra.app.choices import Choices
 from tesra.app.progress import Progress
+from tesra.app.storage import first_missing
 from tesra.app.supervisor import START_LINE, ProcessRecord, alive
 from tesra.kit.errors import Unavailable
 
@@ -54,7 +55,7 @@ def wait_ready(
     deadline = time.monotonic() + READY_TIMEOUT_S
     longest = time.monotonic() + MEASURE_TIMEOUT_S
     with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
-        while (waits_for := lacking(client, token, _least(choices))) is not None:
+        while (waits_for := _lacking(client, token, choices)) is not None:
             if measures():
                 progress.say("Measuring the GPUs; fetching PyTorch for it takes minutes, once")
                 deadline = min(time.monotonic() + READY_TIMEOUT_S, longest)
@@ -71,8 +72,17 @@ def wait_ready(
             time.sleep(POLL_S)
 
 
+def _lacking(client: httpx.Client, token: str, choices: Choices) -> str | None:
+    """The storage peers are asked for last: they have joined long before the site has."""
+    part = lacking(client, token, choices.devices or choices.nodes)
+    return part if part is not None else first_missing(client, token, choices.peers)
+
+
 def lacking(client: httpx.Client, token: str, devices: int | None) -> str | None:
-    """The part that is not ready yet: ``server``, ``site``, or None when all is well."""
+    """The part that is not ready yet: ``server``, ``site``, or None when all is well.
+
+    So many devices must be on offer: those declared, else one on each node.
+    """
     try:
         if client.get(HEALTH).status_code != httpx.codes.OK:
             return "server"
@@ -89,7 +99,7 @@ def lacking(client: httpx.Client, token: str, devices: int | None) -> str | None
 def is_ready(choices: Choices, token: str) -> bool:
     """One look, for ``tesra status``."""
     with httpx.Client(base_url=choices.url, timeout=ANSWER_S, trust_env=False) as client:
-        return lacking(client, token, _least(choices)) is None
+        return _lacking(client, token, choices) is None
 
 
 def nodes_on_offer(url: str, token: str) -> list[NodeStatus]:
@@ -107,11 +117,6 @@ def nodes_on_offer(url: str, token: str) -> list[NodeStatus]:
         total[node["name"]] += node["total"]
         free[node["name"]] += node["free"]
     return [NodeStatus(name, total[name], free[name]) for name in sorted(total)]
-
-
-def _least(choices: Choices) -> int:
-    """How many devices must be on offer: those declared, else one on each node."""
-    return choices.devices or choices.nodes
 
 
 def tail(log: Path) -> list[str]:

@@ -11,6 +11,7 @@ from tesra.app.network import Network
 from tesra.app.progress import EndAsked, Progress
 from tesra.app.readiness import NotStarted, tail
 from tesra.cli.output import Output
+from tesra.cli.words import size
 from tesra.kit.settings import Settings
 
 WATCH_S = 1.0
@@ -60,6 +61,7 @@ def status(settings: Settings, *, as_json: bool) -> None:
         "ready": network.ready(),
         "processes": [asdict(row) for row in network.processes()],
         "nodes": [asdict(row) for row in network.nodes()],
+        "peers": [asdict(row) for row in network.peers()],
     }
     out = Output(as_json=as_json)
     out.answer(answer, lambda: _show_status(out, answer))
@@ -71,6 +73,12 @@ def _show_status(out: Output, answer: dict[str, Any]) -> None:
     nodes = [(row["name"], str(row["devices"]), str(row["free"])) for row in answer["nodes"]]
     if nodes:
         out.table(("node", "devices", "free"), nodes, right={"devices", "free"})
+    peers = [
+        (row["name"], row["state"], str(row["copies"]), size(row["used_bytes"]))
+        for row in answer["peers"]
+    ]
+    if peers:
+        out.table(("peer", "state", "copies", "stored"), peers, right={"copies", "stored"})
     if answer["ready"]:
         out.say(f"Ready at {answer['url']} ({answer['home']})")
     else:

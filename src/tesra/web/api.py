@@ -23,6 +23,7 @@ from tesra.web.routes import (
     peer,
     records,
     site,
+    storage,
     sweeps,
     training,
     tuning,
@@ -55,6 +56,7 @@ ROUTERS: Sequence[APIRouter] = (
     metrics.router,
     metrics.site_router,
     peer.router,
+    storage.router,
 )
 
 _PROBLEM_CONTENT = {

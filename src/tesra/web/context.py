@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tesra.db.notify import Listener
     from tesra.drive.files.service import FileService
     from tesra.drive.git_import import GitImports
+    from tesra.drive.peers.care import CareService
     from tesra.drive.peers.service import PeerService
     from tesra.drive.service import DriveService
     from tesra.identity.service import IdentityService
@@ -56,6 +57,7 @@ class Services:
     drive: DriveService
     files: FileService
     peers: PeerService
+    care: CareService
     git_imports: GitImports
     compute: ComputeService
     notices: NoticeService

@@ -125,3 +125,11 @@ def test_busy_port_is_refused_with_a_way_out() -> None:
 
 def test_free_port_is_free() -> None:
     assert port_is_free("127.0.0.1", free_port("127.0.0.1"))
+
+
+def test_three_storage_peers_unless_the_home_or_the_wish_has_another_number() -> None:
+    assert settle(Wish()).peers == 3
+    assert settle(Wish(peers=1)).peers == 1
+    assert settle(Wish(), settle(Wish(peers=5))).peers == 5
+    with pytest.raises(RunsOtherwise, match="--peers"):
+        settle(Wish(peers=2), REMEMBERED, fixed=True)

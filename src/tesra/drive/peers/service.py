@@ -49,11 +49,15 @@ class TooFewPeers(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class PackHealth:
-    """``spread`` of its good copies, ``wanted``: on their way, ``bad``: lost or spoilt."""
+    """``spread`` of its good copies, ``wanted``: on their way, ``bad``: lost or spoilt.
+
+    ``needed``: how many holders a put waits for; one in a network of the gateway alone.
+    """
 
     spread: Spread
     wanted: int
     bad: int
+    needed: int = ACKNOWLEDGED_AT
 
 
 class PeerService:
@@ -140,12 +144,12 @@ class PeerService:
             loop = asyncio.get_running_loop()
             begun, asked_at = loop.time(), loop.time()
             stand = await self._plan(tree, more=False)
-            while stand is not None and stand.spread.copies < ACKNOWLEDGED_AT:
+            while stand is not None and stand.spread.copies < stand.needed:
                 await changes.wait(_LOOK_S)
                 now = loop.time()
                 if stand.wanted == 0 or now - begun > GIVE_UP_S:
                     raise TooFewPeers(
-                        f"Only {stand.spread.copies} of {ACKNOWLEDGED_AT} storage peers took the "
+                        f"Only {stand.spread.copies} of {stand.needed} storage peers took the "
                         "data: the others are away, or full.",
                         way_out="Try again; the operator sees the peers with `tesra status`.",
                     )
@@ -201,6 +205,7 @@ class PeerService:
                 spread([by_id[peer] for peer, state in copies.items() if state == "held"]),
                 wanted=states.count("wanted") + len(chosen),
                 bad=states.count("bad") + states.count("lost"),
+                needed=min(ACKNOWLEDGED_AT, len(peers)),
             )
 
     async def _apply(self, tx: Tx, peer: PeerId, fact: Fact) -> list[str]:
