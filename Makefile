@@ -43,8 +43,8 @@ demo: setup  ## Run the main job on this machine: import, train, bill, pay, down
 up: setup  ## Start the whole network on this machine
 	@$(BIN)/tesra up
 
-test: setup  ## The whole suite
-	@$(BIN)/python -m pytest -q
+test: setup  ## The whole suite, two files at a time: most of its tests wait for processes
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-fast: setup  ## The tests that need no process of ours: unit and property
 	@$(BIN)/python -m pytest -q tests/unit tests/property

@@ -63,22 +63,26 @@ parser = argparse.ArgumentParser()
 for name, value in (("lr", 0.1), ("momentum", 0.0), ("wd", 0.0)):
     parser.add_argument("--" + name, type=float, default=value)
 args = parser.parse_args()
+
+def train():  # torch may abort at exit if a model outlives its group
+    model = nn.parallel.DistributedDataParallel(nn.Linear(4, 1))
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=args.lr, momentum=args.momentum, weight_decay=args.wd
+    )
+    group, last = optimiser.param_groups[0], None
+    for step in range(1, 1_000_000):
+        optimiser.zero_grad()
+        model(torch.ones(2, 4)).sum().backward()
+        optimiser.step()
+        used = [group["lr"], group["momentum"], group["weight_decay"]]
+        if used != last:
+            print(json.dumps([step, *used]), flush=True)
+            last = used
+        if torch.tensor(used[0]) == 0:
+            break
+
 dist.init_process_group("gloo")
-model = nn.parallel.DistributedDataParallel(nn.Linear(4, 1))
-optimiser = torch.optim.SGD(
-    model.parameters(), lr=args.lr, momentum=args.momentum, weight_decay=args.wd
-)
-group, last = optimiser.param_groups[0], None
-for step in range(1, 1_000_000):
-    optimiser.zero_grad()
-    model(torch.ones(2, 4)).sum().backward()
-    optimiser.step()
-    used = [group["lr"], group["momentum"], group["weight_decay"]]
-    if used != last:
-        print(json.dumps([step, *used]), flush=True)
-        last = used
-    if torch.tensor(used[0]) == 0:
-        break
+train()
 dist.destroy_process_group()
 """
 
