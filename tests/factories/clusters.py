@@ -22,6 +22,7 @@ MODULES_WITH_TABLES = (
     "tesra.drive.repository",
     "tesra.drive.peers.repository",
     "tesra.drive.files.repository",
+    "tesra.drive.private.repository",
     "tesra.compute.repository",
     "tesra.compute.shares",
     "tesra.notices.repository",

@@ -29,6 +29,7 @@ from tesra.drive.git_import import GitImports
 from tesra.drive.pack_store import PackStore
 from tesra.drive.peers.care import CareService
 from tesra.drive.peers.service import PeerService
+from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
 from tesra.kit.clock import Clock, SystemClock
@@ -126,6 +127,7 @@ def make_services(settings: Settings) -> Services:
         billing=billing,
         drive=drive,
         files=FileService(database, drive),
+        private=PrivateDriveService(drive),
         peers=peers,
         care=CareService(database),
         git_imports=git_imports,

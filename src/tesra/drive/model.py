@@ -8,8 +8,13 @@ from tesra.kit.errors import Forbidden, Invalid, NotFound, QuotaExceeded, Unavai
 from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId
 
 MAIN_PURPOSE = "main"
+PRIVATE_PURPOSE = "private:"  # begins the purpose of an epoch whose keys the server has not
 PROJECT_ID_PREFIX = "prj_"
 MAX_PROJECT_NAME = 128
+GO_BY_CLIENT = (
+    "Only your own devices can open it: `tesra drive get`, and `tesra drive put` into your"
+    " default drive what the network is to work with."
+)
 
 
 class EpochUnknown(NotFound):
@@ -18,6 +23,10 @@ class EpochUnknown(NotFound):
 
 class EpochNotWritable(Forbidden):
     """This epoch is not yours to write to."""
+
+
+class KeyNotHere(Forbidden):
+    """This belongs to a private drive: the server has no key for it."""
 
 
 class SnapshotUnknown(NotFound):

@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
 from tesra.drive.model import (
+    GO_BY_CLIENT,
     MAIN_PURPOSE,
+    PRIVATE_PURPOSE,
     Drive,
     Epoch,
     EpochNotWritable,
     EpochUnknown,
+    KeyNotHere,
     PackTooLarge,
     ProjectUnknown,
     SnapshotIncomplete,
@@ -295,6 +298,8 @@ class DriveService(SnapshotReads):
         if found is None or found[1] != owner:
             raise EpochUnknown
         if purpose is not None and found[0].purpose != purpose:
+            if found[0].purpose.startswith(PRIVATE_PURPOSE):
+                raise KeyNotHere(way_out=GO_BY_CLIENT)
             raise EpochNotWritable
         return found[0]
 

@@ -11,8 +11,10 @@ from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
 from tesra.drive.archive import zip_stream
 from tesra.drive.model import (
+    GO_BY_CLIENT,
     Epoch,
     FileUnknown,
+    KeyNotHere,
     PackUnknown,
     SnapshotUnknown,
     StoredSnapshot,
@@ -199,6 +201,8 @@ class SnapshotReads:
         return self._sealer.seal(keys.id_key + keys.data_key, _wrapping_context(keys.id))
 
     def _unwrap(self, epoch: Epoch) -> EpochKeys:
+        if not epoch.wrapped_keys:
+            raise KeyNotHere(way_out=GO_BY_CLIENT)
         keys = self._sealer.open(epoch.wrapped_keys, _wrapping_context(epoch.id))
         return EpochKeys(epoch.id, keys[:KEY_BYTES], keys[KEY_BYTES:])
 

@@ -19,11 +19,11 @@ from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.checkpoints import CheckpointVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
-from tesra.sdk.drive import DriveVerbs
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
 from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.notices import NoticeVerbs
+from tesra.sdk.private.verbs import AnyDriveVerbs
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.sweeps import SweepVerbs
 from tesra.sdk.tuning import TuningVerbs
@@ -77,7 +77,7 @@ class LiveRun(Run):
 class Client(
     BillingVerbs,
     CheckpointVerbs,
-    DriveVerbs,
+    AnyDriveVerbs,
     QueueVerbs,
     SweepVerbs,
     MetricVerbs,

@@ -104,10 +104,15 @@ class LoginStore:
             raise
 
 
-def login_store(environ: Mapping[str, str] = os.environ) -> LoginStore:
-    """The store in ``TESRA_CONFIG_DIR``, else in the user's configuration folder."""
+def config_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """``TESRA_CONFIG_DIR``, else the user's configuration folder."""
     folder = environ.get("TESRA_CONFIG_DIR")
-    return LoginStore(Path(folder) if folder else Path(platformdirs.user_config_dir("tesra")))
+    return Path(folder) if folder else Path(platformdirs.user_config_dir("tesra"))
+
+
+def login_store(environ: Mapping[str, str] = os.environ) -> LoginStore:
+    """The store in the configuration folder."""
+    return LoginStore(config_folder(environ))
 
 
 def find_access(

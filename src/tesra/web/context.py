@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tesra.drive.git_import import GitImports
     from tesra.drive.peers.care import CareService
     from tesra.drive.peers.service import PeerService
+    from tesra.drive.private.service import PrivateDriveService
     from tesra.drive.service import DriveService
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
@@ -56,6 +57,7 @@ class Services:
     billing: BillingService
     drive: DriveService
     files: FileService
+    private: PrivateDriveService
     peers: PeerService
     care: CareService
     git_imports: GitImports

@@ -1,4 +1,7 @@
-"""``tesra drive``: the place where you keep your work. Paths in it begin with ``xingpan:``."""
+"""``tesra drive``: the place where you keep your work. Paths in it begin with ``xingpan:``.
+
+``xingpan:/PATH`` is in your default drive, ``xingpan:NAME:/PATH`` in the private drive NAME.
+"""
 
 import sys
 from pathlib import Path
@@ -7,14 +10,21 @@ from typing import Annotated
 import typer
 
 from tesra.cli import words
+from tesra.cli.commands import private
 from tesra.cli.context import Session, connected
 from tesra.kit.errors import Invalid
+from tesra.sdk.private.places import parse_place, refuse_private, show_place
 
 PANEL = "Drive"
 SCHEME = "xingpan:"
 _EXAMPLE = "Example: tesra drive "
 
-Remote = Annotated[str, typer.Argument(metavar="xingpan:/PATH", help="A path in your drive.")]
+Remote = Annotated[
+    str,
+    typer.Argument(
+        metavar="xingpan:/PATH", help="A path in your drive; xingpan:NAME:/PATH in a private one."
+    ),
+]
 Version = Annotated[
     int | None, typer.Option("--version", help="As it was in this version; see `tesra drive log`.")
 ]
@@ -40,11 +50,12 @@ def register(app: typer.Typer) -> None:
         ("cp", cp, "cp xingpan:/models xingpan:/backup"),
         ("rm", rm, "rm xingpan:/old"),
         ("du", du, "du xingpan:/datasets"),
-        ("log", log, "log"),
+        ("log", log, "log xingpan:diary:"),
         ("restore", restore, "restore xingpan:/notes.txt --version 12"),
         ("trash", trash, "trash --restore trs_01k…"),
     ):
         group.command(name, epilog=_EXAMPLE + example)(command)
+    private.register(group)
     app.add_typer(group, name="drive", rich_help_panel=PANEL, epilog=f"{_EXAMPLE}ls xingpan:/")
 
 
@@ -55,7 +66,7 @@ def _drive() -> None:
 @connected
 def ls(session: Session, path: Remote = "xingpan:/", *, version: Version = None) -> None:
     """List a folder."""
-    found = list(session.client.drive_list(inside(path), version=version))
+    found = list(session.client.drive_list(anywhere(path), version=version))
     session.out.answer(
         found,
         lambda: session.out.table(
@@ -85,8 +96,10 @@ def put(
 ) -> None:
     """Upload; only what is new is sent, and what was cut off goes on. What stood there is a version."""
     with session.out.transfer("Uploading") as report:
-        landed = session.client.drive_put(source, inside(path), merge=merge, report=report)
+        landed = session.client.drive_put(source, anywhere(path), merge=merge, report=report)
     session.out.answer(landed, lambda: session.out.say(f"{path}: version {landed.head.version}"))
+    for one in landed.renamed:
+        session.out.aside(f"Others had changed {one.path} meanwhile: yours is at {one.to}.")
 
 
 @connected
@@ -99,14 +112,14 @@ def get(
 ) -> None:
     """Download; each file appears whole or not at all, and what is there already is not fetched."""
     with session.out.transfer("Downloading") as report:
-        place = session.client.drive_get(inside(path), dest, version=version, report=report)
+        place = session.client.drive_get(anywhere(path), dest, version=version, report=report)
     session.out.answer({"path": str(place)}, lambda: session.out.say(str(place)))
 
 
 @connected
 def cat(session: Session, path: Remote, *, version: Version = None) -> None:
     """Write a file's bytes to standard output."""
-    for piece in session.client.drive_read(inside(path), version=version):
+    for piece in session.client.drive_read(anywhere(path), version=version):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
 
@@ -114,38 +127,40 @@ def cat(session: Session, path: Remote, *, version: Version = None) -> None:
 @connected
 def mkdir(session: Session, path: Remote) -> None:
     """Make a folder, and those above it."""
-    landed = session.client.drive_make_folder(inside(path))
+    landed = session.client.drive_make_folder(anywhere(path))
     session.out.answer(landed, lambda: session.out.say(path))
 
 
 @connected
 def mv(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
     """Move or rename; nothing is copied."""
-    landed = session.client.drive_move(inside(path), inside(to), replace=force)
+    landed = session.client.drive_move(anywhere(path), anywhere(to), replace=force)
     session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
 
 
 @connected
 def cp(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
     """Copy; equal content is stored once, so it takes no room."""
-    landed = session.client.drive_copy(inside(path), inside(to), replace=force)
+    landed = session.client.drive_copy(anywhere(path), anywhere(to), replace=force)
     session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
 
 
 @connected
 def rm(session: Session, path: Remote) -> None:
     """Throw away; `tesra drive trash` has it."""
-    landed = session.client.drive_remove(inside(path))
-    session.out.answer(
-        landed,
-        lambda: session.out.say(f"{path} is in the trash: `tesra drive trash` gives it back."),
-    )
+    place = parse_place(anywhere(path))
+    landed = session.client.drive_remove(anywhere(path))
+    back = "is in the trash: `tesra drive trash` gives it back."
+    if place.drive is not None:
+        version = f"--version {landed.head.version - 1}"
+        back = f"is removed: `tesra drive restore {path} {version}` gives it back."
+    session.out.answer(landed, lambda: session.out.say(f"{path} {back}"))
 
 
 @connected
 def du(session: Session, path: Remote = "xingpan:/") -> None:
     """How much stands below a path, and how much of your quota is used."""
-    use, quota = session.client.drive_use(inside(path)), session.client.drive_quota()
+    use, quota = session.client.drive_use(anywhere(path)), session.client.drive_quota()
     data = use.model_dump() | quota.model_dump()
     session.out.answer(
         data,
@@ -167,11 +182,15 @@ def du(session: Session, path: Remote = "xingpan:/") -> None:
 @connected
 def log(
     session: Session,
+    drive: Annotated[
+        str, typer.Argument(metavar="[xingpan:NAME:]", help="A private drive.")
+    ] = "xingpan:/",
     *,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
 ) -> None:
-    """The history of your drive, the newest first."""
-    found = list(session.client.drive_versions(limit))
+    """The history of a drive, the newest first."""
+    place = parse_place(anywhere(drive))
+    found = list(session.client.drive_history(place.drive, limit))
     session.out.answer(
         found,
         lambda: session.out.table(
@@ -194,7 +213,7 @@ def restore(
     ] = None,
 ) -> None:
     """Bring a path of an earlier version back, beside what stands there now."""
-    landed = session.client.drive_restore(inside(path), version, inside(to) if to else None)
+    landed = session.client.drive_restore(anywhere(path), version, anywhere(to) if to else None)
     session.out.answer(
         landed, lambda: session.out.say(f"{to or path} of version {version} is back.")
     )
@@ -225,9 +244,18 @@ def trash(
 
 
 def inside(path: str) -> str:
-    """The path within the drive; raises ``NotInTheDrive``."""
+    """The path within the default drive; a private one's is refused: the server can't read it."""
+    found = anywhere(path)
+    refuse_private(found, "This")
+    return found
+
+
+def anywhere(path: str) -> str:
+    """``/PATH`` in the default drive, ``NAME:/PATH`` in a private one."""
     if not path.startswith(SCHEME):
         raise NotInTheDrive(
             f"'{path}' is not in your drive.", way_out=f"Write it as {SCHEME}/{path.lstrip('/')}."
         )
-    return "/" + path.removeprefix(SCHEME).lstrip("/")
+    rest = path.removeprefix(SCHEME)
+    place = parse_place(rest)
+    return "/" + rest.lstrip("/") if place.drive is None else show_place(place.drive, place.path)

@@ -1,0 +1,315 @@
+"""The verbs of a private drive: the tree is read and changed here, the server only keeps it.
+
+A change is made on the head that was seen and moved by compare and swap. Who comes too late merges:
+what both sides changed is kept under both names.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tesra.kit.errors import Conflict, Invalid, NotFound
+from tesra.sdk.private.chunks import SealedReader, Workshop, all_chunks, fetch_tree, file_ids, walk
+from tesra.sdk.private.keyring import Keyring, State
+from tesra.sdk.private.places import show_place
+from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, show_path
+from tesra.storage.pointers import FIRST, Pointer, prune_message, sign_pointer
+from tesra.storage.progress import Report, silent
+from tesra.storage.tree import Entry, File, Folder, Link
+from tesra.storage.uploading import upload_folder
+from tesra.wire.files import Committed, DriveEntry, DriveHead, DriveUse, DriveVersion, Renamed
+from tesra.wire.private import Prune
+
+Edit = Callable[[Workshop, bytes], bytes]
+_TRIES = 12
+_COLLISIONS = frozenset({"head_moved", "keys_moved", "packs_missing"})
+
+
+class VersionUnknown(NotFound):
+    """The drive has no such version, or not any more."""
+
+
+class SomethingThere(Conflict):
+    """There is something at this path already."""
+
+
+class NameMissing(Invalid):
+    """A file needs a name: this is the root."""
+
+
+class TooBusy(Conflict):
+    """Others changed the drive again and again at the same moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One version's tree, readable."""
+
+    version: int
+    root: bytes
+    reader: SealedReader
+    editor: TreeEditor
+    state: State
+
+
+class PrivateTree:
+    """Paths of one private drive; each change keeps the version before it."""
+
+    def __init__(self, ring: Keyring) -> None:
+        self._ring = ring
+
+    def listing(self, path: str, *, version: int | None = None) -> Iterator[DriveEntry]:
+        """What a folder holds, sorted by the bytes of the names; a file is its own listing."""
+        parts, view = parse_path(path), self._view(version)
+        entry = view.editor.require(view.root, parts)
+        if not isinstance(entry, Folder):
+            yield self._shown(parts, entry)
+            return
+        for below in view.editor.listing(entry.tree):
+            yield self._shown((*parts, below.name), below)
+
+    def entry(self, path: str, *, version: int | None = None) -> DriveEntry:
+        """What stands at a path."""
+        parts, view = parse_path(path), self._view(version)
+        return self._shown(parts, view.editor.require(view.root, parts))
+
+    def use(self, path: str, *, version: int | None = None) -> DriveUse:
+        """How many files and bytes stand below a path."""
+        parts, view = parse_path(path), self._view(version)
+        entry = view.editor.require(view.root, parts)
+        below = [entry]
+        if isinstance(entry, Folder):
+            below = [one for _, one in walk(view.reader, entry.tree)]
+        files = sum(not isinstance(one, Folder) for one in below)
+        size = sum(one.size for one in below if isinstance(one, File))
+        return DriveUse(path=self._name(parts), files=files, size_bytes=size)
+
+    def read(self, path: str, *, version: int | None = None) -> Iterator[bytes]:
+        """A file's bytes, chunk by chunk."""
+        parts, view = parse_path(path), self._view(version)
+        entry = view.editor.require(view.root, parts)
+        if not isinstance(entry, File):
+            raise NothingThere(f"'{show_path(parts)}' is a folder or a link, not a file.")
+        if entry.inline is not None:
+            yield entry.inline
+            return
+        for chunk_id in file_ids(view.reader, entry):
+            yield view.reader.one(chunk_id)
+
+    def get(
+        self, path: str, dest: Path, *, version: int | None = None, report: Report = silent
+    ) -> None:
+        """A folder's content into ``dest``, a file or link into it under its own name."""
+        parts, view = parse_path(path), self._view(version)
+        entry = view.editor.require(view.root, parts)
+        fetch_tree(self._ring.door, view.state.chain, entry, dest, report)
+
+    def put(
+        self, source: Path, path: str, *, merge: bool = False, report: Report = silent
+    ) -> Committed:
+        """A file, or a folder with all it holds; only what the newest epoch lacks is sent."""
+        parts, single = parse_path(path), not source.is_dir()
+        root, files = (source.parent, [source.absolute()]) if single else (source, None)
+        if single and not parts:
+            raise NameMissing
+
+        def edit(work: Workshop, now: bytes) -> bytes:
+            tree = upload_folder(work, work.keys, root.absolute(), files=files, report=report).root
+            return _placed(work.editor, now, parts, tree, single=single, merge=merge)
+
+        return self._land(edit, f"put {show_path(parts)}")
+
+    def make_folder(self, path: str) -> Committed:
+        parts = parse_path(path)
+        return self._land(
+            lambda work, now: work.editor.make_folder(now, parts), f"made {show_path(parts)}"
+        )
+
+    def remove(self, path: str) -> Committed:
+        """The versions before keep it."""
+        parts = parse_path(path)
+        return self._land(
+            lambda work, now: work.editor.remove(now, parts), f"removed {show_path(parts)}"
+        )
+
+    def move(self, path: str, to: str, *, keep: bool = False, force: bool = False) -> Committed:
+        """Move, or copy with ``keep``; no content moves."""
+        source, target = parse_path(path), parse_path(to)
+
+        def edit(work: Workshop, now: bytes) -> bytes:
+            if source != target and work.editor.lookup(now, target) is not None and not force:
+                raise SomethingThere(
+                    f"There is something at '{show_path(target)}' already.",
+                    way_out="Choose another name, or replace it (`--force`).",
+                )
+            act = work.editor.copy if keep else work.editor.move
+            return act(now, source, target)
+
+        said = f"{'copied' if keep else 'moved'} {show_path(source)} to {show_path(target)}"
+        return self._land(edit, said)
+
+    def restore(self, path: str, version: int, to: str | None = None) -> Committed:
+        """A path as it was in a version, beside what stands there now."""
+        parts, view = parse_path(path), self._view(version)
+        entry, target = view.editor.require(view.root, parts), parse_path(to) if to else parts
+        return self._land(
+            lambda work, now: work.editor.graft(now, target, entry),
+            f"restored {show_path(parts)} of version {version}",
+        )
+
+    def versions(self, limit: int | None = None) -> Iterator[DriveVersion]:
+        """The history, the newest first; each is checked to name the one before it."""
+        state = self._ring.state()
+        named = state.signed.link if state.signed else FIRST
+        for signed in self._ring.door.heads(limit):
+            pointer = self._ring.open_head(signed, state.chain)
+            if signed.version <= state.version and signed.link != named:
+                raise Conflict("The drive's history was changed: a version names another before.")
+            named = pointer.before
+            yield DriveVersion(
+                version=pointer.version,
+                root=pointer.root.hex(),
+                words=f"{pointer.words} ({state.chain.labels.get(pointer.device, 'a device')})",
+                made_at=pointer.made_at,
+            )
+
+    def prune(self, keep: int) -> int:
+        """Forget all but the last ``keep`` versions; how many that were."""
+        state = self._ring.state()
+        if state.signed is None or state.version <= keep:
+            return 0
+        kept = list(self._ring.door.heads(keep))
+        roots = [self._ring.open_head(one, state.chain).root for one in kept]
+        reader = SealedReader(self._ring.door, state.chain)
+        packs = {at.pack for at in reader.places(all_chunks(reader, roots)).values()}
+        versions = (kept[-1].version, state.version)
+        message = prune_message(state.chain.drive, versions, packs)
+        wanted = Prune(
+            at_version=versions[1],
+            keep_from=versions[0],
+            packs=sorted(packs),
+            signature=state.chain.signer.sign(message).hex(),
+        )
+        return self._ring.door.prune(wanted).versions
+
+    def is_folder(self, path: str) -> bool:
+        try:
+            return self.entry(path).kind == "dir"
+        except NotFound:
+            return False
+
+    def into(self, name: str, to: str) -> str:
+        """Where something of that name goes: into the folder ``to``, or to the path itself."""
+        if to.endswith("/") or self.is_folder(to):
+            return f"{to.rstrip('/')}/{PurePosixPath(name).name}"
+        return to
+
+    def _land(self, edit: Edit, words: str) -> Committed:
+        """Make the change on the present head until it stands."""
+        for _ in range(_TRIES):
+            try:
+                return self._try(edit, words)
+            except Conflict as error:
+                if _code(error) not in _COLLISIONS:
+                    raise
+        raise TooBusy(way_out="Try again.")
+
+    def _try(self, edit: Edit, words: str) -> Committed:
+        """On one head, under one epoch; merges with who was faster, as long as the epoch stays."""
+        began = now = self._ring.state()
+        work = Workshop(self._ring.door, began.chain)
+        base = began.head.root if began.head else work.editor.empty()
+        root = edit(work, base)
+        renamed: tuple[tuple[Parts, Parts], ...] = ()
+        while root != base:
+            packs = work.store()
+            try:
+                return self._committed(self._push(now, root, words, packs), renamed)
+            except Conflict as error:
+                now = self._ring.state()
+                if _code(error) != "head_moved" or now.chain.newest != began.chain.newest:
+                    raise
+            theirs = now.head.root if now.head else base
+            merged = work.editor.merge(base, theirs, root)
+            base, root, renamed = theirs, merged.root, (*renamed, *merged.renamed)
+        return self._committed(now, renamed)
+
+    def _push(self, now: State, root: bytes, words: str, packs: set[str]) -> State:
+        epoch = now.chain.newest
+        pointer = Pointer(
+            now.chain.drive,
+            now.version + 1,
+            epoch.keys.id,
+            root,
+            words[:200],
+            self._ring.key.device,
+            datetime.now(UTC),
+            before=now.signed.link if now.signed else FIRST,
+        )
+        signed = sign_pointer(pointer, epoch.keys, now.chain.signer)
+        self._ring.door.move_head(signed, packs)
+        self._ring.pin(signed)
+        return replace(now, head=pointer, signed=signed)
+
+    def _view(self, version: int | None) -> _View:
+        state = self._ring.state()
+        reader = SealedReader(self._ring.door, state.chain)
+        fresh: dict[bytes, bytes] = {}
+        keys = state.chain.newest.keys
+
+        def keep(plain: bytes) -> bytes:
+            fresh[keys.chunk_id(plain)] = plain
+            return keys.chunk_id(plain)
+
+        editor = TreeEditor(lambda node: fresh.get(node) or reader.one(node), keep)
+        if version is None or version == state.version:
+            root = state.head.root if state.head else editor.empty()
+            return _View(state.version, root, reader, editor, state)
+        try:
+            signed = self._ring.door.head(version)
+        except NotFound as error:
+            lists = f"`tesra drive log xingpan:{state.chain.name}:` lists them."
+            raise VersionUnknown(way_out=lists) from error
+        return _View(version, self._ring.open_head(signed, state.chain).root, reader, editor, state)
+
+    def _committed(self, state: State, renamed: tuple[tuple[Parts, Parts], ...]) -> Committed:
+        head = DriveHead(
+            drive=state.chain.drive,
+            version=state.version,
+            epoch=state.chain.newest.keys.id,
+            root=(state.head.root if state.head else FIRST).hex(),
+        )
+        both = [Renamed(path=self._name(path), to=self._name(to)) for path, to in renamed]
+        return Committed(head=head, renamed=both)
+
+    def _shown(self, parts: Parts, entry: Entry) -> DriveEntry:
+        kinds: dict[type[Any], Any] = {File: "file", Folder: "dir", Link: "link"}
+        return DriveEntry(
+            path=self._name(parts),
+            name=parts[-1] if parts else "",
+            kind=kinds[type(entry)],
+            size_bytes=entry.size if isinstance(entry, File) else 0,
+            executable=isinstance(entry, File) and entry.executable,
+        )
+
+    def _name(self, parts: Parts) -> str:
+        return show_place(self._ring.key.name, show_path(parts))
+
+
+def _code(error: Conflict) -> str:
+    return str(error.fields.get("code", error.code))
+
+
+def _placed(
+    editor: TreeEditor, root: bytes, path: Parts, tree: bytes, *, single: bool, merge: bool
+) -> bytes:
+    """The root with an uploaded tree at the path, or with the one file that it holds."""
+    if single:
+        (entry,) = islice(editor.listing(tree), 2)
+        return editor.edit(root, {path: replace(entry, name=path[-1])})
+    if merge and isinstance(editor.lookup(root, path), Folder):
+        return editor.overlay(root, path, tree)
+    return tree if not path else editor.edit(root, {path: Folder(path[-1], tree)})
