@@ -3,15 +3,17 @@
 Every function runs in the caller's transaction. Money moves only through ``save_postings``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Row,
     Select,
+    bindparam,
     cast,
     delete,
     false,
@@ -44,6 +46,7 @@ from tesra.db.engine import Tx
 from tesra.kit.ids import BillId, RunId, UserId
 
 _MILLISECOND = cast(literal("1 millisecond"), INTERVAL)
+_PRICES = select(t.prices).order_by(t.prices.c.effective_from)
 _LINE_COLUMNS = [c for c in t.bill_lines.c if c.name not in {"bill_id", "number"}]
 
 
@@ -116,7 +119,7 @@ async def load_credits(
 
 
 async def load_prices(tx: Tx) -> list[Price]:
-    rows = await tx.execute(select(t.prices).order_by(t.prices.c.effective_from))
+    rows = await tx.execute(_PRICES)
     return [Price(row.id, row.price_micros_per_th, row.effective_from) for row in rows]
 
 
@@ -141,6 +144,16 @@ async def add_price(
 # usage
 
 
+_price = (
+    select(t.prices.c.price_micros_per_th)
+    .where(t.prices.c.effective_from <= bindparam("starts"))
+    .order_by(t.prices.c.effective_from.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_ADD_USAGE = upsert(t.usage_records).on_conflict_do_nothing().returning(_price)
+
+
 async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> int | None:
     """The price it will be billed at when stored now or before; None when it contradicts."""
     row = {
@@ -151,15 +164,8 @@ async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> int | None:
         "duration_ms": stretch.duration_ms,
         "devices": [list(device) for device in stretch.devices],
     }
-    price = (
-        select(t.prices.c.price_micros_per_th)
-        .where(t.prices.c.effective_from <= stretch.started_at)
-        .order_by(t.prices.c.effective_from.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    query = upsert(t.usage_records).values(row).on_conflict_do_nothing().returning(price)
-    price_micros: int | None = (await tx.execute(query)).scalar_one_or_none()
+    asked = {"starts": stretch.started_at, **row}
+    price_micros: int | None = (await tx.execute(_ADD_USAGE, asked)).scalar_one_or_none()
     if price_micros is not None:
         return price_micros
     stored = await tx.execute(
@@ -170,23 +176,25 @@ async def add_usage(tx: Tx, stretch: Stretch, run_id: RunId) -> int | None:
     )
     if dict(stored.one()._mapping) != row:
         return None
-    return int((await tx.execute(select(price))).scalar_one())
+    return int((await tx.execute(select(_price), asked)).scalar_one())
 
 
 async def usage_of(tx: Tx, part: Part) -> list[Stretch]:
     """The usage of one attempt, up to the record that the part's end lies in, which comes alone."""
-    own = select(t.usage_records).where(t.usage_records.c.attempt_id == part.attempt_id)
-    return await _stretches(tx, own, part.until_ms)
+    asked = {"owner": part.attempt_id, "limit_ms": part.until_ms}
+    if part.until_ms is None:
+        return _stretches(await tx.execute(_USAGE_OF, asked))
+    return _stretches(await tx.execute(_USAGE_UNTIL, asked))
 
 
 async def usage_of_run(tx: Tx, run_id: RunId) -> list[Stretch]:
     """All that a run's attempts used."""
-    return await _stretches(tx, select(t.usage_records).where(t.usage_records.c.run_id == run_id))
+    return _stretches(await tx.execute(_USAGE_OF_RUN, {"owner": run_id}))
 
 
-async def _stretches(tx: Tx, own: Select[Any], limit_ms: int | None = None) -> list[Stretch]:
-    """Merged in the database, so that a run of a month is a few rows; see ``pricing``."""
-    r = own.subquery("r")
+def _merged(column: ColumnElement[str], limit_ms: BindParameter[int] | None = None) -> Select[Any]:
+    """Usage merged in the database, so that a run of a month is a few rows; see ``pricing``."""
+    r = select(t.usage_records).where(column == bindparam("owner")).subquery("r")
     after_ms = func.sum(r.c.duration_ms).over(partition_by=r.c.attempt_id, order_by=r.c.seq)
     is_last: ColumnElement[bool] = after_ms > limit_ms if limit_ms is not None else false()
     before_ms = after_ms - r.c.duration_ms
@@ -209,17 +217,25 @@ async def _stretches(tx: Tx, own: Select[Any], limit_ms: int | None = None) -> l
     ).label("island")
     i = select(p, island).subquery("i")
     end = i.c.started_at + i.c.duration_ms * _MILLISECOND
-    rows = await tx.execute(
-        select(
-            i.c.attempt_id,
-            i.c.devices,
-            func.min(i.c.seq).label("first_seq"),
-            func.max(i.c.seq).label("last_seq"),
-            func.min(i.c.started_at).label("started_at"),
-            func.max(end).label("ended_at"),
-            cast(func.sum(i.c.duration_ms), t.usage_records.c.duration_ms.type).label("ms"),
-        ).group_by(i.c.attempt_id, i.c.devices, i.c.price_id, i.c.is_last, i.c.island)
-    )
+    return select(
+        i.c.attempt_id,
+        i.c.devices,
+        func.min(i.c.seq).label("first_seq"),
+        func.max(i.c.seq).label("last_seq"),
+        func.min(i.c.started_at).label("started_at"),
+        func.max(end).label("ended_at"),
+        cast(func.sum(i.c.duration_ms), t.usage_records.c.duration_ms.type).label("ms"),
+    ).group_by(i.c.attempt_id, i.c.devices, i.c.price_id, i.c.is_last, i.c.island)
+
+
+_USAGE_OF = _merged(t.usage_records.c.attempt_id)
+_USAGE_UNTIL = _merged(
+    t.usage_records.c.attempt_id, bindparam("limit_ms", type_=t.usage_records.c.duration_ms.type)
+)
+_USAGE_OF_RUN = _merged(t.usage_records.c.run_id)
+
+
+def _stretches(rows: Iterable[Row[Any]]) -> list[Stretch]:
     return [
         Stretch(
             row.attempt_id,

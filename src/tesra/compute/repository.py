@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     column,
     func,
     select,
@@ -92,6 +93,35 @@ _online = (
     .where(devices.c.online)
     .order_by(devices.c.id)
 )
+_FREE = _online.where(devices.c.attempt_id.is_(None), _reachable).with_for_update(of=devices)
+_RELEASE = (
+    update(devices).where(devices.c.attempt_id == bindparam("holder")).values(attempt_id=None)
+)
+_own_boot = (site_boots.c.site_id == bindparam("site")) & (
+    site_boots.c.boot_id == bindparam("boot")
+)
+_HIGH_WATER = select(site_boots.c.high_water).where(_own_boot).with_for_update()
+_SET_HIGH_WATER = update(site_boots).where(_own_boot).values(high_water=bindparam("seq"))
+_own_site = sites.c.id == bindparam("site")
+_BUMP = (
+    update(sites)
+    .where(_own_site)
+    .values(assignments_version=sites.c.assignments_version + 1)
+    .returning(sites.c.assignments_version)
+)
+_VERSION = select(sites.c.assignments_version).where(_own_site)
+_silent = sites.c.last_seen < func.clock_timestamp() - timedelta(seconds=SEEN_TO_S)
+_TOUCH = (
+    update(sites)
+    .where(
+        sites.c.id.in_(
+            select(sites.c.id)
+            .where(_own_site, _silent)
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+    )
+    .values(last_seen=func.clock_timestamp())
+)
 
 
 class ComputeRepository:
@@ -114,17 +144,11 @@ class ComputeRepository:
 
     async def high_water(self, tx: Tx, site: SiteId, boot: str) -> int | None:
         """How far the boot's messages are applied, locked till the commit; None if it is unknown."""
-        statement = select(site_boots.c.high_water).where(
-            site_boots.c.site_id == site, site_boots.c.boot_id == boot
-        )
-        return (await tx.execute(statement.with_for_update())).scalar_one_or_none()
+        found = await tx.execute(_HIGH_WATER, {"site": site, "boot": boot})
+        return found.scalar_one_or_none()
 
     async def set_high_water(self, tx: Tx, site: SiteId, boot: str, seq: int) -> None:
-        await tx.execute(
-            update(site_boots)
-            .where(site_boots.c.site_id == site, site_boots.c.boot_id == boot)
-            .values(high_water=seq)
-        )
+        await tx.execute(_SET_HIGH_WATER, {"site": site, "boot": boot, "seq": seq})
 
     async def replace_machines(
         self,
@@ -166,8 +190,7 @@ class ComputeRepository:
 
     async def lock_free_devices(self, tx: Tx) -> list[Device]:
         """Those that a gang can be placed on; other placers are kept out until the transaction ends."""
-        free = _online.where(devices.c.attempt_id.is_(None), _reachable)
-        return await self._devices(tx, free.with_for_update(of=devices))
+        return await self._devices(tx, _FREE)
 
     async def _devices(self, tx: Tx, statement: Select[Any]) -> list[Device]:
         return [
@@ -194,29 +217,15 @@ class ComputeRepository:
         )
 
     async def release(self, tx: Tx, attempt: AttemptId) -> None:
-        await tx.execute(
-            update(devices).where(devices.c.attempt_id == attempt).values(attempt_id=None)
-        )
+        await tx.execute(_RELEASE, {"holder": attempt})
 
     async def bump_assignments(self, tx: Tx, site: SiteId) -> int:
-        statement = (
-            update(sites)
-            .where(sites.c.id == site)
-            .values(assignments_version=sites.c.assignments_version + 1)
-            .returning(sites.c.assignments_version)
-        )
-        version: int = (await tx.execute(statement)).scalar_one()
+        version: int = (await tx.execute(_BUMP, {"site": site})).scalar_one()
         return version
 
     async def assignments_version(self, tx: Tx, site: SiteId) -> int | None:
-        statement = select(sites.c.assignments_version).where(sites.c.id == site)
-        return (await tx.execute(statement)).scalar_one_or_none()
+        return (await tx.execute(_VERSION, {"site": site})).scalar_one_or_none()
 
     async def touch_site(self, tx: Tx, site: SiteId) -> None:
         """Note that the site speaks, to the second; who holds its row now is not waited for."""
-        long_ago = sites.c.last_seen < func.clock_timestamp() - timedelta(seconds=SEEN_TO_S)
-        free = select(sites.c.id).where(sites.c.id == site, long_ago)
-        free = free.with_for_update(key_share=True, skip_locked=True)
-        await tx.execute(
-            update(sites).where(sites.c.id.in_(free)).values(last_seen=func.clock_timestamp())
-        )
+        await tx.execute(_TOUCH, {"site": site})

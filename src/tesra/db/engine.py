@@ -11,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 REST_S = 1.0
+PREPARED_MOST = (
+    400  # statements that a connection keeps prepared: more than there are in the code's hot paths
+)
 Tx = AsyncConnection  # a connection inside an open transaction
 
 metadata = MetaData(
@@ -39,12 +42,16 @@ def libpq_url(url: str) -> str:
 class Database:
     """A pool of connections to PostgreSQL; ``begin`` is the only way to reach one."""
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    def __init__(self, url: str, *, pool_size: int = 24) -> None:
         self.url = url
         self._engine = create_async_engine(
-            sqlalchemy_url(url), pool_size=pool_size, max_overflow=16
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=8,  # opened at a peak and closed again
+            pool_use_lifo=True,  # few connections do most of the work: their statements are prepared
         )
         _ping_after_rest(self._engine)
+        _keep_prepared(self._engine)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Tx]:
@@ -73,3 +80,9 @@ def _ping_after_rest(engine: AsyncEngine) -> None:
             dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error
+
+
+def _keep_prepared(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def made(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.driver_connection.prepared_max = PREPARED_MOST

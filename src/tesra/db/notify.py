@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
-from sqlalchemy import Text, bindparam, func, select
+from sqlalchemy import ARRAY, Text, bindparam, func, select
 
 from tesra.db.engine import Tx, libpq_url
 
@@ -28,7 +28,9 @@ Ids = dict[str, str | int]
 
 log = logging.getLogger(__name__)
 
-_NOTIFY = select(func.pg_notify(CHANNEL, bindparam("payload", type_=Text)))
+_NOTIFY = select(
+    func.pg_notify(CHANNEL, func.unnest(bindparam("payloads", type_=ARRAY(Text))).column_valued())
+)
 
 
 async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
@@ -36,13 +38,13 @@ async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
     payload = json.dumps({"topic": topic, **ids}, separators=(",", ":"))
     if len(payload) > PAYLOAD_LIMIT_BYTES:
         raise ValueError(f"A wake-up carries ids only; this one has {len(payload)} bytes.")
-    await tx.execute(_NOTIFY, {"payload": payload})
+    await tx.execute(_NOTIFY, {"payloads": [payload]})
 
 
 async def notify_all(tx: Tx, topics: Sequence[str]) -> None:
     """``notify`` for several topics without ids, in one statement."""
     payloads = [json.dumps({"topic": topic}, separators=(",", ":")) for topic in topics]
-    await tx.execute(select(*(func.pg_notify(CHANNEL, payload) for payload in payloads)))
+    await tx.execute(_NOTIFY, {"payloads": payloads})
 
 
 class Subscription:

@@ -138,6 +138,13 @@ imports = Table(
 )
 
 
+_EPOCH_OF = (
+    select(epochs)
+    .join(drives, drives.c.id == epochs.c.drive_id)
+    .where(drives.c.owner == bindparam("owner"), epochs.c.purpose == bindparam("purpose"))
+)
+
+
 class DriveRepository:
     """Every statement of the drive; rows come out as the model's own classes."""
 
@@ -166,6 +173,11 @@ class DriveRepository:
     async def epoch_for(self, tx: Tx, drive: DriveId, purpose: str) -> Epoch | None:
         found = select(epochs).where(epochs.c.drive_id == drive, epochs.c.purpose == purpose)
         row = (await tx.execute(found)).one_or_none()
+        return _epoch(row) if row else None
+
+    async def epoch_of(self, tx: Tx, owner: UserId, purpose: str) -> Epoch | None:
+        """The same by whose drive it is."""
+        row = (await tx.execute(_EPOCH_OF, {"owner": owner, "purpose": purpose})).one_or_none()
         return _epoch(row) if row else None
 
     async def epoch(self, tx: Tx, epoch: EpochId) -> tuple[Epoch, UserId] | None:

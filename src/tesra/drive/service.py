@@ -199,13 +199,12 @@ class DriveService(SnapshotReads):
 
         The files go with the next ``sweep_orphans``. Harmless when there is a snapshot.
         """
-        drive = await self._repository.drive(tx, owner)
-        epoch = await self._repository.epoch_for(tx, drive.id, purpose)
+        epoch = await self._repository.epoch_of(tx, owner, purpose)
         if epoch is None:
             return 0
         freed_bytes = await self._repository.forget_packs(tx, epoch.id)
         if freed_bytes:
-            await self._repository.add_used(tx, drive.id, -freed_bytes)
+            await self._repository.add_used(tx, epoch.drive_id, -freed_bytes)
         return freed_bytes
 
     async def create_or_update_project(

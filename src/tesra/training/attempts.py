@@ -21,11 +21,13 @@ from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.tuning.facts import TuningFacts
-from tesra.wire.site import Assignments, Message, Phase, Preparing
+from tesra.wire.site import Assignments, Ended, Message, Phase, Preparing, Started
 
 log = logging.getLogger(__name__)
 
 BATCH = 64  # facts in one transaction
+
+_BY_NAME_ALONE = Preparing | Started | Phase | Ended  # facts that ask nothing of what was used
 
 LEASE_S = 600.0
 MAX_RANK = 4096
@@ -99,26 +101,31 @@ class AttemptService:
     async def _take_together(self, site: SiteId, boot: str, facts: Sequence[Fact]) -> list[str]:
         stale: list[str] = []
         topics: list[str] = []
+        changed: set[AttemptId] = set()
         meter = Meter()
         async with self._database.begin() as tx:
             seqs = [message.seq for message, _ in facts]
             applied = await self._compute.sites.take(tx, site, boot, seqs)
             named = {AttemptId(message.attempt) for message, _ in facts}
-            rows = await self._repository.attempts(tx, named) if len(named) > 1 else {}
+            rows = await self._repository.attempts(tx, named)
             for message, output in facts:
                 if message.seq <= applied:
                     continue
                 applied = message.seq
                 attempt = AttemptId(message.attempt)
-                known = rows.pop(attempt, None) or await self._repository.attempt(tx, attempt)
+                if attempt in changed and not isinstance(message.body, _BY_NAME_ALONE):
+                    rows |= await self._repository.attempts(tx, {attempt})
+                    changed.discard(attempt)
                 try:
-                    row = _held(known, site, attempt, message.fence)
+                    row = _held(rows.get(attempt), site, attempt, message.fence)
                 except StaleFence:
                     stale.append(message.attempt)
                     continue
                 topics += await self._facts.apply(tx, row, message, output, meter)
-                if isinstance(message.body, Preparing | Phase):
-                    rows[attempt] = row  # which these leave as it is
+                if isinstance(message.body, Ended):
+                    del rows[attempt]  # whatever comes after it is stale
+                elif not isinstance(message.body, _BY_NAME_ALONE):
+                    changed.add(attempt)
             topics += await self._facts.settle(tx, meter)
             await self._transitions.tell(tx, topics)
         return stale
@@ -148,6 +155,8 @@ class AttemptService:
         attempt, fence = piece
         if len(data) > MAX_SEGMENT_BYTES or not -1 <= rank < MAX_RANK or offset < 0:
             raise LogPieceInvalid
+        if data and await self._logs.append_next(tx, site, piece, (rank, offset, data)):
+            return offset + len(data)
         row = await self.held(tx, site, attempt, fence)
         return await self._logs.append(
             tx,

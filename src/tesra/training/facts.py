@@ -78,7 +78,7 @@ class Facts:
         """Bring one fact about; answers whom to wake. ``settle`` closes the transaction's meter."""
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
-        result = None
+        result, noted = None, {}
         topics: list[str] = []
         match message.body:
             case Usage() as usage:  # a smoke run is free: nothing is metered
@@ -96,9 +96,7 @@ class Facts:
             case Phase(phase=phase):
                 event = PhaseSeen(attempt, phase)
             case Started(environment_lock=lock):
-                if lock is not None:
-                    values = {"environment_lock": lock}
-                    await self._repository.update_attempt(tx, attempt, values)
+                noted = {"environment_lock": lock} if lock is not None else {}
                 topics = await self._tuning.started(tx, row)
                 event = RanksStarted(attempt)
             case Ended() as ended:
@@ -106,7 +104,8 @@ class Facts:
                 event = AttemptEnded(
                     attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
                 )
-        return [*topics, *await self._transitions.apply(tx, run, event, result=result)]
+        topics += await self._transitions.apply(tx, run, event, result=result, noted=noted)
+        return topics
 
     async def settle(self, tx: Tx, meter: Meter) -> list[str]:
         """What is done once for all the usage of a transaction; answers whom to wake."""

@@ -15,16 +15,18 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    bindparam,
     func,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
 from tesra.db.notify import notify
-from tesra.kit.ids import AttemptId, RunId
+from tesra.kit.ids import AttemptId, RunId, SiteId
 
 MAX_SEGMENT_BYTES = 2**20
 _SEGMENTS_A_READ = 64
@@ -91,10 +93,60 @@ _DRAW = (
     .returning(run_logs.c.seq)
 )
 _STORE = insert(log_segments)
+# All of it for a piece that stands just where its rank's log ends, and whose attempt is the site's:
+# the head is moved first, so of two that bring the same piece only one goes on.
+_APPEND = text(
+    """
+    WITH held AS (
+        SELECT run_id, number FROM attempts
+        WHERE id = :attempt AND site_id = :site AND fence = :fence AND ended_at IS NULL
+    ), moved AS (
+        INSERT INTO log_heads AS head (attempt_id, rank, "offset")
+        SELECT :attempt, CAST(:rank AS integer), CAST(:begin AS bigint) + :size FROM held
+        WHERE :begin = 0 OR EXISTS (
+            SELECT FROM log_heads
+            WHERE attempt_id = :attempt AND rank = :rank AND "offset" = :begin
+        )
+        ON CONFLICT (attempt_id, rank) DO UPDATE SET "offset" = excluded."offset"
+        WHERE head."offset" = :begin
+        RETURNING rank
+    ), drawn AS (
+        INSERT INTO run_logs AS log (run_id, seq) SELECT held.run_id, 1 FROM held, moved
+        ON CONFLICT (run_id) DO UPDATE SET seq = log.seq + 1
+        RETURNING run_id, seq
+    )
+    INSERT INTO log_segments (run_id, seq, attempt, rank, "offset", size_bytes, data)
+    SELECT drawn.run_id, drawn.seq, held.number, :rank, :begin, :size, :data FROM held, drawn
+    RETURNING run_id
+    """
+).bindparams(
+    bindparam("attempt", type_=Text),
+    bindparam("site", type_=Text),
+    bindparam("fence", type_=BigInteger),
+    bindparam("rank", type_=Integer),
+    bindparam("begin", type_=BigInteger),
+    bindparam("size", type_=Integer),
+    bindparam("data", type_=LargeBinary),
+)
 
 
 class LogStore:
     """Append and read segments."""
+
+    async def append_next(
+        self, tx: Tx, site: SiteId, held: tuple[AttemptId, int], part: tuple[int, int, bytes]
+    ) -> bool:
+        """Store a piece (rank, offset, bytes) that is just the next one of an attempt that is held.
+
+        In one statement, since nearly every piece is such. False: nothing was done, look closer.
+        """
+        (attempt, fence), (rank, offset, data) = held, part
+        values = {"attempt": attempt, "site": site, "fence": fence, "rank": rank, "begin": offset}
+        values |= {"size": len(data), "data": _packed(data)}
+        run = (await tx.execute(_APPEND, values)).scalar_one_or_none()
+        if run is not None:
+            await notify(tx, f"run:{run}")
+        return run is not None
 
     async def append(self, tx: Tx, run: RunId, piece: LogPiece) -> int:
         """Store what is new of the piece; answers how far the rank's log is held.
@@ -116,7 +168,6 @@ class LogStore:
     async def _store(self, tx: Tx, run: RunId, piece: LogPiece, fresh: bytes, offset: int) -> None:
         """The number of a segment is drawn under the lock of the run's log, so that readers miss none."""
         seq = (await tx.execute(_DRAW, {"run_id": run, "seq": 1})).scalar_one()
-        packed = zstandard.ZstdCompressor(level=1).compress(fresh)
         await tx.execute(
             _STORE,
             {
@@ -126,7 +177,7 @@ class LogStore:
                 "rank": piece.rank,
                 "offset": offset,
                 "size_bytes": len(fresh),
-                "data": packed,
+                "data": _packed(fresh),
             },
         )
         await notify(tx, f"run:{run}")
@@ -176,3 +227,7 @@ class LogStore:
         )
         held: int | None = (await tx.execute(statement.with_for_update())).scalar_one_or_none()
         return held or 0
+
+
+def _packed(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(data)

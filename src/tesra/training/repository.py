@@ -3,8 +3,23 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Column, Row, and_, bindparam, func, insert, or_, select, text, tuple_, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    Row,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
@@ -89,7 +104,7 @@ _ATTEMPTS = (
     )
     .join(runs, runs.c.id == attempts.c.run_id)
     .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
-    .where(attempts.c.id.in_(bindparam("wanted", expanding=True)))
+    .where(attempts.c.id == any_(bindparam("wanted", type_=ARRAY(Text))))
 )
 _LIVE = (
     select(
@@ -121,13 +136,32 @@ _LOCKED = (
     .where(runs.c.id == bindparam("run"))
     .with_for_update(key_share=True)  # what refers to it is not held up
 )
+_INSERT_RUN = insert(runs)
+_UPDATE_RUN = update(runs).where(runs.c.id == bindparam("own"))
+_UPDATE_ATTEMPT = (
+    update(attempts).where(attempts.c.id == bindparam("own")).returning(attempts.c.site_id)
+)
+_ADD_EVENT = insert(run_events).values(
+    run_id=bindparam("run"),
+    seq=select(func.coalesce(func.max(run_events.c.seq), 0) + 1)
+    .where(run_events.c.run_id == bindparam("run"))
+    .scalar_subquery(),
+    kind=bindparam("kind"),
+    text=bindparam("words"),
+)
+
+
+def _parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those that the database computes, which are part of the statement, and the others."""
+    computed = {name: value for name, value in values.items() if isinstance(value, ClauseElement)}
+    return computed, {name: value for name, value in values.items() if name not in computed}
 
 
 class RunRepository:
     """Rows of the training domain; used by its own services alone."""
 
     async def insert_run(self, tx: Tx, values: dict[str, Any]) -> None:
-        await tx.execute(insert(runs).values(**values))
+        await tx.execute(_INSERT_RUN, values)
 
     async def run(self, tx: Tx, run: RunId, *, owner: UserId | None = None) -> RunRow | None:
         statement = _SHOWN.where(runs.c.id == run)
@@ -165,7 +199,8 @@ class RunRepository:
         return list(await tx.execute(statement))
 
     async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:
-        await tx.execute(update(runs).where(runs.c.id == run).values(**values))
+        computed, plain = _parted(values)
+        await tx.execute(_UPDATE_RUN.values(computed), {"own": run, **plain})
 
     async def next_fences(self, tx: Tx, count: int) -> list[int]:
         statement = text("SELECT nextval('attempt_fences') FROM generate_series(1, :count)")
@@ -200,8 +235,9 @@ class RunRepository:
 
     async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> SiteId:
         """Change the attempt's row; answers where it was placed."""
-        statement = update(attempts).where(attempts.c.id == attempt).values(**values)
-        return SiteId((await tx.execute(statement.returning(attempts.c.site_id))).scalar_one())
+        computed, plain = _parted(values)
+        done = await tx.execute(_UPDATE_ATTEMPT.values(computed), {"own": attempt, **plain})
+        return SiteId(done.scalar_one())
 
     async def live_attempts(self, tx: Tx, site: SiteId) -> list[RunRow]:
         """Everything that should be on the site, with the run's spec."""
@@ -245,14 +281,7 @@ class RunRepository:
 
     async def add_event(self, tx: Tx, run: RunId, kind: str, words: str) -> None:
         """Append to the timeline; the run's row must be locked by the caller."""
-        following = (
-            select(func.coalesce(func.max(run_events.c.seq), 0) + 1)
-            .where(run_events.c.run_id == run)
-            .scalar_subquery()
-        )
-        await tx.execute(
-            insert(run_events).values(run_id=run, seq=following, kind=kind, text=words)
-        )
+        await tx.execute(_ADD_EVENT, {"run": run, "kind": kind, "words": words})
 
     async def events(self, tx: Tx, run: RunId, *, after: int, limit: int) -> list[RunRow]:
         statement = (

@@ -1,6 +1,6 @@
 """Apply an event to a run in one transaction: decide by the life cycle, then carry out its commands."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,11 +79,18 @@ class Transitions:
         self._observers = observers
 
     async def apply(
-        self, tx: Tx, run: RunId, event: RunEvent, *, result: Result | None = None
+        self,
+        tx: Tx,
+        run: RunId,
+        event: RunEvent,
+        *,
+        result: Result | None = None,
+        noted: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """Bring ``event`` about; terminal state, output and bill become visible together.
 
-        Answers the topics to ``tell`` at the end of the transaction.
+        ``noted``: what else the event says of its attempt, to be kept with it. Answers the topics
+        to ``tell`` at the end of the transaction.
         """
         row = await self._repository.lock_run(tx, run)
         assert row is not None, f"run {run} has vanished"
@@ -92,7 +99,8 @@ class Transitions:
         if after == before and not commands:
             return []
         values = _changed(before, after)
-        await self._note_attempt(tx, event, before, after)
+        attempt = before.attempt or after.attempt
+        site = await self._note_attempt(tx, attempt, (event, before, after), commands, noted or {})
         if Command.MARK_STARTED in commands and row.started_at is None:
             values["started_at"] = func.clock_timestamp()
         if before.state.live and after.state is RunState.QUEUED:
@@ -102,8 +110,7 @@ class Transitions:
         await self._repository.update_run(tx, run, values)
         if after.state is not before.state:
             await self._repository.add_event(tx, run, after.state.value, after.reason or "")
-        attempt = before.attempt or after.attempt
-        topics = await self._carry_out(tx, attempt, commands)
+        topics = await self._carry_out(tx, attempt, commands, site)
         if after.state is not before.state and self._observers:
             change = _change(row, before, after, values)
             for observer in self._observers:
@@ -118,14 +125,31 @@ class Transitions:
             return event
         return replace(event, checkpoint=await self._checkpoints.last_of(tx, event.attempt))
 
-    async def _note_attempt(self, tx: Tx, event: RunEvent, before: RunLife, after: RunLife) -> None:
-        """What the run's bill will need to know of its attempts."""
+    async def _note_attempt(
+        self,
+        tx: Tx,
+        attempt: AttemptId | None,
+        step: tuple[RunEvent, RunLife, RunLife],
+        commands: list[Command],
+        noted: Mapping[str, Any],
+    ) -> SiteId | None:
+        """What the run's bill will need to know of its attempt, and when it started and ended.
+
+        Answers where it was placed, when that is at hand.
+        """
+        event, before, after = step
+        values = dict(noted)
         if isinstance(event, Placed) and after.resume is not None:
-            values = {"resume_checkpoint": after.resume}
-            await self._repository.update_attempt(tx, event.attempt, values)
+            values["resume_checkpoint"] = after.resume
         if isinstance(event, AttemptEnded):
-            outcome = {"outcome": _outcome(event, before)}
-            await self._repository.update_attempt(tx, event.attempt, outcome)
+            values["outcome"] = _outcome(event, before)
+        moments = {Command.MARK_STARTED: "started_at", Command.END_ATTEMPT: "ended_at"}
+        for command, column in moments.items():
+            if command in commands:
+                values[column] = func.clock_timestamp()
+        if attempt is None or not values:
+            return None
+        return await self._repository.update_attempt(tx, attempt, values)
 
     async def tell(self, tx: Tx, topics: Iterable[str]) -> None:
         """Wake all who wait for these; the last thing a transaction does, since sites' rows are hot."""
@@ -180,18 +204,12 @@ class Transitions:
         }
 
     async def _carry_out(
-        self, tx: Tx, attempt: AttemptId | None, commands: list[Command]
+        self, tx: Tx, attempt: AttemptId | None, commands: list[Command], site: SiteId | None
     ) -> list[str]:
         """What the commands ask for; answers whom to wake."""
         if attempt is None:
             return []
         topics = []
-        site: SiteId | None = None
-        moment = {Command.MARK_STARTED: "started_at", Command.END_ATTEMPT: "ended_at"}
-        for command, column in moment.items():
-            if command in commands:
-                now = func.clock_timestamp()
-                site = await self._repository.update_attempt(tx, attempt, {column: now})
         if Command.RELEASE_DEVICES in commands:
             await self._compute.release(tx, attempt)
         if Command.WAKE_DISPATCHER in commands:

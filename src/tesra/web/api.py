@@ -40,7 +40,9 @@ DESCRIPTION = (
     "'Idempotency-Key', so that a repeated call happens once."
 )
 
-ROUTERS: Sequence[APIRouter] = (
+ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most comes first
+    site.router,
+    metrics.site_router,
     identity.router,
     drive.router,
     files.router,
@@ -54,9 +56,7 @@ ROUTERS: Sequence[APIRouter] = (
     billing.router,
     compute.router,
     notices.router,
-    site.router,
     metrics.router,
-    metrics.site_router,
     peer.router,
     storage.router,
 )

@@ -1,6 +1,6 @@
 """What a run has to pay for, now or at its end: its attempts and checkpoints, seen as a chain."""
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from tesra.billing.model import Part
 from tesra.db.engine import Tx
@@ -11,6 +11,24 @@ from tesra.training.checkpoints.tables import checkpoints
 from tesra.training.model import Outcome, RunLife
 from tesra.training.repository import RunRepository, life_of
 from tesra.training.tables import attempts
+
+_CHAIN = (
+    select(
+        attempts.c.id,
+        attempts.c.number,
+        attempts.c.resume_checkpoint,
+        attempts.c.outcome,
+        or_(
+            attempts.c.resumed,
+            attempts.c.outcome.is_(None),  # it still may
+            attempts.c.usage_ms == 0,  # it did nothing anew
+        ).label("went_on"),
+        checkpoints.c.id.label("checkpoint"),
+        checkpoints.c.ran_ms,
+    )
+    .outerjoin(checkpoints, checkpoints.c.attempt_id == attempts.c.id)
+    .where(attempts.c.run_id == bindparam("run"))
+)
 
 
 class Accounts:
@@ -24,24 +42,9 @@ class Accounts:
 
         An attempt whose script did not read the checkpoint began anew: what is in it was done twice.
         """
-        tries = await tx.execute(
-            select(
-                attempts.c.id,
-                attempts.c.number,
-                attempts.c.resume_checkpoint,
-                attempts.c.outcome,
-                or_(
-                    attempts.c.resumed,
-                    attempts.c.outcome.is_(None),  # it still may
-                    attempts.c.usage_ms == 0,  # it did nothing anew
-                ).label("went_on"),
-            ).where(attempts.c.run_id == run)
-        )
-        made = await tx.execute(
-            select(checkpoints.c.id, checkpoints.c.attempt_id, checkpoints.c.ran_ms).where(
-                checkpoints.c.run_id == run
-            )
-        )
+        rows = (await tx.execute(_CHAIN, {"run": run})).all()
+        tries = {row.number: row for row in rows}.values()
+        made = [row for row in rows if row.checkpoint is not None]
         return billed_parts(
             [
                 Try(
@@ -52,7 +55,7 @@ class Accounts:
                 )
                 for row in tries
             ],
-            {CheckpointId(row.id): Made(AttemptId(row.attempt_id), row.ran_ms) for row in made},
+            {CheckpointId(row.checkpoint): Made(AttemptId(row.id), row.ran_ms) for row in made},
             life.resume,
         )
 

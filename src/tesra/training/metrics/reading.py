@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import RunId
@@ -25,6 +25,13 @@ MOST_READ = 400_000  # points unpacked for one chart; past it, blocks show by th
 _BLOCKS_AT_ONCE = 64
 _HEAD = [column for column in metric_series.c if column.name != "tail"]
 _SUMMARY = [column for column in metric_blocks.c if column.name != "data"]
+_asked = (
+    metric_series.c.run_id == bindparam("run"),
+    (metric_series.c.device != "") == bindparam("devices"),
+    metric_series.c.seq > bindparam("after"),
+)
+_HEADS: Select[Any] = select(*_HEAD).where(*_asked)
+_TAILS: Select[Any] = select(metric_series).where(*_asked)
 
 
 async def run_row(tx: Tx, run: RunId) -> Any:
@@ -42,15 +49,11 @@ async def heads_of(
     tails: bool = False,
 ) -> list[Head]:
     """The stored series of a run that grew behind delivery ``after``; of devices, or of ranks."""
-    columns = metric_series.c
-    of_device = columns.device != "" if devices else columns.device == ""
-    statement: Select[Any] = select(*(metric_series.c if tails else _HEAD))
-    statement = statement.where(columns.run_id == run, of_device)
-    if after:
-        statement = statement.where(columns.seq > after)
+    asked = {"run": run, "devices": devices, "after": after}
+    statement = _TAILS if tails else _HEADS
     if names is not None:
-        statement = statement.where(columns.name.in_(names))
-    return [_head(row) for row in await tx.execute(statement)]
+        statement = statement.where(metric_series.c.name.in_(names))
+    return [_head(row) for row in await tx.execute(statement, asked)]
 
 
 async def device_places(tx: Tx, run: RunId) -> dict[str, tuple[str, int]]:

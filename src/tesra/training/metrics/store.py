@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx
@@ -63,6 +63,31 @@ _LAST_STEPS = text(
     ORDER BY device, name, rank, origin, attempt DESC
     """
 )
+_own_run = metric_runs.c.run_id == bindparam("run")
+_own_head = (metric_heads.c.attempt_id == bindparam("of_attempt")) & (
+    metric_heads.c.source == bindparam("of_source")
+)
+_LOCK = select(metric_runs).where(_own_run).with_for_update()
+_AT = select(metric_heads.c.offset).where(_own_head)
+_FIRST = (
+    upsert(metric_runs)
+    .values(run_id=bindparam("run"))
+    .on_conflict_do_update(index_elements=["run_id"], set_={"seq": metric_runs.c.seq})
+    .returning(metric_runs)
+)
+_FIRST_AT = (
+    upsert(metric_heads)
+    .values(attempt_id=bindparam("of_attempt"), source=bindparam("of_source"))
+    .on_conflict_do_update(
+        index_elements=["attempt_id", "source"], set_={"offset": metric_heads.c.offset}
+    )
+    .returning(metric_heads.c.offset)
+)
+_ADVANCE = (
+    update(metric_runs)
+    .where(_own_run)
+    .add_cte(update(metric_heads).where(_own_head).values(offset=bindparam("held")).cte("head"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +140,8 @@ class MetricStore:
             read_lines, fresh, ranks=delivery.ranks, devices=delivery.devices
         )
         changes = {"seq": run.seq + 1, "skipped": run.skipped + batch.skipped}
-        stored = await self._stored(tx, delivery, batch.series)
+        known = bool(run.seq)  # else nothing of the run is there yet, and need not be looked for
+        stored = await self._stored(tx, delivery, batch.series) if known else {}
         changes |= await self._limit_names(tx, run, batch, stored)
         changes |= self._limit_points(run, batch)
         await self._grow(tx, delivery, changes["seq"], batch.series, stored)
@@ -130,22 +156,15 @@ class MetricStore:
 
     async def _lock(self, tx: Tx, delivery: Delivery) -> tuple[Any, int]:
         """Locks the run's metrics; its row, and how far the source's spool is held."""
-        lock = select(metric_runs).where(metric_runs.c.run_id == delivery.run).with_for_update()
-        at = select(metric_heads.c.offset).where(
-            metric_heads.c.attempt_id == delivery.attempt, metric_heads.c.source == delivery.source
-        )
-        run = (await tx.execute(lock)).one_or_none()
-        held = (await tx.execute(at)).scalar_one_or_none() if run is not None else None
-        if run is not None and held is not None:
-            return run, held
-        await tx.execute(upsert(metric_runs).values(run_id=delivery.run).on_conflict_do_nothing())
-        await tx.execute(
-            upsert(metric_heads)
-            .values(attempt_id=delivery.attempt, source=delivery.source)
-            .on_conflict_do_nothing()
-        )
-        run = (await tx.execute(lock)).one()
-        return run, (await tx.execute(at)).scalar_one()
+        own = {"run": delivery.run}
+        source = {"of_attempt": delivery.attempt, "of_source": delivery.source}
+        if delivery.offset > 0:
+            run = (await tx.execute(_LOCK, own)).one_or_none()
+            held = (await tx.execute(_AT, source)).scalar_one_or_none() if run is not None else None
+            if held is not None:
+                return run, held
+        run = (await tx.execute(_FIRST, own)).one()
+        return run, (await tx.execute(_FIRST_AT, source)).scalar_one()
 
     async def _stored(self, tx: Tx, delivery: Delivery, keys: Iterable[Key]) -> dict[Key, _Series]:
         """Those series of this attempt that are there already."""
@@ -172,9 +191,10 @@ class MetricStore:
         )
         if not names:
             return {}
-        asked = {"run": run.run_id, "names": list(names)}
-        for name in (await tx.execute(_KNOWN_NAMES, asked)).scalars():
-            del names[name]
+        if run.names:
+            asked = {"run": run.run_id, "names": list(names)}
+            for name in (await tx.execute(_KNOWN_NAMES, asked)).scalars():
+                del names[name]
         room = self._max_names - run.names
         dropped = set(list(names)[max(0, room) :])
         for key in [key for key in batch.series if not key.device and key.name in dropped]:
@@ -245,17 +265,8 @@ class MetricStore:
     async def _advance(
         self, tx: Tx, delivery: Delivery, changes: dict[str, Any], held: int
     ) -> None:
-        await tx.execute(
-            update(metric_runs).where(metric_runs.c.run_id == delivery.run).values(**changes)
-        )
-        await tx.execute(
-            update(metric_heads)
-            .where(
-                metric_heads.c.attempt_id == delivery.attempt,
-                metric_heads.c.source == delivery.source,
-            )
-            .values(offset=held)
-        )
+        head = {"of_attempt": delivery.attempt, "of_source": delivery.source, "held": held}
+        await tx.execute(_ADVANCE, {"run": delivery.run, **head, **changes})
         await notify(tx, f"metrics:{delivery.run}")
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Row,
-    Select,
     Table,
     Text,
+    bindparam,
     func,
     insert,
     select,
@@ -100,6 +100,29 @@ def storable(rungs: Mapping[int, float]) -> dict[str, float | None]:
     return {str(rung): value if math.isfinite(value) else None for rung, value in rungs.items()}
 
 
+_WITH_RUNS = (
+    select(
+        trials,
+        runs.c.state.label("run_state"),
+        runs.c.reason.label("run_reason"),
+        runs.c.billed_micros,
+        runs.c.billed_micro_th,
+        runs.c.output_id,
+        runs.c.started_at,
+        runs.c.ended_at,
+        attempts.c.usage_ms,
+        attempts.c.devices.label("rated_devices"),
+    )
+    .join(runs, runs.c.id == trials.c.run_id)
+    .outerjoin(attempts, attempts.c.id == runs.c.attempt_id)
+    .order_by(trials.c.sweep_id, trials.c.number)
+)
+_TRIALS = _WITH_RUNS.where(trials.c.sweep_id == bindparam("sweep"))
+_UPDATE_TRIAL = update(trials).where(
+    trials.c.sweep_id == bindparam("own_sweep"), trials.c.number == bindparam("own_number")
+)
+
+
 class SweepRepository:
     """Rows of sweeps."""
 
@@ -142,39 +165,18 @@ class SweepRepository:
     async def update_trial(
         self, tx: Tx, sweep: SweepId, number: int, values: dict[str, Any]
     ) -> None:
-        own = (trials.c.sweep_id == sweep) & (trials.c.number == number)
-        await tx.execute(update(trials).where(own).values(**values))
+        await tx.execute(_UPDATE_TRIAL, {"own_sweep": sweep, "own_number": number, **values})
 
     async def trials(self, tx: Tx, sweep: SweepId) -> list[AnyRow]:
         """All trials, the first first, with what their runs have come to."""
-        return list(await tx.execute(_with_runs().where(trials.c.sweep_id == sweep)))
+        return list(await tx.execute(_TRIALS, {"sweep": sweep}))
 
     async def trials_of(self, tx: Tx, ids: list[SweepId]) -> list[AnyRow]:
         """The trials of several sweeps."""
-        return list(await tx.execute(_with_runs().where(trials.c.sweep_id.in_(ids))))
+        return list(await tx.execute(_WITH_RUNS.where(trials.c.sweep_id.in_(ids))))
 
     async def set_bill(self, tx: Tx, subject: str, bill: BillId) -> None:
         """Name the bill in the runs that it is for."""
         own = runs.c.bill_subject == subject
         sweep = subject.partition(".")[0]
         await tx.execute(update(runs).where(runs.c.sweep_id == sweep, own).values(bill_id=bill))
-
-
-def _with_runs() -> Select[Any]:
-    return (
-        select(
-            trials,
-            runs.c.state.label("run_state"),
-            runs.c.reason.label("run_reason"),
-            runs.c.billed_micros,
-            runs.c.billed_micro_th,
-            runs.c.output_id,
-            runs.c.started_at,
-            runs.c.ended_at,
-            attempts.c.usage_ms,
-            attempts.c.devices.label("rated_devices"),
-        )
-        .join(runs, runs.c.id == trials.c.run_id)
-        .outerjoin(attempts, attempts.c.id == runs.c.attempt_id)
-        .order_by(trials.c.sweep_id, trials.c.number)
-    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -13,6 +14,8 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    any_,
+    bindparam,
     func,
     insert,
     select,
@@ -55,6 +58,12 @@ tuning_found = Table(
 
 ChangeRow = Row[Any]
 
+_CHANGES = (
+    select(tuning_changes)
+    .where(tuning_changes.c.run_id == any_(bindparam("wanted", type_=ARRAY(Text))))
+    .order_by(tuning_changes.c.run_id, tuning_changes.c.seq)
+)
+
 
 class TuningRepository:
     """Rows of tuning; used by its own service alone."""
@@ -68,10 +77,8 @@ class TuningRepository:
 
     async def changes_of(self, tx: Tx, runs: Iterable[RunId]) -> dict[RunId, list[ChangeRow]]:
         """The same of many runs; those without any are left out."""
-        table = tuning_changes
-        statement = select(table).where(table.c.run_id.in_(list(runs)))
         found: dict[RunId, list[ChangeRow]] = {}
-        for row in await tx.execute(statement.order_by(table.c.run_id, table.c.seq)):
+        for row in await tx.execute(_CHANGES, {"wanted": list(runs)}):
             found.setdefault(RunId(row.run_id), []).append(row)
         return found
 
