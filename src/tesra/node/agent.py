@@ -32,7 +32,7 @@ from tesra.node.workspace import remove
 from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
-_TELL_EVERY_S = 0.05  # a change is told at once, those that follow it soon after, together
+_TELL_EVERY_S = 0.1  # a change is told at once, those that follow it soon after, together
 _FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class NodeAgent:
         self._limits: dict[str, RunLimit] = {}
         self._version = 0
         self._told_at = 0.0
+        self._soon: asyncio.TimerHandle | None = None
         self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
@@ -204,7 +205,15 @@ class NodeAgent:
         assert self._tools is not None
         await asyncio.to_thread(remove, folders_of(self._tools.attempts, record))
 
-    def _changed(self) -> None:
+    def _changed(self, within_s: float = 0.0) -> None:
+        """The report is another one. What has time waits for others to be told with."""
+        if within_s > 0 and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(within_s, self._changed)
+        if within_s > 0:
+            return
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._version += 1
         self._change.set()
         self._change = asyncio.Event()

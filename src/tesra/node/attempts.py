@@ -8,7 +8,7 @@ the end is fixed: gang gone, output stored, logs delivered, and only then ``ENDE
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,8 @@ from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
 FAILED_GRACE_S = 2.5  # for the surviving ranks when one has failed
+PHASE_WITHIN_S = 0.3  # so soon a phase is told; one that is over by then need not be known
+_FOR_LATER = {"phase", "lock", "ran_ms"}  # what an agent that takes over can do without
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +68,10 @@ class NodeTools:
 
 
 class Attempt:
-    """One attempt; ``changed`` is called whenever its stage or phase has changed."""
+    """One attempt; ``changed`` is called whenever its status has, with how soon that is to be told."""
 
     def __init__(
-        self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]
+        self, record: AttemptRecord, tools: NodeTools, changed: Callable[[float], None]
     ) -> None:
         self._record = record
         self._kept: AttemptRecord | None = None  # what is on disk, once something is
@@ -325,7 +327,7 @@ class Attempt:
             self._folders,
             gang.ranks,
             gone=lambda: {ended.rank for ended in gang.exits},
-            changed=self._changed,
+            changed=lambda: self._changed(0.0),
         )
 
     def _freeze(self, exits: list[RankExit]) -> None:
@@ -341,15 +343,23 @@ class Attempt:
         return span_ms(self._running_since, self._gang.exits)
 
     def _note(self, **changes: Any) -> None:
-        """On disk when it is more than a phase: an agent that takes over goes by the rest."""
+        """On disk, unless it is nothing that an agent that takes over would go by."""
         record = self._record.with_status(**changes)
         if record == self._kept and record == self._record:
             return
         self._record = record
-        if self._kept is None or set(changes) != {"phase"}:
+        if self._kept is None or not changes.keys() <= _FOR_LATER:
             save_record(self._folders.root, record)
             self._kept = record
-        self._changed()
+        self._changed(PHASE_WITHIN_S if self._has_time(changes) else 0.0)
+
+    def _has_time(self, changes: Mapping[str, Any]) -> bool:
+        """Whether nobody waits for this: a phase, or a good end whose output is being stored."""
+        verdict = self._record.status.verdict
+        stage = changes.get("stage")
+        return stage is None or (
+            stage is Stage.STORING and verdict is not None and verdict.outcome == "succeeded"
+        )
 
     def _say(self, line: str) -> None:
         with self._folders.log_of(TESRA_RANK).open("a", encoding="utf-8") as file:

@@ -7,6 +7,7 @@ each file.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -100,10 +101,9 @@ class FilePusher:
                 return None
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._final.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # no task for it, as ``wait_for`` would make
+                await self._final.wait()
 
 
 def whole_lines(data: bytes) -> bytes:

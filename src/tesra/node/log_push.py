@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tesra.node.file_push import FilePusher, Growing
+from tesra.node.file_push import POLL_S, FilePusher, Growing
 from tesra.node.site_client import SiteClient
+
+_OWN_POLL_S = 0.1  # Tesra's own few lines
 
 
 class LogPusher:
@@ -23,7 +25,8 @@ class LogPusher:
         """Begin to deliver these ranks' files; a file need not exist yet."""
         for rank, path in files:
             name = f"{self._attempt}: the log of rank {rank}"
-            self._files.follow(Growing(name, path, partial(self._put, rank)))
+            poll_s = POLL_S if rank >= 0 else _OWN_POLL_S
+            self._files.follow(Growing(name, path, partial(self._put, rank), poll_s=poll_s))
 
     async def finish(self) -> None:
         """Nothing more will be written: returns when the server has everything."""

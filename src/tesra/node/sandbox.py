@@ -200,8 +200,9 @@ def _interpreter() -> list[Path]:
 
 
 def _inside_system(path: Path) -> bool:
-    roots = [Path(name) for name in _SYSTEM] + _interpreter()
-    return path.is_dir() and any(path.is_relative_to(root) for root in roots)
+    roots = (*_SYSTEM, *map(str, _interpreter()))
+    place = f"{path}/"
+    return any(place.startswith(f"{root}/") for root in roots) and path.is_dir()
 
 
 def _parents(path: Path, made: set[Path]) -> Iterator[str]:

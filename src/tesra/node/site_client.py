@@ -4,6 +4,8 @@ Every call either answers or raises: ``ServerAway`` (try again later), ``StaleFe
 is no longer this site's), ``UnknownSite`` (enrol again), or the kind that the server refused with.
 """
 
+import sys
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -25,9 +27,14 @@ from tesra.wire.site import (
     Renewed,
 )
 
+if find_spec("sniffio") is None:
+    # httpcore tries to import it several times in every request: let it fail without a search
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
+
 AnswerModel = TypeVar("AnswerModel", bound=Answer)
 
 _TIMEOUT_S = 20.0
+_FEW = httpx.Limits(max_connections=8, max_keepalive_connections=8)  # each request looks at all
 _UNKNOWN = frozenset({"unknown_boot", "unknown_site", "site_unknown", "boot_unknown"})
 
 
@@ -53,7 +60,7 @@ class SiteClient:
             base_url=url,
             headers=self._headers,
             timeout=_TIMEOUT_S,
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+            limits=_FEW,
             trust_env=False,
         )
         self._sync: httpx.Client | None = None
