@@ -7,6 +7,7 @@ from typing import Any
 
 from tesra.node.devices import cpu_slots
 from tesra.node.environments import Environment
+from tesra.node.ports import Ports
 from tesra.node.ranks import Gang, Place
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import Sandbox
@@ -17,7 +18,6 @@ from tesra.wire.site import EngineSpec, RunSpec
 from tesra.wire.tuning import TuneOrder
 
 BARE = EngineSpec(name="bare", version="1", requirements=[], python=">=3.11", announce="torch")
-PEERS = tuple(f"127.0.0.1:{29511 + rank}" for rank in range(2))
 
 
 class TunedGang:
@@ -69,10 +69,12 @@ class TunedGang:
             env={},
             secrets={},
         )
+        master, *others = Ports().take(1 + ranks)
+        peers = tuple(f"127.0.0.1:{port}" for port in others)
         gang = Gang(
             "run_1",
             spec,
-            place=Place(0, ranks, 0, 1, "127.0.0.1", 29510, PEERS),
+            place=Place(0, ranks, 0, 1, "127.0.0.1", master, peers),
             devices=cpu_slots(ranks),
             environment=environment,
             folders=folders,
@@ -93,7 +95,7 @@ class TunedGang:
         """Wait for all ranks to succeed."""
         exits = await asyncio.wait_for(self.gang.wait(), 60)
         logs = "".join(map(self.log, self.gang.ranks))
-        assert [ended.exit_code for ended in exits] == [0] * len(self.gang.ranks), logs
+        assert [ended.exit_code for ended in exits] == [0] * len(self.gang.ranks), (exits, logs)
 
     def steps(self, seq: int) -> list[int | None]:
         return [rank.step_of(seq) for rank in self.desk.report.ranks]

@@ -8,12 +8,16 @@ goes on from the new value. Standard library only: torch is what the script has 
 
 from __future__ import annotations  # engines may bring an older Python
 
+import atexit
 import contextlib
+import os
+import time
 import weakref
 from typing import Any
 
 WATCHED = "_tesra_watched"
 OPTIONS = ("lr", "momentum", "weight_decay")
+THREADS_END_S = 0.05
 SCALED_BESIDE_LR = ("initial_lr", "max_lr", "min_lr")  # of a group: schedulers compute from these
 
 
@@ -27,6 +31,17 @@ def patch(module: Any, tuner: Any) -> None:
     elif not getattr(module.Optimizer, WATCHED, False):
         setattr(module.Optimizer, WATCHED, True)
         Optimisers(module, tuner).watch()
+        atexit.register(_let_threads_end)
+
+
+def _let_threads_end() -> None:
+    """Give up the interpreter's lock for a moment before it ends.
+
+    gloo's threads drop the tensors of the last collective under that lock, and abort the process
+    when they get to it only while the interpreter is ending.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        time.sleep(THREADS_END_S)
 
 
 _schedulers: Any = weakref.WeakKeyDictionary()  # optimiser -> set of its schedulers, weakly
