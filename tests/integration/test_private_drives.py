@@ -9,13 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 import tesra
 from factories.clusters import Cluster
-from factories.command_line import CommandLine
 from factories.peer_network import PeerNetwork, peer_network
 from factories.private import PASSWORD, Person, names, put, read
 from factories.storage import contents, sample_folder
+from tesra.cli.main import build_cli
 from tesra.crypto.passphrases import Stretch
 from tesra.kit.errors import NotFound
 from tesra.sdk.private import owner
@@ -497,29 +498,46 @@ def test_a_key_file_is_private_and_a_damaged_one_is_told(
 
 
 def test_the_command_line_makes_uses_recovers_and_refuses(
-    network: PeerNetwork, ann: Person, tmp_path: Path
+    network: PeerNetwork, ann: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands = CommandLine(
-        tmp_path / "one",
-        TESRA_URL=network.url,
-        TESRA_TOKEN=ann.token,
-        TESRA_DRIVE_PASSWORD=PASSWORD,
-    )
+    monkeypatch.setenv("TESRA_URL", network.url)
+    monkeypatch.setenv("TESRA_TOKEN", ann.token)
+
+    def tesra_says(
+        *words: str, device: str = "one", password: str = PASSWORD, exit_code: int = 0
+    ) -> str:
+        monkeypatch.setenv("TESRA_CONFIG_DIR", str(tmp_path / device))
+        monkeypatch.setenv("TESRA_DRIVE_PASSWORD", password)
+        done = CliRunner().invoke(build_cli(), ["drive", *words])
+        assert done.exit_code == exit_code, done.output
+        return done.output
+
     kit = tmp_path / "kit.txt"
     (tmp_path / "a.txt").write_text("hello")
-    assert "confirmed" in commands.run("drive", "create", "diary", "--private").stderr
-    made = commands.run(
-        "drive", "create", "diary", "--private", "--yes", "--recovery-kit", str(kit), "--json"
-    )
-    assert made.returncode == 0, made.stderr
-    assert "LOST FOR EVER" in made.stderr
+    make = ("create", "diary", "--private", "--recovery-kit", str(kit))
+    assert "default drive is there" in tesra_says("create", "diary", exit_code=1)
+    assert "has to be confirmed" in tesra_says(*make, exit_code=1)
+    assert "at least 12 characters" in tesra_says(*make, "--yes", password="short", exit_code=1)
+    assert not kit.exists()
+    assert "LOST FOR EVER" in tesra_says(*make, "--yes")
     assert kit.stat().st_mode & 0o777 == 0o600
-    commands.done("drive", "put", str(tmp_path / "a.txt"), "xingpan:diary:/deep/")
-    assert commands.done("drive", "cat", "xingpan:diary:/deep/a.txt") == "hello"
-    other = CommandLine(
-        tmp_path / "two", TESRA_URL=network.url, TESRA_TOKEN=ann.token, TESRA_DRIVE_PASSWORD="wrong"
-    )
-    assert "opens with this password" in other.refused("drive", "unlock", "diary")
-    other.environ["TESRA_DRIVE_PASSWORD"] = "a wholly new password"
-    other.done("drive", "recover", "--recovery-kit", str(kit))
-    assert other.done("drive", "cat", "xingpan:diary:/deep/a.txt") == "hello"
+    other = ("create", "other", "--private", "--yes", "--recovery-kit", str(kit))
+    assert "is there already" in tesra_says(*other, exit_code=1)
+    assert kit.exists()
+    tesra_says("put", str(tmp_path / "a.txt"), "xingpan:diary:/deep/")
+    assert tesra_says("cat", "xingpan:diary:/deep/a.txt") == "hello"
+    assert "a.txt" in tesra_says("ls", "xingpan:diary:/deep")
+    assert "put /deep/a.txt" in tesra_says("log", "xingpan:diary:")
+    assert "--version 1" in tesra_says("rm", "xingpan:diary:/deep")
+    assert "is back" in tesra_says("restore", "xingpan:diary:/deep", "--version", "1")
+    assert "epoch 2" in tesra_says("rotate", "diary")
+    assert "(this one)" in tesra_says("devices", "diary")
+    locked = tesra_says("ls", "xingpan:diary:/", device="two", exit_code=1)
+    assert "tesra drive unlock diary" in locked
+    wrong = tesra_says("unlock", "diary", device="two", password="wrong", exit_code=1)
+    assert "opens with this password" in wrong
+    recover = ("recover", "--recovery-kit", str(kit))
+    assert "new password" in tesra_says(*recover, device="two", password="a new long password")
+    assert tesra_says("cat", "xingpan:diary:/deep/a.txt", device="two") == "hello"
+    assert "locked on this device" in tesra_says("lock", "diary", device="two")
+    assert "(locked)" in tesra_says("drives", device="two")

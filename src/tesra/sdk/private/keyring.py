@@ -97,9 +97,17 @@ class Keyring:
         return open_document(document, holder, private)
 
     def _save(self, key: DeviceKey) -> None:
-        if key != self.key:
-            self._keys.save(key)
-            self.key = key
+        """Never lower what another process of this device has seen meanwhile."""
+        if key == self.key:
+            return
+        there = self._keys.find(key.url, key.drive)
+        if there is None or there.device != key.device:
+            return  # locked, or unlocked anew, meanwhile
+        newer = there if there.version > key.version else key
+        number = max(there.number, key.number)
+        key = replace(key, number=number, version=newer.version, link=newer.link)
+        self._keys.save(key)
+        self.key = key
 
 
 def fresh_private() -> bytes:
