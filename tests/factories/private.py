@@ -1,5 +1,6 @@
 """Devices of people with private drives, on a real server over HTTP."""
 
+import copy
 import secrets
 from pathlib import Path
 
@@ -19,12 +20,12 @@ class Person:
         self.url = url
         self._folder = folder
         self.kits: list[str] = []
-        with tesra.Client(url, "none") as client:
-            self.token = client.register(f"ann-{secrets.token_hex(6)}", ACCOUNT).token
+        self._client = tesra.Client(url, "none")
+        self.token = self._client.register(f"ann-{secrets.token_hex(6)}", ACCOUNT).token
 
     def device(self, name: str) -> Client:
         """A client at this device: a new one knows no keys."""
-        client = tesra.Client(self.url, self.token)
+        client = copy.copy(self._client)  # one connection: to open one takes longer than its use
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         client.private_drives = PrivateDrives(client.connection, DeviceKeys(folder))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -18,17 +19,20 @@ from factories.private import PASSWORD, Person, names, put, read
 from factories.storage import contents, sample_folder
 from tesra.cli.main import build_cli
 from tesra.crypto.passphrases import Stretch
-from tesra.kit.errors import NotFound
-from tesra.sdk.private import owner
+from tesra.kit.errors import NotFound, TesraError
+from tesra.sdk.private import opening
 from tesra.sdk.private.device import DeviceKeyRefused
 from tesra.sdk.private.drive import PrivateTree, SomethingThere
 from tesra.sdk.private.keyring import DeviceRemoved, ShownAnOldState
-from tesra.sdk.private.owner import DriveLocked, KeyOutdated, WrongPassword
+from tesra.sdk.private.opening import KeyOutdated
+from tesra.sdk.private.owner import DriveLocked, WrongPassword
 from tesra.sdk.private.verbs import TwoDrives
 from tesra.storage.keychain import KeysBroken
 from tesra.storage.recovery_kit import KitBroken
 
 pytestmark = pytest.mark.postgres
+
+TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def network(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(autouse=True)
 def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner, "fresh_stretch", lambda: Stretch(os.urandom(16), 64, 1, 1))
+    monkeypatch.setattr(opening, "fresh_stretch", lambda: Stretch(os.urandom(16), 64, 1, 1))
 
 
 @pytest.fixture
@@ -147,19 +151,11 @@ def said(request: httpx.Request) -> bytes:
 
 def read_all(network: PeerNetwork) -> bytes:
     """All that the server keeps: its tables, as text and as bytes, and the files of its home."""
-    tables = [
-        str(row[0])
-        for row in network.query(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-        )
-    ]
-    found = []
-    for table in tables:
-        for row in network.query(f'SELECT * FROM "{table}"'):
-            found += [
-                bytes(one) if isinstance(one, bytes | memoryview) else str(one).encode()
-                for one in row
-            ]
+    found: list[bytes] = []
+    with psycopg.connect(network.database_url) as connection:
+        for (table,) in connection.execute(TABLES).fetchall():
+            for row in connection.execute(f'SELECT * FROM "{table}"'):
+                found += [one if isinstance(one, bytes) else str(one).encode() for one in row]
     files = [path for path in network.home.root.rglob("*") if path.is_file()]
     return b"\0".join([*found, *(path.read_bytes() for path in files)])
 
@@ -287,6 +283,77 @@ def test_two_who_write_at_once_both_keep_their_change(
     assert not failed
     assert len(names(laptop, "diary:/")) == 8
     assert next(laptop.drive_history("diary")).version == 8
+
+
+def test_a_put_that_breaks_off_changes_nothing_and_goes_on_where_it_was(
+    laptop: tesra.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(laptop, tmp_path, "diary:/a", b"before")
+    source = sample_folder(tmp_path / "source")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrivateTree, "_push", dies)
+        with pytest.raises(KeyboardInterrupt):
+            laptop.drive_put(source, "diary:/b")
+    assert names(laptop, "diary:/") == ["a"]
+    before = laptop.drive_quota().used_bytes
+    laptop.drive_put(source, "diary:/b")
+    assert laptop.drive_quota().used_bytes - before < 10_000
+    laptop.drive_get("diary:/b", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_what_the_collector_took_in_the_middle_of_a_put_is_sent_again(
+    network: PeerNetwork, laptop: tesra.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is there, but no version needs it: a put that relied on it finds it gone."""
+    content = os.urandom(50_000)
+    put(laptop, tmp_path, "diary:/a", content)
+    laptop.drive_remove("diary:/a")
+    assert laptop.private_drives.tree("diary").prune(1) == 1
+    drive = laptop.private_drives.known()[0].id
+    push = PrivateTree._push
+    swept = []
+
+    def slow_push(self, *args):  # type: ignore[no-untyped-def]
+        if not swept:
+            garbage = (
+                f"SELECT p.epoch_id, p.id FROM packs p JOIN private_epochs e USING (epoch_id)"
+                f" LEFT JOIN private_packs k ON k.epoch_id = p.epoch_id AND k.pack_id = p.id"
+                f" WHERE e.private_id = '{drive}' AND k.pack_id IS NULL"
+            )
+            chunks = f"(epoch_id, pack_id) IN ({garbage})"
+            packs = f"(epoch_id, id) IN ({garbage})"
+            network.query(f"DELETE FROM chunks WHERE {chunks} RETURNING 1")
+            swept.extend(network.query(f"DELETE FROM packs WHERE {packs} RETURNING 1"))
+        return push(self, *args)
+
+    monkeypatch.setattr(PrivateTree, "_push", slow_push)
+    put(laptop, tmp_path, "diary:/b", content)
+    assert swept
+    assert read(laptop, "diary:/b") == content
+
+
+def test_a_changed_pack_is_never_delivered(
+    network: PeerNetwork, laptop: tesra.Client, tmp_path: Path
+) -> None:
+    put(laptop, tmp_path, "diary:/a.bin", os.urandom(400_000))
+    drive = laptop.private_drives.known()[0].id
+    packs = network.query(
+        f"SELECT encode(pack_id, 'hex') FROM private_packs WHERE private_id = '{drive}'"
+    )
+    for (pack,) in packs:
+        path = network.packs(1)[str(pack)]
+        bent = bytearray(path.read_bytes())
+        for at in range(20, len(bent), 10_000):
+            bent[at] ^= 1
+        path.write_bytes(bent)
+    with pytest.raises(TesraError):
+        laptop.drive_get("diary:/", tmp_path / "back")
+    assert not (tmp_path / "back" / "a.bin").exists()
 
 
 def test_two_who_write_the_same_path_at_once_both_keep_their_content(

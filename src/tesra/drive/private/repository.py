@@ -144,6 +144,10 @@ class PrivateRepository:
         statement = statement.order_by(private_drives.c.id).limit(limit)
         return [_private(row) for row in await tx.execute(statement)]
 
+    async def count(self, tx: Tx, drive: DriveId) -> int:
+        statement = select(func.count()).where(private_drives.c.drive_id == drive)
+        return int((await tx.execute(statement)).scalar_one())
+
     async def add(self, tx: Tx, values: dict[str, Any]) -> bool:
         """False when the id is taken. Its epoch must be there."""
         fresh = upsert(private_drives).values(values).on_conflict_do_nothing()

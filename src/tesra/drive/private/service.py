@@ -90,9 +90,7 @@ class PrivateDriveService:
             if found.owner == owner and (found.number, found.document) == (1, document):
                 return found
             raise PrivateDriveTaken
-        if len(await self._repository.of_owner(tx, owner, after=None, limit=MAX_DRIVES)) == (
-            MAX_DRIVES
-        ):
+        if await self._repository.count(tx, drive.id) >= MAX_DRIVES:
             raise TooMany(f"You have {MAX_DRIVES} private drives: that is the most.")
         _check_document(document, id_, verify_key, number=1)
         if not await self._repository.add_epoch(tx, drive.id, epoch, id_):

@@ -45,16 +45,19 @@ class DeviceKeys:
     def __init__(self, config_folder: Path) -> None:
         self._folder = config_folder / _FOLDER
 
-    def all(self, url: str) -> list[DeviceKey]:
-        """Those of one network, the oldest first."""
-        found = [self._read(path) for path in sorted(self._folder.glob("prv_*.json"))]
-        return [key for key in found if key.url == url]
+    def all(self) -> list[DeviceKey]:
+        """Those of all networks, the oldest first."""
+        return [self._read(path) for path in sorted(self._folder.glob("prv_*.json"))]
 
     def find(self, url: str, name_or_id: str) -> DeviceKey | None:
-        """By its id, or by its name; raises ``NameTwice``."""
-        every = self.all(url)
-        by_id = [key for key in every if key.drive == name_or_id]
-        found = by_id or [key for key in every if key.name == name_or_id]
+        """By its id, or by its name; raises ``NameTwice``.
+
+        One that was made at this address goes before others: a network's address may change.
+        """
+        every = self.all()
+        found = [key for key in every if key.drive == name_or_id]
+        found = found or [key for key in every if key.name == name_or_id]
+        found = [key for key in found if key.url == url] or found
         if len(found) > 1:
             ids = " and ".join(key.drive for key in found)
             raise NameTwice(

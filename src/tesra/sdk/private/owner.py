@@ -10,32 +10,28 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tesra.crypto.passphrases import StretchRefused, fresh_stretch
-from tesra.crypto.sealing import public_of
-from tesra.kit.errors import Conflict, Forbidden, Invalid, NotFound
+from tesra.kit.errors import Conflict, Forbidden, NotFound
 from tesra.kit.ids import new_id
 from tesra.sdk.connection import Connection
 from tesra.sdk.private.device import DeviceKey, DeviceKeys
 from tesra.sdk.private.door import PrivateDoor
 from tesra.sdk.private.drive import PrivateTree
 from tesra.sdk.private.keyring import Keyring, ShownAnOldState, State, fresh_private
+from tesra.sdk.private.opening import check_password, opened, password_holder, password_key
 from tesra.sdk.private.places import check_drive_name
 from tesra.storage.keychain import (
     Holder,
     Keychain,
-    KeyDocument,
     NotAHolder,
     issue,
     new_holder,
     new_keychain,
-    open_document,
     read_document,
 )
 from tesra.storage.pointers import end_message
 from tesra.storage.recovery_kit import new_kit, read_kit, write_kit
 from tesra.wire.private import NewPrivateDrive, PrivateDrive
 
-MIN_PASSWORD_CHARACTERS = 12
 _TRIES = 8
 
 Rekeyed = tuple[Keychain, list[Holder]]
@@ -45,20 +41,12 @@ class WrongPassword(Forbidden):
     """This password does not open the drive."""
 
 
-class PasswordTooShort(Invalid):
-    """The password of a private drive has at least 12 characters."""
-
-
 class DriveLocked(NotFound):
     """There is no such private drive on this device."""
 
 
 class NameTaken(Conflict):
     """There is a private drive of this name on this device already."""
-
-
-class KeyOutdated(Forbidden):
-    """This does not open the drive any more: a newer recovery kit or password was made since."""
 
 
 class NotTheLastKey(Conflict):
@@ -100,7 +88,7 @@ class PrivateDrives:
     def known(self) -> list[KnownDrive]:
         """All of the user's, the oldest first."""
         found = []
-        here = {key.drive: key for key in self._keys.all(self._url)}
+        here = {key.drive: key for key in self._keys.all()}
         for shown in self._connection.pages("/private", PrivateDrive):
             key = here.get(shown.id)
             document = read_document(bytes.fromhex(shown.document), drive=shown.id)
@@ -122,14 +110,14 @@ class PrivateDrives:
         """
         plain = check_drive_name(name)
         check_password(password)
-        if self._keys.find(self._url, plain) is not None:
+        if any(key.name == plain and key.url == self._url for key in self._keys.all()):
             raise NameTaken(f"There is a private drive '{plain}' on this device already.")
         drive, epoch = new_id("prv"), new_id("epo")
         chain, kit = new_keychain(drive, plain, epoch), new_kit(drive, plain)
         device, private = new_id("hld"), fresh_private()
         holders = [
             new_holder(device, "device", private, chain=chain),
-            _password_holder(chain, password),
+            password_holder(chain, password),
             new_holder(new_id("hld"), "kit", kit.secret, chain=chain),
         ]
         chain = replace(chain, labels={device: _this_device()})
@@ -155,10 +143,10 @@ class PrivateDrives:
             if name.startswith("prv_") and shown.id != name:
                 continue
             document = read_document(bytes.fromhex(shown.document), drive=shown.id)
-            private = _password_key(document, password)
+            private = password_key(document, password)
             if private is None:
                 continue
-            if name in {_opened(document, private).name, shown.id}:
+            if name in {opened(document, private).name, shown.id}:
                 return self._admit(shown.id, private)
         raise WrongPassword(
             f"No private drive '{name}' of yours opens with this password.",
@@ -187,7 +175,7 @@ class PrivateDrives:
 
         def rekeyed(state: State) -> Rekeyed:
             others = [one for one in state.document.holders if one.kind != "password"]
-            return state.chain, [*others, _password_holder(state.chain, password)]
+            return state.chain, [*others, password_holder(state.chain, password)]
 
         self._rekey(self._ring(name), rekeyed)
 
@@ -252,7 +240,7 @@ class PrivateDrives:
         device, own = new_id("hld"), fresh_private()
         for _ in range(_TRIES):
             document = read_document(bytes.fromhex(door.show().document), drive=drive)
-            chain = _opened(document, private)
+            chain = opened(document, private)
             fresh = new_holder(device, "device", own, chain=chain)
             others = [one for one in document.holders if not before or one.id != before.device]
             chain = replace(chain, labels={**chain.labels, device: _this_device()})
@@ -312,40 +300,6 @@ class PrivateDrives:
     @property
     def _url(self) -> str:
         return self._connection.access.url
-
-
-def check_password(password: str) -> None:
-    if len(password) < MIN_PASSWORD_CHARACTERS:
-        raise PasswordTooShort(
-            way_out="It is all that keeps others from guessing it: take four or more random words."
-        )
-
-
-def _password_holder(chain: Keychain, password: str) -> Holder:
-    stretch = fresh_stretch()
-    private = stretch.key(password)
-    return new_holder(new_id("hld"), "password", private, chain=chain, stretch=stretch)
-
-
-def _password_key(document: KeyDocument, password: str) -> bytes | None:
-    """The private key that the password makes, or None when it is another one."""
-    for holder in document.of_kind("password"):
-        if holder.stretch is None:
-            continue
-        with suppress(StretchRefused):
-            private = holder.stretch.key(password)
-            if public_of(private) == holder.public:
-                return private
-    return None
-
-
-def _opened(document: KeyDocument, private: bytes) -> Keychain:
-    """The keychain, by whichever holder has this private key."""
-    public = public_of(private)
-    holder = next((one for one in document.holders if one.public == public), None)
-    if holder is None:
-        raise KeyOutdated(way_out="Use the newest recovery kit, or the drive's password.")
-    return open_document(document, holder, private)
 
 
 def _without(state: State, holder: str) -> Rekeyed:
