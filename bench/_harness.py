@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -114,7 +114,7 @@ class Network:
 
 
 @contextmanager
-def network(devices: int = 2) -> Iterator[Network]:
+def network(devices: int = 2, *, settings: Mapping[str, str] | None = None) -> Iterator[Network]:
     """A network in a temporary folder, stopped and removed at the end."""
     home = Path(tempfile.mkdtemp(prefix="tesra-bench-"))
     kept = {key: value for key, value in os.environ.items() if not key.startswith("TESRA_")}
@@ -123,6 +123,7 @@ def network(devices: int = 2) -> Iterator[Network]:
         "TESRA_CACHE": str(default_cache()),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         MARK: home.name,
+        **(settings or {}),
     }
     bare = Network(home, environ)
     try:
