@@ -59,6 +59,17 @@ class Connection:
     def get(self, path: str, model: type[Model], query: Mapping[str, Any] | None = None) -> Model:
         return self._understand(model, self._send("GET", path, query=query))
 
+    def read(self, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
+        """The bytes that an address answers with, whole in memory."""
+        sent = {"Accept-Encoding": "identity", **headers}
+        return self._send("GET", path, query=query, headers=sent).content
+
+    def write(
+        self, path: str, model: type[Model], query: Mapping[str, Any], content: bytes
+    ) -> Model:
+        """Put these bytes; sent again when the connection breaks."""
+        return self._understand(model, self._send("PUT", path, query=query, content=content))
+
     def send(
         self,
         method: Method,
@@ -123,13 +134,14 @@ class Connection:
         *,
         query: Mapping[str, Any] | None = None,
         body: BaseModel | None = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         request = self.http.build_request(
             method,
             PREFIX + path,
             params=_given(query or {}),
-            content=body.model_dump_json().encode() if body is not None else None,
+            content=body.model_dump_json().encode() if body is not None else content,
             headers={**(headers or {}), **({"Content-Type": "application/json"} if body else {})},
         )
         repeatable = method != "POST" or "Idempotency-Key" in request.headers

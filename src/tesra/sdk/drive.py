@@ -1,5 +1,6 @@
 """The verbs of the drive: paths such as ``/models/best.pt`` in the caller's own drive."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,8 @@ from tesra.wire.files import (
     Restore,
     ThrownAway,
 )
+
+_SMALL_BYTES = 256 * 2**10  # up to here one request is cheaper than asking what is missing
 
 
 class LocalMissing(NotFound):
@@ -62,12 +65,23 @@ class DriveVerbs:
         here = Path(source)
         if not here.exists():
             raise LocalMissing(f"'{here}' is not there.")
+        if not here.is_dir():
+            return self.drive_put_file(here, self._target(here, path), report=report)
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
-        single = not here.is_dir()
-        target = self._target(here, path) if single else path
-        root, files = (here.parent, [here.absolute()]) if single else (here, None)
-        tree = upload_tree(door, root.absolute(), files, report)
-        return self.drive_change(PutTree(path=target, tree=tree, single=single, merge=merge))
+        tree = upload_tree(door, here.absolute(), None, report)
+        return self.drive_change(PutTree(path=path, tree=tree, merge=merge))
+
+    def drive_put_file(self, source: Path, path: str, *, report: Report = silent) -> Committed:
+        """Bring a file to just this path; what stood there is in the version before."""
+        known = source.stat()
+        if known.st_size <= _SMALL_BYTES and not known.st_mode & stat.S_IXUSR:
+            query = {"path": path}
+            return self.connection.write("/drive/content", Committed, query, source.read_bytes())
+        from tesra.sdk.transfer import HttpDoor, upload_tree
+
+        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
+        tree = upload_tree(door, source.parent.absolute(), [source.absolute()], report)
+        return self.drive_change(PutTree(path=path, tree=tree, single=True))
 
     def drive_get(
         self,
@@ -101,6 +115,13 @@ class DriveVerbs:
         query = {"path": path, "version": version}
         with self.connection.stream("/drive/content", query) as pieces:
             yield from pieces
+
+    def drive_read_range(
+        self, path: str, start: int, end: int, *, version: int | None = None
+    ) -> bytes:
+        """Bytes ``start`` up to (not with) ``end`` of a file."""
+        query = {"path": path, "version": version}
+        return self.connection.read("/drive/content", query, {"Range": f"bytes={start}-{end - 1}"})
 
     def drive_change(self, *changes: Change) -> Committed:
         """Apply changes, all or none; once, whatever the connection does."""

@@ -6,7 +6,7 @@ can lead out of the tree: both are checked when written and again when read.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -198,6 +198,11 @@ def link_stays_inside(depth: int, target: str) -> bool:
 def _cuts_after(name: bytes, size: int) -> bool:
     """Cuts depend on names alone, so that a changed file changes one node; 512 KiB on average."""
     return int.from_bytes(blake3(name).digest(4)) * _NODE_TARGET_BYTES < size << 32
+
+
+def content_id(entry: Entry) -> bytes:
+    """The same for equal content, whatever its name; within one epoch only."""
+    return blake3(msgpack.packb(_plain(replace(entry, name="")), use_bin_type=True)).digest()
 
 
 def _plain(entry: Entry) -> list[Any]:

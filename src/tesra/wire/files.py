@@ -21,13 +21,17 @@ class DriveHead(Answer):
 
 
 class DriveEntry(Answer):
-    """One entry of a folder. ``path`` begins with a slash."""
+    """One entry of a folder. ``path`` begins with a slash.
+
+    ``content`` is the same for equal content, whatever its name, within one epoch of a drive.
+    """
 
     path: str
     name: str
     kind: Literal["file", "dir", "link"]
     size_bytes: int
     executable: bool = False
+    content: str | None = None
 
 
 class MakeFolder(Wire):

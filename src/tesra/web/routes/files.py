@@ -15,7 +15,7 @@ from tesra.drive.intake import Intake
 from tesra.drive.model import check_room
 from tesra.kit.ids import UserId
 from tesra.storage.editing import parse_path, show_path
-from tesra.storage.tree import File, Folder, Link
+from tesra.storage.tree import File, Folder, Link, content_id
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import Services, ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
@@ -215,4 +215,5 @@ def _entry(found: Found) -> DriveEntry:
         kind=kind,
         size_bytes=found.entry.size if isinstance(found.entry, File) else 0,
         executable=isinstance(found.entry, File) and found.entry.executable,
+        content=content_id(found.entry).hex(),
     )
