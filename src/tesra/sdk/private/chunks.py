@@ -26,15 +26,36 @@ from tesra.wire.drive import ChunkAt, ReadPlan
 from tesra.wire.private import SealedAt
 
 _NODES_AT_ONCE = 64
+_CACHED_BYTES = 16 * 2**20
 _ROOT_PACK = "0" * 64  # of the one node that only this plan has
+
+
+class NodeCache:
+    """Opened nodes by their ids, the newest few: what an id names never changes."""
+
+    def __init__(self) -> None:
+        self._plain: dict[bytes, bytes] = {}
+        self._size = 0
+
+    def get(self, node_id: bytes) -> bytes | None:
+        return self._plain.get(node_id)
+
+    def put(self, node_id: bytes, plain: bytes) -> None:
+        if node_id in self._plain:
+            return
+        self._plain[node_id] = plain
+        self._size += len(plain)
+        while self._size > _CACHED_BYTES:
+            self._size -= len(self._plain.pop(next(iter(self._plain))))
 
 
 class SealedReader:
     """Content by chunk id, whatever epoch it was sealed in; one for each piece of work."""
 
-    def __init__(self, door: PrivateDoor, chain: Keychain) -> None:
+    def __init__(self, door: PrivateDoor, chain: Keychain, cache: NodeCache) -> None:
         self._door = door
         self._chain = chain
+        self._cache = cache
         self._places: dict[bytes, SealedAt] = {}
 
     def places(self, ids: Iterable[bytes]) -> dict[bytes, SealedAt]:
@@ -59,6 +80,14 @@ class SealedReader:
 
     def one(self, chunk_id: bytes) -> bytes:
         return next(self.read([chunk_id]))[1]
+
+    def node(self, node_id: bytes) -> bytes:
+        """As ``one``, and remembered."""
+        plain = self._cache.get(node_id)
+        if plain is None:
+            plain = self.one(node_id)
+            self._cache.put(node_id, plain)
+        return plain
 
     def key_of(self, chunk_id: bytes, at: SealedAt) -> bytes:
         """The key that opens just this chunk."""
@@ -85,9 +114,10 @@ class SealedReader:
 class Workshop:
     """One change of the tree: an editor, and what it makes sent off under the newest epoch."""
 
-    def __init__(self, door: PrivateDoor, chain: Keychain) -> None:
+    def __init__(self, door: PrivateDoor, chain: Keychain, cache: NodeCache) -> None:
         self._door = door
-        self._reader = SealedReader(door, chain)
+        self._cache = cache
+        self._reader = SealedReader(door, chain, cache)
         self._fresh: dict[bytes, bytes] = {}
         self._named: set[bytes] = set()
         self.keys = chain.newest.keys
@@ -107,11 +137,13 @@ class Workshop:
             for plain in self._fresh.values():
                 sender.offer(plain)
             sender.finish()
+        for node_id, plain in self._fresh.items():
+            self._cache.put(node_id, plain)
         return {at.pack for at in self._reader.places(self._named).values()}
 
     def _read(self, node_id: bytes) -> bytes:
         fresh = self._fresh.get(node_id)
-        return fresh if fresh is not None else self._reader.one(node_id)
+        return fresh if fresh is not None else self._reader.node(node_id)
 
     def _keep(self, plain: bytes) -> bytes:
         node_id = self.keys.chunk_id(plain)
@@ -178,7 +210,7 @@ def fetch_tree(
     door: PrivateDoor, chain: Keychain, entry: Entry, dest: Path, report: Report
 ) -> None:
     """Bring a folder's content into ``dest``, or a file or link into it under its own name."""
-    reader = SealedReader(door, chain)
+    reader = SealedReader(door, chain, NodeCache())
     source: PrivateDoor | _WithRoot = door
     chunks: dict[str, ChunkAt] = {}
     if isinstance(entry, Folder):

@@ -12,7 +12,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tesra.kit.errors import Conflict, Invalid, NotFound
-from tesra.sdk.private.chunks import SealedReader, Workshop, all_chunks, fetch_tree, file_ids, walk
+from tesra.sdk.private.chunks import (
+    NodeCache,
+    SealedReader,
+    Workshop,
+    all_chunks,
+    fetch_tree,
+    file_ids,
+    walk,
+)
 from tesra.sdk.private.keyring import Keyring, State
 from tesra.sdk.private.places import show_place
 from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, show_path
@@ -58,8 +66,9 @@ class _View:
 class PrivateTree:
     """Paths of one private drive; each change keeps the version before it."""
 
-    def __init__(self, ring: Keyring) -> None:
+    def __init__(self, ring: Keyring, cache: NodeCache) -> None:
         self._ring = ring
+        self._cache = cache
 
     def listing(self, path: str, *, version: int | None = None) -> Iterator[DriveEntry]:
         """What a folder holds, sorted by the bytes of the names; a file is its own listing."""
@@ -183,7 +192,7 @@ class PrivateTree:
             return 0
         kept = list(self._ring.door.heads(keep))
         roots = [self._ring.open_head(one, state.chain).root for one in kept]
-        reader = SealedReader(self._ring.door, state.chain)
+        reader = SealedReader(self._ring.door, state.chain, self._cache)
         packs = {at.pack for at in reader.places(all_chunks(reader, roots)).values()}
         versions = (kept[-1].version, state.version)
         message = prune_message(state.chain.drive, versions, packs)
@@ -220,7 +229,7 @@ class PrivateTree:
     def _try(self, edit: Edit, words: str) -> Committed:
         """On one head, under one epoch; merges with who was faster, as long as the epoch stays."""
         began = now = self._ring.state()
-        work = Workshop(self._ring.door, began.chain)
+        work = Workshop(self._ring.door, began.chain, self._cache)
         base = began.head.root if began.head else work.editor.empty()
         root = edit(work, base)
         renamed: tuple[tuple[Parts, Parts], ...] = ()
@@ -256,7 +265,7 @@ class PrivateTree:
 
     def _view(self, version: int | None) -> _View:
         state = self._ring.state()
-        reader = SealedReader(self._ring.door, state.chain)
+        reader = SealedReader(self._ring.door, state.chain, self._cache)
         fresh: dict[bytes, bytes] = {}
         keys = state.chain.newest.keys
 
@@ -264,7 +273,7 @@ class PrivateTree:
             fresh[keys.chunk_id(plain)] = plain
             return keys.chunk_id(plain)
 
-        editor = TreeEditor(lambda node: fresh.get(node) or reader.one(node), keep)
+        editor = TreeEditor(lambda node: fresh.get(node) or reader.node(node), keep)
         if version is None or version == state.version:
             root = state.head.root if state.head else editor.empty()
             return _View(state.version, root, reader, editor, state)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from tesra.kit.errors import Conflict, Forbidden, NotFound
 from tesra.kit.ids import new_id
 from tesra.sdk.connection import Connection
+from tesra.sdk.private.chunks import NodeCache
 from tesra.sdk.private.device import DeviceKey, DeviceKeys
 from tesra.sdk.private.door import PrivateDoor
 from tesra.sdk.private.drive import PrivateTree
@@ -80,10 +81,12 @@ class PrivateDrives:
     def __init__(self, connection: Connection, keys: DeviceKeys) -> None:
         self._connection = connection
         self._keys = keys
+        self._caches: dict[str, NodeCache] = {}
 
     def tree(self, name: str) -> PrivateTree:
         """The files of a drive that is unlocked on this device."""
-        return PrivateTree(self._ring(name))
+        ring = self._ring(name)
+        return PrivateTree(ring, self._caches.setdefault(ring.key.drive, NodeCache()))
 
     def known(self) -> list[KnownDrive]:
         """All of the user's, the oldest first."""
