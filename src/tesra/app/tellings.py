@@ -23,6 +23,8 @@ def tell_of_runs(notices: NoticeService, billing: BillingService) -> Observer:
         is_over = change.after.terminal and change.bill is not None
         if change.sweep is not None or not (is_over or _is_lost(change)):
             return
+        if not await notices.is_heard(tx, change.owner):
+            return
         said = Happening(
             Event.BILL,
             run=change.run,

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    bindparam,
     delete,
     func,
     insert,
@@ -48,6 +49,10 @@ channels = Table(
 )
 _there = channels.c.removed_at.is_(None)
 
+_HEARD_BY = select(channels.c.id, channels.c.kind, channels.c.events).where(
+    channels.c.owner == bindparam("owner"), _there, channels.c.confirmed_at.is_not(None)
+)
+
 
 class ChannelRepository:
     """Rows of channels; those removed stay a day, so that making and removing has a limit too."""
@@ -63,10 +68,7 @@ class ChannelRepository:
 
     async def heard_by(self, tx: Tx, owner: UserId) -> Sequence[Row[Any, Any, Any]]:
         """The channels that are told."""
-        found = select(channels.c.id, channels.c.kind, channels.c.events).where(
-            channels.c.owner == owner, _there, channels.c.confirmed_at.is_not(None)
-        )
-        return (await tx.execute(found)).all()
+        return (await tx.execute(_HEARD_BY, {"owner": owner})).all()
 
     async def one(self, tx: Tx, channel: str) -> Row[Any] | None:
         found = select(channels).where(channels.c.id == channel, _there)

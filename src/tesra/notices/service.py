@@ -65,6 +65,10 @@ class NoticeService:
             for said in heard(row.kind, frozenset(row.events), timed):
                 await self._queue(tx, row.id, said)
 
+    async def is_heard(self, tx: Tx, owner: UserId) -> bool:
+        """Whether there is a channel to tell anything on."""
+        return bool(await self._repository.heard_by(tx, owner))
+
     async def channels(self, tx: Tx, owner: UserId) -> list[Channel]:
         return [_shown(row) for row in await self._repository.of(tx, owner)]
 

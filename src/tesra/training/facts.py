@@ -97,7 +97,7 @@ class Facts:
                 event = PhaseSeen(attempt, phase)
             case Started(environment_lock=lock):
                 noted = {"environment_lock": lock} if lock is not None else {}
-                topics = await self._tuning.started(tx, row)
+                topics = await self._tuning.started(tx, row) if row.tuned else []
                 event = RanksStarted(attempt)
             case Ended() as ended:
                 result = await self._store_result(tx, row, ended, output)

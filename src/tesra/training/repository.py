@@ -11,6 +11,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    exists,
     func,
     insert,
     or_,
@@ -26,6 +27,7 @@ from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
 from tesra.training.checkpoints.tables import checkpoints
 from tesra.training.model import Restart, RunFilter, RunLife, RunState, StopCause
 from tesra.training.tables import attempts, run_events, runs
+from tesra.training.tuning.repository import tuning_changes
 
 NEARLY_WHOLE = 0.95  # of a lease: more than the nine tenths that a site counts on
 RunRow = Row[Any]
@@ -87,10 +89,13 @@ def life_of(row: RunRow) -> RunLife:
     )
 
 
+_ATTEMPT = [column for column in attempts.c if column.name != "environment_lock"]  # which is long
+
 # Made once: to make a statement of many columns costs more than to run it.
 _ATTEMPTS = (
     select(
-        attempts,
+        *_ATTEMPT,
+        exists().where(tuning_changes.c.run_id == runs.c.id).label("tuned"),
         runs.c.owner,
         runs.c.snapshot_id,
         runs.c.stop,
@@ -108,7 +113,7 @@ _ATTEMPTS = (
 )
 _LIVE = (
     select(
-        attempts,
+        *_ATTEMPT,
         runs.c.owner,
         runs.c.project_name,
         runs.c.snapshot_id,
@@ -136,19 +141,21 @@ _LOCKED = (
     .where(runs.c.id == bindparam("run"))
     .with_for_update(key_share=True)  # what refers to it is not held up
 )
-_INSERT_RUN = insert(runs)
 _UPDATE_RUN = update(runs).where(runs.c.id == bindparam("own"))
 _UPDATE_ATTEMPT = (
     update(attempts).where(attempts.c.id == bindparam("own")).returning(attempts.c.site_id)
 )
 _ADD_EVENT = insert(run_events).values(
-    run_id=bindparam("run"),
+    run_id=bindparam("event_of"),
     seq=select(func.coalesce(func.max(run_events.c.seq), 0) + 1)
-    .where(run_events.c.run_id == bindparam("run"))
+    .where(run_events.c.run_id == bindparam("event_of"))
     .scalar_subquery(),
-    kind=bindparam("kind"),
-    text=bindparam("words"),
+    kind=bindparam("event_kind"),
+    text=bindparam("event_words"),
 )
+_told = _ADD_EVENT.cte("told")
+_INSERT_RUN = insert(runs).add_cte(_told)
+_UPDATE_RUN_TELLING = _UPDATE_RUN.add_cte(_told)
 
 
 def _parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -157,11 +164,16 @@ def _parted(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return computed, {name: value for name, value in values.items() if name not in computed}
 
 
+def _event(run: str, kind: str, words: str) -> dict[str, Any]:
+    return {"event_of": run, "event_kind": kind, "event_words": words}
+
+
 class RunRepository:
     """Rows of the training domain; used by its own services alone."""
 
     async def insert_run(self, tx: Tx, values: dict[str, Any]) -> None:
-        await tx.execute(_INSERT_RUN, values)
+        """With the first event of its timeline."""
+        await tx.execute(_INSERT_RUN, values | _event(values["id"], values["state"], ""))
 
     async def run(self, tx: Tx, run: RunId, *, owner: UserId | None = None) -> RunRow | None:
         statement = _SHOWN.where(runs.c.id == run)
@@ -198,9 +210,16 @@ class RunRepository:
             statement = statement.where(runs.c.sweep_id.is_(None))
         return list(await tx.execute(statement))
 
-    async def update_run(self, tx: Tx, run: RunId, values: dict[str, Any]) -> None:
+    async def update_run(
+        self, tx: Tx, run: RunId, values: dict[str, Any], *, event: tuple[str, str] | None = None
+    ) -> None:
+        """Change the run's row, which the caller has locked; ``event``: with ``add_event`` of that."""
         computed, plain = _parted(values)
-        await tx.execute(_UPDATE_RUN.values(computed), {"own": run, **plain})
+        statement = _UPDATE_RUN if event is None else _UPDATE_RUN_TELLING
+        told = {} if event is None else _event(run, *event)
+        await tx.execute(
+            statement.values(computed) if computed else statement, {"own": run, **plain, **told}
+        )
 
     async def next_fences(self, tx: Tx, count: int) -> list[int]:
         statement = text("SELECT nextval('attempt_fences') FROM generate_series(1, :count)")
@@ -236,7 +255,8 @@ class RunRepository:
     async def update_attempt(self, tx: Tx, attempt: AttemptId, values: dict[str, Any]) -> SiteId:
         """Change the attempt's row; answers where it was placed."""
         computed, plain = _parted(values)
-        done = await tx.execute(_UPDATE_ATTEMPT.values(computed), {"own": attempt, **plain})
+        statement = _UPDATE_ATTEMPT.values(computed) if computed else _UPDATE_ATTEMPT
+        done = await tx.execute(statement, {"own": attempt, **plain})
         return SiteId(done.scalar_one())
 
     async def live_attempts(self, tx: Tx, site: SiteId) -> list[RunRow]:
@@ -281,7 +301,7 @@ class RunRepository:
 
     async def add_event(self, tx: Tx, run: RunId, kind: str, words: str) -> None:
         """Append to the timeline; the run's row must be locked by the caller."""
-        await tx.execute(_ADD_EVENT, {"run": run, "kind": kind, "words": words})
+        await tx.execute(_ADD_EVENT, _event(run, kind, words))
 
     async def events(self, tx: Tx, run: RunId, *, after: int, limit: int) -> list[RunRow]:
         statement = (

@@ -165,7 +165,6 @@ class TrainingService:
                 "resume_checkpoint": origin,
             },
         )
-        await self._repository.add_event(tx, run, RunState.QUEUED.value, "")
         return run
 
     async def prioritise(self, tx: Tx, owner: UserId, run: RunId, *, priority: int) -> Run:

@@ -107,11 +107,11 @@ class Transitions:
             values |= await self._accounts.earlier(tx, after, run)
         if after.state.terminal:
             values |= await self._close(tx, row, after, commands, result or Result())
-        await self._repository.update_run(tx, run, values)
-        if after.state is not before.state:
-            await self._repository.add_event(tx, run, after.state.value, after.reason or "")
+        moved = after.state is not before.state
+        event = (after.state.value, after.reason or "") if moved else None
+        await self._repository.update_run(tx, run, values, event=event)
         topics = await self._carry_out(tx, attempt, commands, site)
-        if after.state is not before.state and self._observers:
+        if moved and self._observers:
             change = _change(row, before, after, values)
             for observer in self._observers:
                 await observer(tx, change)

@@ -118,17 +118,22 @@ class MetricService:
         found = [await self._choose(tx, run, lines, name, rank) for name in dict.fromkeys(names)]
         return [await reading.draw(tx, line, axis, points) for line in found]
 
+    async def standing(
+        self, tx: Tx, run: RunId, name: str, mode: Literal["min", "max"]
+    ) -> tuple[list[Latest], Best | None]:
+        """``latest`` and ``best`` of one metric, from one look."""
+        lines = await self._lines(tx, run)
+        line = next((line for line in lines if line.name == name), None)
+        best = await _best(tx, line, mode) if line is not None else None
+        return [_latest(line) for line in lines], best
+
     async def best(
         self, tx: Tx, run: RunId, name: str, mode: Literal["min", "max"], *, rank: int | None = None
     ) -> Best | None:
         """Where a metric was lowest or highest; None when it has no finite value (yet)."""
         lines = lines_of(await reading.heads_of(tx, run, names=[name], tails=True))
         line = next((line for line in lines if rank is None or line.rank == rank), None)
-        if line is None:
-            return None
-        summary = await reading.summary_of_line(tx, line)
-        spot = summary.low if mode == "min" else summary.high
-        return None if spot is None else Best(spot.step, spot.value)
+        return await _best(tx, line, mode) if line is not None else None
 
     async def devices(self, tx: Tx, run: RunId, *, points: int = 500) -> list[Series]:
         """Use, memory and power of the run's devices over time."""
@@ -220,6 +225,12 @@ class MetricService:
             )
         names = sorted({line.name for line in lines_of(await reading.heads_of(tx, run))})
         raise MetricUnknown(_unknown(name, names), way_out=_names_told(names))
+
+
+async def _best(tx: Tx, line: Line, mode: Literal["min", "max"]) -> Best | None:
+    summary = await reading.summary_of_line(tx, line)
+    spot = summary.low if mode == "min" else summary.high
+    return None if spot is None else Best(spot.step, spot.value)
 
 
 def _latest(line: Line) -> Latest:

@@ -18,7 +18,7 @@ class Readings:
 
     async def of(self, tx: Tx, run: RunId, goal: Goal) -> Reported:
         """The value that a trial is judged by, and what else was reported when it is not there."""
-        latest = await self._metrics.latest(tx, run)
+        latest, best = await self._metrics.standing(tx, run, goal.metric, goal.mode)
         own = sorted((one for one in latest if one.name == goal.metric), key=lambda one: one.rank)
         if not own:
             return Reported(others=tuple(sorted({one.name for one in latest})))
@@ -26,7 +26,6 @@ class Readings:
         if goal.objective == "last":
             value = last.value if math.isfinite(last.value) else None
             return Reported(value, last.step, last.value)
-        best = await self._metrics.best(tx, run, goal.metric, goal.mode)
         if best is None or not math.isfinite(best.value):
             return Reported(None, None, last.value)
         return Reported(best.value, best.step, last.value)
