@@ -197,6 +197,28 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return found
 
 
+def cpu_seconds_by_part(net: Network) -> dict[str, float]:
+    """CPU time so far by part of the network; ``ranks``: scripts that have ended, with their sandboxes.
+
+    Unlike a time on the clock it hardly depends on what else the machine does.
+    """
+    parts = {int(row["pid"]): str(row["name"]) for row in net.tesra("status")["processes"]}
+    spent: dict[str, float] = {}
+    for process in {known.pid: known for known in processes_of(net.home)}.values():
+        try:
+            line = [process, *process.parents()]
+            times, title = process.cpu_times(), process.cmdline()[0]
+        except (psutil.Error, IndexError):
+            continue
+        part = next((parts[one.pid] for one in line if parts.get(one.pid) == "postgres"), None)
+        part = part or parts.get(process.pid) or ("agent" if "NodeAgent" in title else "ray")
+        spent[part] = spent.get(part, 0.0) + times.user + times.system
+        gone = "ranks" if part == "agent" else part
+        if part in ("agent", "postgres"):
+            spent[gone] = spent.get(gone, 0.0) + times.children_user + times.children_system
+    return spent
+
+
 def pss_bytes(process: psutil.Process) -> int:
     """Its share of memory, shared pages divided among those who share them."""
     try:

@@ -1,7 +1,8 @@
 """200 trials that do nothing but report a number, on a real network of this machine.
 
 Beside it, in the same network: the same 200 runs without a sweep, queued at once; and how long
-the machine itself takes for 200 bare processes of the same script.
+the machine itself takes for 200 bare processes of the same script. And the CPU time of a trial by
+part of the network, which another load on the machine hardly changes.
 """
 
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from bench._harness import (
     BenchFailed,
+    cpu_seconds_by_part,
     engine_python,
     network,
     project,
@@ -34,7 +36,9 @@ def measure() -> None:
     with network(devices=DEVICES) as net, project(SCRIPT) as folder:
         net.finish_run(net.start_run(folder, "--param", "x=1"))  # builds the environment
         client = Client(net.environ["TESRA_URL"], net.environ["TESRA_TOKEN"])
+        before = cpu_seconds_by_part(net)
         swept = as_a_sweep(client, folder.name)
+        after = cpu_seconds_by_part(net)
         alone = as_runs(client, folder.name)
         bare = as_processes(engine_python(), folder)
     report(
@@ -48,6 +52,10 @@ def measure() -> None:
             "seconds": round(swept, 2),
             "without_a_sweep_per_s": round(TRIALS / alone, 1),
             "bare_processes_per_s": round(TRIALS / bare, 1),
+            "cpu_ms_per_trial": {
+                part: round((after[part] - before.get(part, 0.0)) / TRIALS * 1000, 1)
+                for part in after
+            },
         },
     )
 

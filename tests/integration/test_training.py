@@ -330,10 +330,11 @@ async def test_the_log_is_kept_in_order_without_doubles_or_gaps(network: Network
     assert await send(0, b"one\n") == 4  # repeated
     assert await send(2, b"e\ntwo\n") == 8  # overlaps
     assert await send(99, b"gap\n") == 8  # must begin at 8
+    assert set(await asyncio.gather(*(send(8, b"three\n") for _ in range(4)))) == {14}
     await asyncio.gather(*(send(0, f"rank {n}\n".encode(), rank=n) for n in range(1, 6)))
     async with network.services.database.begin() as tx:
         segments = await network.services.training.log(tx, RunId(run.id), after=0, rank=None)
-    assert b"".join(s.data for s in segments if s.rank == 0) == b"one\ntwo\n"
+    assert b"".join(s.data for s in segments if s.rank == 0) == b"one\ntwo\nthree\n"
     assert [s.seq for s in segments] == list(range(1, len(segments) + 1))
     assert {s.rank for s in segments} == set(range(6))
 

@@ -62,7 +62,8 @@ class Subscription:
         """
         if not self._woken.is_set():
             try:
-                await asyncio.wait_for(self._woken.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._woken.wait()
             except TimeoutError:
                 return []
         self._woken.clear()

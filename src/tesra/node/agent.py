@@ -32,7 +32,7 @@ from tesra.node.workspace import remove
 from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
-_TELL_EVERY_S = 0.1  # a change is told at once, those that follow it soon after, together
+_TELL_EVERY_S = 0.05  # a change is told at once, those that follow it soon after, together
 _FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
 
 _log = logging.getLogger(__name__)

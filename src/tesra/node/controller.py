@@ -15,6 +15,7 @@ from tesra.node.facts import combine, ended, to_tell
 from tesra.node.members import Members
 from tesra.node.orders import AgentLost, Cluster, DevicesTaken, StopReason, Verdict
 from tesra.node.placing import device_counts, limits_of, nodes_of, orders_of, port_counts
+from tesra.node.ports import PortStock
 from tesra.node.reconcile import Action, Begin, Forget, Kill, Lose, NeverRan, Stop, decide
 from tesra.node.server_link import ServerLink
 from tesra.node.spool import Body, Note, Spool, told
@@ -50,6 +51,7 @@ class Controller:
         self._wanted = asyncio.Event()
         self._ending = asyncio.Event()
         self._fact = asyncio.Event()
+        self._ports = PortStock()
         self._torn: set[tuple[str, StopReason]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._acting: dict[str, tuple[Action, asyncio.Task[None]]] = {}
@@ -182,7 +184,7 @@ class Controller:
     async def _start(self, assignment: Assignment) -> None:
         agents = self._members.agents
         ports = {
-            node: await agents[node].free_ports(count)
+            node: await self._ports.take(node, count, agents[node].free_ports)
             for node, count in port_counts(assignment).items()
         }
         left_s = self._link.left_s(assignment.attempt)
@@ -198,9 +200,10 @@ class Controller:
         await self._cluster.release(attempt)
 
     def on_report(self, node: str) -> None:
-        for attempt, note in self._spool.notes.items():
-            if node in note.nodes and not note.ended:
-                self._observe(attempt, note)
+        with self._spool.together():  # no await in here: it is on disk before anybody sends it
+            for attempt, note in self._spool.notes.items():
+                if node in note.nodes and not note.ended:
+                    self._observe(attempt, note)
         self._tune()
 
     def on_attempts(self) -> None:

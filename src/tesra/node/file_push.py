@@ -20,6 +20,7 @@ SEGMENT_BYTES = 1 << 20
 POLL_S = 0.02
 _IDLE_POLL_S = 0.1  # after a while without a line
 _IDLE_AFTER_S = 5.0
+_QUICK_BYTES = 1 << 14
 _RETRY_FIRST_S = 0.1
 _RETRY_MOST_S = 5.0
 
@@ -70,7 +71,7 @@ class FilePusher:
         while True:
             final = self._final.is_set()  # read before the file, so that nothing slips between
             left = _end_of(file) - offset
-            data = await asyncio.to_thread(_read, file.path, offset, left) if left > 0 else b""
+            data = await _read(file.path, offset, left) if left > 0 else b""
             segment = data if final and len(data) < SEGMENT_BYTES else whole_lines(data)
             if segment:
                 quiet_s = 0.0
@@ -142,7 +143,14 @@ def _end_of(file: Growing) -> int:
         return 0
 
 
-def _read(path: Path, offset: int, most: int) -> bytes:
+async def _read(path: Path, offset: int, most: int) -> bytes:
+    """In a thread, unless it is less than the way there costs."""
+    if most <= _QUICK_BYTES:
+        return _read_now(path, offset, most)
+    return await asyncio.to_thread(_read_now, path, offset, most)
+
+
+def _read_now(path: Path, offset: int, most: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(min(SEGMENT_BYTES, most))

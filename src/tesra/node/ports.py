@@ -6,12 +6,16 @@ minutes may pass between the choice and its use.
 
 import random
 import socket
+import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from tesra.kit.errors import Unavailable
 
 FIRST, LAST = 20_000, 32_767
 _REMEMBERED = 2000
+_DOZENS = 48
+_STOCK_S = 60.0
 _STRIDE = 7919  # a prime that no range of ports here is a multiple of: every port comes once
 
 
@@ -40,6 +44,24 @@ class Ports:
         if len(found) < count:
             raise NoPortFree
         return sorted(found)
+
+
+class PortStock:
+    """A controller's ports of its nodes: asked for by the dozen, used within a minute."""
+
+    def __init__(self) -> None:
+        self._stock: dict[str, tuple[float, list[int]]] = {}
+
+    async def take(
+        self, node: str, count: int, ask: Callable[[int], Awaitable[list[int]]]
+    ) -> list[int]:
+        """So many, in ascending order; ``ask`` is the node's own ``free_ports``."""
+        now = time.monotonic()
+        since, ports = self._stock.get(node, (now, []))
+        if len(ports) < count or now - since > _STOCK_S:
+            since, ports = now, await ask(max(count, _DOZENS))
+        self._stock[node] = since, ports[count:]
+        return ports[:count]
 
 
 def _is_free(port: int) -> bool:

@@ -53,9 +53,9 @@ class ProjectCache:
             if not kept.exists():
                 report("Fetching the project.")
                 await self._fetch(door, snapshot, kept)
+                await asyncio.to_thread(self._evict)
             os.utime(kept)
         await asyncio.to_thread(copy_tree, kept, dest)
-        await asyncio.to_thread(self._evict)
 
     async def _fetch(self, door: HttpDoor, snapshot: str, kept: Path) -> None:
         draft = self._folder / f"{_DRAFT}{uuid.uuid4().hex}"

@@ -9,6 +9,7 @@ Ray needs some time to believe that a node is dead, and would still place things
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -250,10 +251,14 @@ class RayAgent:
             answer = getattr(self._handle, verb).remote(*arguments)
         except Exception as error:
             raise AgentLost(f"The node's agent is gone: {error}") from error
-        asking = asyncio.ensure_future(asyncio.wait_for(answer, wait_s))
+        asking = asyncio.ensure_future(answer)
+        until = time.monotonic() + wait_s
         try:
             while not asking.done():
-                await asyncio.wait({asking}, timeout=_LOOK_EVERY_S)
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                await asyncio.wait({asking}, timeout=min(left_s, _LOOK_EVERY_S))
                 if not asking.done() and not self._ray_lives():
                     raise AgentLost("A process that Ray cannot do without has ended.")
             return asking.result()

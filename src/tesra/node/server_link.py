@@ -5,7 +5,6 @@ tenth early: so it never outlives the server's own count.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -48,7 +47,6 @@ class ServerLink:
         self._lease_s = _LEASE_S * _LEASE_PART
         self._held_since: dict[str, float] = {}
         self._queued = asyncio.Event()
-        self._renewing = asyncio.Event()
         self._flushed = asyncio.Event()
         self._enrolled = asyncio.Event()
         self._placing = asyncio.Lock()  # where the server is in the journal: one question at a time
@@ -91,9 +89,8 @@ class ServerLink:
             _log.warning("the server was not told that this site ends: %s", error)
 
     def hold(self, attempt: str, since: float) -> None:
-        """A new attempt, leased since that moment."""
+        """A new attempt, leased since that moment; it is renewed with the others."""
         self._held_since[attempt] = since
-        self._renewing.set()
 
     def let_go(self, attempt: str) -> None:
         self._held_since.pop(attempt, None)
@@ -142,9 +139,7 @@ class ServerLink:
             self._held_since |= dict.fromkeys(answer.renewed, sent_at)
             self._on_gone(answer.gone)
             await spread({attempt: self.left_s(attempt) for attempt in answer.renewed})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._renewing.wait(), RENEW_EVERY_S)
-            self._renewing.clear()
+            await asyncio.sleep(RENEW_EVERY_S)
 
     async def _poll(self, on_list: Callable[[Assignments, float], None]) -> None:
         after, backoff = -1, Backoff()

@@ -12,7 +12,8 @@ import logging
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Spool:
         self._next = 1
         self._pending: deque[Message] = deque()
         self._notes: dict[str, Note] = {}
+        self._together = False
 
     @property
     def boot_id(self) -> str:
@@ -111,10 +113,24 @@ class Spool:
         self._pending.extend(messages)
         self._next += len(messages)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended within is on disk when it ends, at once; nobody may be offered it before."""
+        before, self._together = self._size, True
+        try:
+            yield
+        finally:
+            self._together = False
+            if self._size != before:
+                os.fsync(self._file)
+
     def forget(self, attempt: str) -> None:
-        """Drop the note of an attempt; its queued messages are still delivered."""
+        """Drop the note of an attempt; its queued messages are still delivered.
+
+        Not fsynced: a note that comes back after a crash is of an attempt that nobody lists.
+        """
         if self._notes.pop(attempt, None) is not None:
-            self._write({"forget": attempt})
+            self._write({"forget": attempt}, sync=False)
 
     def pending(self, limit: int) -> list[Message]:
         """The oldest messages that the server has not acknowledged."""
@@ -162,14 +178,15 @@ class Spool:
             if messages:
                 self._next = messages[-1].seq + 1
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: dict[str, Any], *, sync: bool = True) -> None:
         data = _encode(line)
         try:
             _write_all(self._file, data)
         except OSError:
             os.ftruncate(self._file, self._size)  # half a line would hide those after it
             raise
-        os.fsync(self._file)
+        if sync and not self._together:
+            os.fsync(self._file)
         self._size += len(data)
 
     def _rewrite(self) -> None:

@@ -25,7 +25,8 @@ from tesra.training.smoke import place_smoke_first
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "dispatcher"
-HOLD_S = 6.0  # renewed at least every IDLE_S; a killed server is replaced after this
+HOLD_S = 6.0  # a killed server is replaced after this
+RENEW_S = 1.0  # so long a round need not renew it: each looks whether it still holds
 IDLE_S = 2.0  # a payment or an enrolment is noticed after this at the latest
 ROUND_S = 0.01
 QUEUE_AT_LEAST = 64  # and some for each free device: enough to fill them, quick to load
@@ -46,6 +47,7 @@ class Dispatcher:
         self._queue = QueueService(domains.compute)
         self._admission = Admission(domains.billing)
         self._holder = holder
+        self._renewed_at = 0.0
 
     async def run(self) -> None:
         """Work for ever: dispatch when something changes, expire leases after one full lease of watching."""
@@ -76,7 +78,10 @@ class Dispatcher:
             if not free or not queue:
                 return 0
             standings = await self._queue.standings(tx, {UserId(row.owner) for row in queue})
-            fitting = possible(map(waiting_of, queue), await self._compute.online_devices(tx))
+            fitting = possible(map(waiting_of, queue), free)
+            if len(fitting) < len(queue):  # some want more than is free: is there as much at all?
+                everything = await self._compute.online_devices(tx)
+                fitting = possible(map(waiting_of, queue), everything)
             smoke = {row.id for row in queue if row.smoke}
             waiting = [(run, run.run in smoke) for run in fitting]
             placements = place_smoke_first(waiting, free, standings)
@@ -85,6 +90,10 @@ class Dispatcher:
 
     async def _hold(self, token: int | None) -> int | None:
         """Keep the lease, or try to get it; None while another server has it."""
+        now = asyncio.get_running_loop().time()
+        if token is not None and now - self._renewed_at < RENEW_S:
+            return token
+        self._renewed_at = now
         async with self._database.begin() as tx:
             if token is not None and await leases.renew(
                 tx, LEASE_NAME, self._holder, token, HOLD_S

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ARRAY,
     Column,
     Row,
+    Select,
     Text,
     and_,
     any_,
@@ -92,7 +93,7 @@ def life_of(row: RunRow) -> RunLife:
 _ATTEMPT = [column for column in attempts.c if column.name != "environment_lock"]  # which is long
 
 # Made once: to make a statement of many columns costs more than to run it.
-_ATTEMPTS = (
+_ATTEMPTS: Select[Any] = (
     select(
         *_ATTEMPT,
         exists().where(tuning_changes.c.run_id == runs.c.id).label("tuned"),
@@ -111,7 +112,7 @@ _ATTEMPTS = (
     .outerjoin(checkpoints, checkpoints.c.id == attempts.c.resume_checkpoint)
     .where(attempts.c.id == any_(bindparam("wanted", type_=ARRAY(Text))))
 )
-_LIVE = (
+_LIVE: Select[Any] = (
     select(
         *_ATTEMPT,
         runs.c.owner,

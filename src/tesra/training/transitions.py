@@ -108,8 +108,8 @@ class Transitions:
         if after.state.terminal:
             values |= await self._close(tx, row, after, commands, result or Result())
         moved = after.state is not before.state
-        event = (after.state.value, after.reason or "") if moved else None
-        await self._repository.update_run(tx, run, values, event=event)
+        told = (after.state.value, after.reason or "") if moved else None
+        await self._repository.update_run(tx, run, values, event=told)
         topics = await self._carry_out(tx, attempt, commands, site)
         if moved and self._observers:
             change = _change(row, before, after, values)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.params import Form
 from fastapi.routing import APIRoute
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +21,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
     "Cache-Control": "no-store",
 }
+_RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 MAX_BODY_BYTES = 10 * 2**20  # of a body that is parsed; streams are bounded by their own routes
 
 
@@ -43,9 +43,9 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                set_already = {name for name, _ in message["headers"]}
+                missing = (pair for pair in _RAW if pair[0] not in set_already)
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
         await self._app(scope, self._bounded(scope, receive), send_guarded)

@@ -1,5 +1,6 @@
 """The journal: what was told survives, once, in order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,24 @@ def test_torn_last_line_is_cut_off_and_its_number_used_again(path: Path, torn: i
     assert [message.attempt for message in again.pending(10)] == ["att_1"]
     again.append("att_3", NOTE, [PREPARING])
     assert [message.seq for message in opened(path).pending(10)] == [1, 2]
+
+
+def test_what_is_told_together_is_on_disk_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, synced = opened(path), []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(path.read_bytes()))
+    with spool.together():
+        spool.append("att_1", NOTE, [PREPARING])
+        spool.append("att_2", NOTE, [PREPARING])
+        assert not synced
+    assert len(synced) == 1
+    assert b"att_1" in synced[0]
+    assert b"att_2" in synced[0]
+    with spool.together():
+        pass
+    spool.append("att_3", NOTE, [PREPARING])
+    assert len(synced) == 2
 
 
 def test_acknowledged_messages_are_not_offered_again(path: Path) -> None:
