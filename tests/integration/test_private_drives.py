@@ -83,6 +83,16 @@ def test_a_folder_goes_in_and_comes_out_as_it_was(laptop: tesra.Client, tmp_path
     )
 
 
+def test_a_range_of_a_file_is_read_as_a_slice_of_it(laptop: tesra.Client, tmp_path: Path) -> None:
+    large, small = os.urandom(5_000_000), b"0123456789"
+    put(laptop, tmp_path, "diary:/large", large)
+    put(laptop, tmp_path, "diary:/small", small)
+    for start, end in ((0, 1), (999_999, 3_000_001), (4_999_999, 9_000_000), (7, 7)):
+        assert laptop.drive_read_range("diary:/large", start, end) == large[start:end]
+    assert laptop.drive_read_range("diary:/small", 3, 6) == b"345"
+    assert laptop.drive_read_range("diary:/small", 8, 99) == b"89"
+
+
 def test_an_equal_folder_sends_nothing_again(laptop: tesra.Client, tmp_path: Path) -> None:
     source = sample_folder(tmp_path / "source")
     laptop.drive_put(source, "diary:/one")

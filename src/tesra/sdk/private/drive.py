@@ -24,9 +24,10 @@ from tesra.sdk.private.chunks import (
 from tesra.sdk.private.keyring import Keyring, State
 from tesra.sdk.private.places import show_place
 from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, show_path
+from tesra.storage.format import ChunkBroken
 from tesra.storage.pointers import FIRST, Pointer, prune_message, sign_pointer
 from tesra.storage.progress import Report, silent
-from tesra.storage.tree import Entry, File, Folder, Link
+from tesra.storage.tree import Entry, File, Folder, Link, content_id
 from tesra.storage.uploading import upload_folder
 from tesra.wire.files import Committed, DriveEntry, DriveHead, DriveUse, DriveVersion, Renamed
 from tesra.wire.private import Prune
@@ -96,17 +97,30 @@ class PrivateTree:
         size = sum(one.size for one in below if isinstance(one, File))
         return DriveUse(path=self._name(parts), files=files, size_bytes=size)
 
-    def read(self, path: str, *, version: int | None = None) -> Iterator[bytes]:
-        """A file's bytes, chunk by chunk."""
+    def read(
+        self, path: str, *, version: int | None = None, start: int = 0, end: int | None = None
+    ) -> Iterator[bytes]:
+        """A file's bytes from ``start`` up to (not with) ``end``, chunk by chunk."""
         parts, view = parse_path(path), self._view(version)
         entry = view.editor.require(view.root, parts)
         if not isinstance(entry, File):
             raise NothingThere(f"'{show_path(parts)}' is a folder or a link, not a file.")
+        last = entry.size if end is None else min(end, entry.size)
         if entry.inline is not None:
-            yield entry.inline
+            yield entry.inline[start:last]
             return
-        for chunk_id in file_ids(view.reader, entry):
-            yield view.reader.one(chunk_id)
+        ids, position = file_ids(view.reader, entry), 0
+        places = view.reader.places(ids)
+        for chunk_id in ids:
+            size = places[chunk_id].size
+            if position < last and position + size > start:
+                plain = view.reader.one(chunk_id)
+                if len(plain) != size:
+                    raise ChunkBroken(f"chunk {chunk_id.hex()} has another size than was said")
+                yield plain[max(0, start - position) : last - position]
+            position += size
+        if position != entry.size:
+            raise ChunkBroken(f"'{show_path(parts)}' has chunks of another size than its own")
 
     def get(
         self, path: str, dest: Path, *, version: int | None = None, report: Report = silent
@@ -302,6 +316,7 @@ class PrivateTree:
             kind=kinds[type(entry)],
             size_bytes=entry.size if isinstance(entry, File) else 0,
             executable=isinstance(entry, File) and entry.executable,
+            content=content_id(entry).hex(),
         )
 
     def _name(self, parts: Parts) -> str:

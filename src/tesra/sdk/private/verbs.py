@@ -58,6 +58,12 @@ class AnyDriveVerbs(DriveVerbs):
         target = place.path if here.is_dir() else tree.into(here.name, place.path)
         return tree.put(here, target, merge=merge, report=report)
 
+    def drive_put_file(self, source: Path, path: str, *, report: Report = silent) -> Committed:
+        place = parse_place(path)
+        if place.drive is None:
+            return super().drive_put_file(source, path, report=report)
+        return self._tree(place.drive).put(source, place.path, report=report)
+
     def drive_get(
         self,
         path: str,
@@ -84,6 +90,15 @@ class AnyDriveVerbs(DriveVerbs):
         if place.drive is None:
             return super().drive_read(path, version=version)
         return self._tree(place.drive).read(place.path, version=version)
+
+    def drive_read_range(
+        self, path: str, start: int, end: int, *, version: int | None = None
+    ) -> bytes:
+        place = parse_place(path)
+        if place.drive is None:
+            return super().drive_read_range(path, start, end, version=version)
+        tree = self._tree(place.drive)
+        return b"".join(tree.read(place.path, version=version, start=start, end=end))
 
     def drive_make_folder(self, path: str) -> Committed:
         place = parse_place(path)
