@@ -30,7 +30,7 @@ from tesra.sdk.follow import Reconnection
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MARK = "NETWORK_UNDER_TEST"  # a name that the site does not take from Ray's environment
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 DEVICES = 2
 ENDED = ("succeeded", "failed", "stopped")
 SLACK_MS = 50

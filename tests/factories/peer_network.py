@@ -22,7 +22,7 @@ from tesra.kit.settings import Home, Settings
 from tesra.web.api import create_api
 from tesra.web.context import Services
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:

@@ -100,7 +100,7 @@ class TunedGang:
     def steps(self, seq: int) -> list[int | None]:
         return [rank.step_of(seq) for rank in self.desk.report.ranks]
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():
                 self.desk.order(orders_now(self.wanted, [self.desk.report]))

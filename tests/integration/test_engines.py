@@ -52,6 +52,8 @@ FAIL = {
     "exit": "sys.exit(3)",
     "kill": "os.kill(os.getpid(), 9)",
 }
+# These may wait for the other ranks where no code of Python's runs any more, and are ended then.
+ENDS_WITH = {"mxnet": {1}, "tensorflow": {1, 3}}
 KILLED = ("pytorch", "mxnet")  # a kill is the same to all, but for those with helpers
 WAYS = [(engine, way) for engine in MEET for way in FAIL if way != "kill" or engine in KILLED]
 
@@ -144,5 +146,5 @@ async def test_rank_that_fails_ends_its_gang_and_is_named(
     found = re.search(r"failing at (\S+)", run.log(exits[0].rank))
     assert found is not None, run.logs()
     assert time.time() - float(found[1]) < END_S, run.logs()
-    asked = 1 if engine == "mxnet" else 3  # MXNet waits where no code of Python's runs any more
-    assert exits[0].exit_code == {"error": 1, "exit": asked, "kill": 137}[way], run.logs()
+    codes = {"error": {1}, "exit": ENDS_WITH.get(engine, {3}), "kill": {137}}
+    assert exits[0].exit_code in codes[way], run.logs()
