@@ -26,6 +26,11 @@ _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s*=?\s*)(\S+)$")
 _HASH = re.compile(r"\s--hash[=\s]\S+")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _PASSED_OVER = frozenset({"python", "pip", "setuptools", "wheel"})
+_OF_THE_ENGINE = frozenset(  # as conda calls them: the engine brings its framework, its node CUDA
+    {"pytorch", "tensorflow", "tensorflow-gpu", "keras", "jax", "jaxlib", "mxnet", "numpy"}
+    | {"cudatoolkit", "cuda", "cudnn", "pytorch-cuda", "pytorch-mutex", "cpuonly", "mkl"}
+)
+_ITSELF = re.compile(r"(?:(?:-e|--editable)\s*=?\s*)?\./?(?:\[([\w\s,.\-]+)\])?")
 
 
 class EnvironmentRefused(Invalid):
@@ -96,7 +101,10 @@ def _of_file(project: Path, name: str, depth: int) -> Iterator[str]:
     text = _text_of(project, name)
     for line in _joined_lines(text):
         include = _INCLUDE.fullmatch(line)
-        if include is None:
+        itself = _ITSELF.fullmatch(line)
+        if itself is not None:  # its modules are found without installing; what they need is not
+            yield from (checked(x, PYPROJECT) for x in _of_pyproject(project, itself[1] or ""))
+        elif include is None:
             yield checked(_HASH.sub("", line).strip(), name)
         elif depth == 0:
             raise EnvironmentRefused(f"{name}: requirement files include each other too deeply.")
@@ -116,22 +124,34 @@ def _joined_lines(text: str) -> Iterator[str]:
             yield cleaned
 
 
-def _of_pyproject(project: Path) -> list[str]:
+def _of_pyproject(project: Path, extras: str = "") -> list[str]:
+    if not (project / PYPROJECT).is_file():
+        return []
     try:
-        found = (
-            tomllib.loads(_text_of(project, PYPROJECT)).get("project", {}).get("dependencies", [])
-        )
+        table = tomllib.loads(_text_of(project, PYPROJECT)).get("project", {})
     except tomllib.TOMLDecodeError as error:
         raise EnvironmentRefused(f"{PYPROJECT} cannot be read: {error}.") from error
+    found = _listed(table, "dependencies")
+    optional = table.get("optional-dependencies", {})
+    for extra in filter(None, (name.strip() for name in extras.split(","))):
+        if extra not in optional:
+            raise EnvironmentRefused(
+                f"{PYPROJECT} has no extra '{extra}', which {REQUIREMENTS} asks for.",
+                way_out=f"It has: {', '.join(optional) or 'none'}.",
+            )
+        found = found + _listed(optional, extra)
+    return found
+
+
+def _listed(table: dict[str, object], name: str) -> list[str]:
+    found = table.get(name, [])
     if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
-        raise EnvironmentRefused(
-            f"{PYPROJECT}: [project].dependencies is not a list of requirements."
-        )
+        raise EnvironmentRefused(f"{PYPROJECT}: [project].{name} is not a list of requirements.")
     return found
 
 
 def _of_conda(project: Path, name: str) -> list[str]:
-    """The pip part. Of conda's own packages, those that every environment has are passed over."""
+    """The pip part. Of conda's own packages, those that a run has anyway are passed over."""
     try:
         data = yaml.safe_load(_text_of(project, name))
     except (yaml.YAMLError, RecursionError) as error:
@@ -142,7 +162,7 @@ def _of_conda(project: Path, name: str) -> list[str]:
         match item:
             case {"pip": list(lines)} if len(item) == 1 and all(isinstance(x, str) for x in lines):
                 packages += [line.strip() for line in lines]
-            case str() if _conda_name(item) in _PASSED_OVER:
+            case str() if _conda_name(item) in _PASSED_OVER | _OF_THE_ENGINE:
                 pass
             case _:
                 raise _conda_refused(name, listed or [])
@@ -155,7 +175,7 @@ def _conda_name(item: str) -> str:
 
 def _conda_refused(name: str, listed: Sequence[object]) -> EnvironmentRefused:
     names = [_conda_name(item) for item in listed if isinstance(item, str)]
-    foreign = ", ".join(found for found in names if found not in _PASSED_OVER)
+    foreign = ", ".join(found for found in names if found not in _PASSED_OVER | _OF_THE_ENGINE)
     return EnvironmentRefused(
         f"{name}: packages of conda cannot be installed here{f' ({foreign})' if foreign else ''}.",
         way_out="Move them under '- pip:' by their PyPI names, such as 'scikit-learn==1.7'. "

@@ -53,10 +53,22 @@ def judge(exits: list[RankExit], folders: AttemptFolders, node: str) -> Verdict:
     if bad is None:
         return Verdict("succeeded", exit_code=0)
     tail = last_lines(folders.log_of(bad.rank))
-    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {node}."
+    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {node}.{_left_early(exits)}"
     reason = words + (f"\n{tail}" if tail else "")
     at = _failed_at(bad, folders)
     return Verdict("failed", exit_code=bad.exit_code, rank=bad.rank, reason=reason, at=at)
+
+
+def _left_early(exits: list[RankExit]) -> str:
+    """Who had ended well by then: often the cause, since the others wait for it in vain."""
+    done = [str(left.rank) for left in exits if left.exit_code == 0 and left.helper is None]
+    match done:
+        case []:
+            return ""
+        case [rank]:
+            return f" Rank {rank} had ended with exit code 0 while the others went on."
+        case _:
+            return f" Ranks {', '.join(done)} had ended with exit code 0 while the others went on."
 
 
 def _failed_at(bad: RankExit, folders: AttemptFolders) -> float:

@@ -41,3 +41,14 @@ def test_words_of_long_ago_are_no_sign_of_when_a_rank_failed(tmp_path: Path) -> 
     silent = failed(tmp_path, 0, said_ago_s=50, ended_ago_s=0.4)
     cause = failed(tmp_path, 1, said_ago_s=0.6, ended_ago_s=0.5)
     assert named(silent, cause) == 1
+
+
+def test_rank_that_left_early_without_an_error_is_told_with_the_one_that_failed_for_it(
+    tmp_path: Path,
+) -> None:
+    folders = prepare(tmp_path, "att_1", "out")
+    now = time.monotonic()
+    left = [RankExit(3, 0, now - 1), RankExit(2, 1, now)]
+    reason = judge(left, folders, "host/1").reason or ""
+    assert "Rank 3 had ended with exit code 0 while the others went on." in reason
+    assert "had ended" not in (judge(left[1:], folders, "host/1").reason or "")

@@ -50,11 +50,10 @@ def test_nested_file_outside_the_project_is_refused(tmp_path: Path, name: str) -
         "--extra-index-url=https://example.org/simple",
         "--find-links /tmp",
         "-f /tmp",
-        "-e .",
-        "--editable=.",
+        "-e ../other",
+        "--editable=lib",
         "-c constraints.txt",
         "--no-binary :all:",
-        ".",
         "./local",
         "/tmp/local-1.0-py3-none-any.whl",
         "file:///tmp/x.whl",
@@ -77,6 +76,25 @@ def test_dependencies_of_pyproject_count_when_there_is_no_requirements_file(tmp_
     assert project_requirements(tmp_path) == ["six>=1", "idna"]
     write(tmp_path, "attrs\n")
     assert project_requirements(tmp_path) == ["attrs"]
+
+
+@pytest.mark.parametrize("line", [".", "-e .", "--editable=.", "-e ./"])
+def test_project_that_names_itself_gets_what_its_pyproject_needs(tmp_path: Path, line: str) -> None:
+    assert project_requirements(write(tmp_path, f"{line}\nattrs\n")) == ["attrs"]
+    write(tmp_path, "[project]\ndependencies = ['six>=1']\n", "pyproject.toml")
+    assert project_requirements(tmp_path) == ["six>=1", "attrs"]
+
+
+def test_extras_of_the_project_itself_are_taken_from_its_pyproject(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "[project]\ndependencies = ['six']\noptional-dependencies = {train = ['idna']}\n",
+        "pyproject.toml",
+    )
+    assert project_requirements(write(tmp_path, "-e .[train]\n")) == ["six", "idna"]
+    with pytest.raises(EnvironmentRefused, match="no extra 'dev'") as caught:
+        project_requirements(write(tmp_path, "-e .[dev]\n"))
+    assert "train" in str(caught.value.way_out)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +133,18 @@ def test_pip_part_of_a_conda_environment_counts_when_nothing_else_does(
     assert project_requirements(tmp_path) == ["attrs"]
 
 
+def test_what_the_engine_brings_is_passed_over_in_a_conda_environment(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "dependencies: [python=3.9, pytorch=2.1, pytorch::pytorch-cuda=12.1, numpy, {pip: [six]}]\n",
+        "environment.yml",
+    )
+    assert project_requirements(tmp_path) == ["six"]
+
+
 def test_packages_of_conda_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path, "dependencies: [python, numpy=1.26, conda-forge::scipy]\n", "environment.yml")
-    with pytest.raises(EnvironmentRefused, match=r"conda cannot .* \(numpy, scipy\)") as caught:
+    write(tmp_path, "dependencies: [python, numpy=1.26, pandas, conda-forge::scipy]\n", "environment.yml")
+    with pytest.raises(EnvironmentRefused, match=r"conda cannot .* \(pandas, scipy\)") as caught:
         project_requirements(tmp_path)
     assert "pip" in str(caught.value.way_out)
 
