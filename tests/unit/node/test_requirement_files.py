@@ -143,7 +143,11 @@ def test_what_the_engine_brings_is_passed_over_in_a_conda_environment(tmp_path: 
 
 
 def test_packages_of_conda_are_refused_by_name(tmp_path: Path) -> None:
-    write(tmp_path, "dependencies: [python, numpy=1.26, pandas, conda-forge::scipy]\n", "environment.yml")
+    write(
+        tmp_path,
+        "dependencies: [python, numpy=1.26, pandas, conda-forge::scipy]\n",
+        "environment.yml",
+    )
     with pytest.raises(EnvironmentRefused, match=r"conda cannot .* \(pandas, scipy\)") as caught:
         project_requirements(tmp_path)
     assert "pip" in str(caught.value.way_out)
