@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tesra.cli import words
+from tesra.cli.arguments import ArgumentInvalid
 from tesra.cli.charts import Curve, chart
 from tesra.cli.context import Session
 from tesra.cli.metric_views import canvas
 from tesra.cli.output import is_terminal
 from tesra.cli.watching import INTERRUPTED
 from tesra.kit.errors import Unavailable
+from tesra.wire.goals import mode_of
 
 if TYPE_CHECKING:
     from tesra.wire.sweeps import Sweep, Trial
@@ -239,3 +241,16 @@ def _best(sweep: "Sweep") -> str:
 
 def _begun(sweep: "Sweep") -> int:
     return sum(sweep.counts.values())
+
+
+def metric_of(text: str) -> tuple[str, str | None]:
+    """``val_loss:min``: the name and its direction; a name may have colons itself."""
+    name, colon, mode = text.rpartition(":")
+    if colon and mode in {"min", "max"}:
+        return name, mode
+    if name and mode_of(name) is not None and mode_of(mode) is None:
+        raise ArgumentInvalid(
+            f"--metric {text}: '{mode}' is neither min nor max.",
+            way_out=f"Write --metric {name}:min or --metric {name}:max.",
+        )
+    return text, None

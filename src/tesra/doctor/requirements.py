@@ -38,6 +38,14 @@ PACKAGES: Mapping[str, str] = {
     "umap": "umap-learn", "usb": "pyusb", "websocket": "websocket-client", "yaml": "PyYAML",
     "zmq": "pyzmq",
 }  # fmt: skip
+_INSTEAD: Mapping[str, frozenset[str]] = {  # other packages that bring the same module
+    "faiss-cpu": frozenset({"faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"}),
+    "mlflow": frozenset({"mlflow-skinny"}),
+    "opencv-python-headless": frozenset(
+        {"opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"}
+    ),
+    "pytorch-lightning": frozenset({"lightning"}),
+}
 _SCIENCE = frozenset({"numpy", "scipy", "ml_dtypes", "opt_einsum"})
 _BROUGHT: Mapping[str, frozenset[str]] = {
     "pytorch": frozenset(
@@ -77,7 +85,8 @@ def find_requirements(code: Code, engine: str | None, backend: str | None) -> Re
     for module, evidence in _third_party(code):
         package = _MORE.get(module) or package_of(module)
         here = module.partition(".")[0] in brought and module not in _MORE
-        if not here and _normal(package) not in known:
+        serving = {_normal(package)} | _INSTEAD.get(package, frozenset())
+        if not here and not serving & known:
             missing.setdefault(package, MissingPackage(package, module, evidence))
     return Requirements(files, named, tuple(missing.values()))
 

@@ -236,6 +236,16 @@ def test_what_a_requirements_file_names_is_not_missing(file: str, content: str) 
     assert found.missing == ()
 
 
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [("cv2", "opencv-python"), ("mlflow", "mlflow-skinny"), ("faiss", "faiss-gpu")],
+)
+def test_another_package_that_brings_the_module_is_as_good(module: str, named: str) -> None:
+    code = f"import torch, {module}\nprint()".encode()
+    found = examine({"train.py": code, "requirements.txt": named.encode()}).requirements
+    assert found.missing == ()
+
+
 def test_a_broken_pyproject_names_nothing_and_hurts_nobody() -> None:
     found = examine({"t.py": b"import tqdm\nprint()", "pyproject.toml": b"[project\n\xff"})
     assert [one.package for one in found.requirements.missing] == ["tqdm"]

@@ -320,8 +320,8 @@ def _space(given: dict[str, str]) -> tuple[dict[str, str], dict[str, Value]]:
 
 def _metric(session: Session, text: str) -> tuple[str, str | None]:
     """The name, and its direction if that is said, or asked for."""
-    name, colon, mode = text.rpartition(":")
-    if colon and mode in {"min", "max"}:
+    name, mode = sweeping.metric_of(text)
+    if mode is not None:
         return name, mode
     if mode_of(text) is None and is_terminal(sys.stdin):
         answer = session.ask(f"Is less or more of {text} better (min or max)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 _UNIT = r"(?:[kKMGT]i?B|bytes|ms|us|s|secs?|seconds|mins?|minutes|h|hours|\w+/s|s/\w+)\b"
 _PLAIN = r"(?:[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+|[-+]?(?:nan|inf(?:inity)?)\b)"
-_END = rf"(?![\w@%(/]|[.:\-|]\w|%?\||\s?{_UNIT})"
+_END = rf"(?![\w@%(/]|[.:\-|]\w|,\d|%?\||\s?{_UNIT})"
 _NUMBER = rf"(?:tensor\(|np\.float\d\d\()?['\"]?(?P<number>{_PLAIN})(?P<percent>\s?%)?+{_END}"
 _BEGIN = r"(?<![\w./\\@=?&+-])"
 
@@ -21,26 +21,29 @@ _SPLIT = "|".join(sorted(_SPLITS, key=len, reverse=True))
 _KNOWN = (
     r"loss|accuracy|acc|lr|learning[ _]rate|f1(?:[_-]score)?|auc|auroc|error|err|perplexity|ppl"
     r"|mse|rmse|mae|r2|bleu|m?iou|precision|recall|dice|psnr|ssim|wer|cer|reward|nll"
-    r"|grad[ _]norm|top-?[15]"
+    r"|grad[ _]norm|top-?[15]|(?:训练|验证|测试)?(?:损失|准确率|精度|学习率)"
 )
 _NAMED = re.compile(
     rf"{_BEGIN}(?P<name>"
     rf"(?:(?:{_SPLIT})[ _/.-])?(?:(?:average|avg|mean|running|total|best)[ _])?"
     rf"(?:{_KNOWN})(?:[_@/]\w++)?"
     rf"|[a-z]\w*?_(?:loss|acc|accuracy)|(?:{_SPLIT})[_/]\w[\w/@-]*+"
-    rf")['\"]?(?P<mark>\s{{0,3}}[:=]\s{{0,3}}|\s{{1,4}})"
+    rf")['\"]?(?P<mark>\s{{0,3}}[:=：]\s{{0,3}}|\s{{1,4}})"
     rf"(?:(?P<part>\d++)/(?P<whole>\d++)(?![\w./])|{_NUMBER})",
     re.IGNORECASE,
 )
 _ANY = re.compile(
-    rf"{_BEGIN}['\"]?(?P<name>[^\W\d][\w/@-]{{0,60}}+)['\"]?\s{{0,2}}[:=]\s{{0,3}}{_NUMBER}",
+    rf"{_BEGIN}['\"]?(?P<name>[^\W\d][\w/@-]{{0,60}}+)['\"]?\s{{0,2}}[:=：]\s{{0,3}}{_NUMBER}",
     re.IGNORECASE,
 )
-_OF = r"(?:\s?(?:/|of)\s?(?P<of>\d++))?+(?![\w%]|[.:/-]\w)"
+_OF = r"(?:\s?(?:/|of)\s?(?P<of>\d++))?+(?![\w%]|[.:/-]\w|,\d)"
 _EPOCH = re.compile(
     rf"{_BEGIN}['\"]?(?P<word>epochs?)['\"]?\s{{0,2}}[:=#]?\s{{0,2}}[\[(]?\s{{0,3}}"
     rf"['\"]?(?P<at>\d++(?:\.\d++)?+)['\"]?[\])]?{_OF}",
     re.IGNORECASE,
+)
+_ROUND = re.compile(
+    r"第\s{0,2}(?P<at>\d++)(?:\s?/\s?(?P<of>\d++))?+\s{0,2}(?:轮|个?\s?epoch)", re.I
 )
 _STEP = re.compile(
     rf"{_BEGIN}['\"]?(?:(?:global|train|training)[ _])?(?P<word>steps?|iter|iteration|batch)['\"]?"
@@ -107,7 +110,9 @@ def find_bar(line: str) -> Bar | None:
 
 
 def find_epoch(line: str) -> Count | None:
-    return _marker(_EPOCH, line)
+    found = _marker(_EPOCH, line)
+    chinese = None if found else _ROUND.search(line)
+    return _count(chinese) if chinese else found
 
 
 def find_step(line: str) -> Count | None:

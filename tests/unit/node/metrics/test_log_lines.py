@@ -57,6 +57,13 @@ BAR = " 45%|████▌     | 45/100 [00:12<00:14,  3.90it/s, loss=0.12]"
             {"epoch": 2, "step": 30, "loss": 0.25, "tokens": 512},
         ),
         ("[rank0] step 4: loss = tensor(0.5)", {"step": 4, "loss": 0.5}),
+        (
+            "第 4/10 轮 损失 0.33，准确率：95.5%",
+            {"epoch": 4, "epochs": 10, "损失": 0.33, "准确率": 0.955},
+        ),
+        ("验证损失：0.21", {"验证损失": 0.21}),
+        ("epoch 7 perplexity 1,234.5 wer=0,12 f1 0.5", {"epoch": 7, "f1": 0.5}),
+        ("loss:0.5,acc:0.9", {"loss": 0.5, "acc": 0.9}),
         ("train_loss=0.5 test_acc=0.25", {"train_loss": 0.5, "test_acc": 0.25}),
         ("Epoch 4: val_f1 0.5 f1: 0.25", {"epoch": 4, "val_f1": 0.5, "f1": 0.25}),
         ("epoch 2/30 loss 0.1234", {"epoch": 2, "epochs": 30, "loss": 0.1234}),
