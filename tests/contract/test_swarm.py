@@ -68,6 +68,20 @@ async def test_a_pack_arrives_whole(
     assert reader.active() == [tree.pack_id]
 
 
+@pytest.mark.parametrize("there", [3 * MIB + 5, MIB])
+async def test_what_lies_there_already_counts_once_it_is_checked(
+    peer: MakePeer, folders: Callable[[str], Path], there: int
+) -> None:
+    """As it does for a peer that was killed while it received."""
+    holder, reader = await peer("holder"), await peer("reader")
+    tree = put(folders("holder"), os.urandom(3 * MIB + 5))
+    content = (folders("holder") / tree.pack_id).read_bytes()
+    (folders("reader") / tree.pack_id).write_bytes(content[:there])
+    await holder.serve(tree, folders("holder"))
+    await reader.fetch(tree, folders("reader"), [at(holder)], stall_s=20)
+    assert _same(folders, tree, "holder", "reader")
+
+
 async def test_many_packs_arrive_side_by_side_from_two_holders(
     peer: MakePeer, folders: Callable[[str], Path]
 ) -> None:

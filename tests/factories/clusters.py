@@ -21,6 +21,8 @@ MODULES_WITH_TABLES = (
     "tesra.billing.repository",
     "tesra.drive.repository",
     "tesra.drive.peers.repository",
+    "tesra.security.alarms",
+    "tesra.drive.collection_repository",
     "tesra.drive.files.repository",
     "tesra.drive.private.repository",
     "tesra.compute.repository",

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -23,6 +24,7 @@ from tesra.web.api import create_api
 from tesra.web.context import Services
 
 DEADLINE_S = 60.0
+Result = TypeVar("Result")
 
 
 def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
@@ -40,6 +42,7 @@ class PeerNetwork:
     url: str
     services: Services
     database_url: str
+    loop: asyncio.AbstractEventLoop
     peers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start_peer(self, number: int, *, disk: str = "20GB") -> None:
@@ -67,6 +70,19 @@ class PeerNetwork:
         found = self.home.peer(number).glob("packs/*/*")
         return {path.name: path for path in found if len(path.name) == 64}
 
+    def do(self, work: Coroutine[Any, Any, Result], timeout_s: float = 60.0) -> Result:
+        """Let the server do this."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
+
+    def repair_until(self, holds: Callable[[], bool], what: str, *, gone_s: float = 300.0) -> None:
+        """Plan repairs again and again, as the server does by the minute."""
+
+        def look() -> bool:
+            self.do(self.services.care.repair(gone_s=gone_s))
+            return holds()
+
+        wait_until(look, what)
+
     def query(self, statement: str) -> list[tuple[object, ...]]:
         async def ask() -> list[tuple[object, ...]]:
             database = Database(self.database_url)
@@ -77,6 +93,21 @@ class PeerNetwork:
                 await database.close()
 
         return asyncio.run(ask())
+
+    def change(self, statement: str) -> None:
+        async def act() -> None:
+            async with self.services.database.begin() as tx:
+                await tx.execute(text(statement))
+
+        self.do(act())
+
+    def operator(self) -> httpx.Client:
+        async def token() -> str:
+            async with self.services.database.begin() as tx:
+                return (await self.services.identity.bootstrap_operator(tx))[1]
+
+        headers = {"Authorization": f"Bearer {self.do(token())}"}
+        return httpx.Client(base_url=self.url, timeout=60.0, headers=headers)
 
     def enrolled(self) -> int:
         rows = self.query(
@@ -112,7 +143,7 @@ def peer_network(
     settings = Settings(home=Home(folder), cache=folder / "cache", database_url=database_url)
     settings.home.create()
     started = threading.Event()
-    holder: dict[str, Services] = {}
+    holder: dict[str, Any] = {}
     server: dict[str, uvicorn.Server] = {}
 
     def serve() -> None:
@@ -123,7 +154,11 @@ def peer_network(
     assert started.wait(DEADLINE_S)
     port = server["server"].servers[0].sockets[0].getsockname()[1]
     network = PeerNetwork(
-        settings.home, f"http://127.0.0.1:{port}", holder["services"], database_url
+        settings.home,
+        f"http://127.0.0.1:{port}",
+        holder["services"],
+        database_url,
+        holder["loop"],
     )
     try:
         for number in range(1, peers + 1):
@@ -141,11 +176,12 @@ def peer_network(
 
 async def _serve(
     settings: Settings,
-    holder: dict[str, Services],
+    holder: dict[str, Any],
     server: dict[str, uvicorn.Server],
     started: threading.Event,
 ) -> None:
     services = holder["services"] = make_services(settings)
+    holder["loop"] = asyncio.get_running_loop()
     listening = asyncio.create_task(services.listener.run())
     config = uvicorn.Config(
         create_api(services), host="127.0.0.1", port=0, log_level="warning", lifespan="off"

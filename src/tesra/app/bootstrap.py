@@ -11,6 +11,7 @@ from procrastinate import App
 from sqlalchemy import MetaData
 
 from tesra.app.jobs import GIT_IMPORT_TASK, NOTICES
+from tesra.app.keeping import make_keeping
 from tesra.app.tellings import tell_of_caps, tell_of_runs, tell_of_sweeps
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
@@ -26,16 +27,13 @@ from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
 from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
-from tesra.drive.pack_store import PackStore
-from tesra.drive.peers.care import CareService
-from tesra.drive.peers.service import PeerService
+from tesra.drive.health import HealthService
 from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
 from tesra.identity.service import IdentityService, OnRegistered
 from tesra.kit.clock import Clock, SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
-from tesra.node.peer.folder import PackFolder
 from tesra.notices.delivery import Deliveries
 from tesra.notices.mailing import read_mail_server
 from tesra.notices.service import NoticeService
@@ -98,13 +96,11 @@ def make_services(settings: Settings) -> Services:
     billing = _make_billing(settings, clock)
     identity = IdentityService(on_registered=_open_account(billing))
     listener = Listener(url)
-    peers = _make_peers(settings, database, listener)
-    store = PackStore(settings.home.packs)
-    drive = DriveService(database, store, sealer, quota_bytes=settings.quota_bytes, peers=peers)
     jobs = make_jobs(url)
-    git_imports = GitImports(
-        database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
-    )
+    kept = make_keeping(settings, database, listener, jobs)
+    quota_bytes = settings.quota_bytes
+    drive = DriveService(database, kept.store, sealer, quota_bytes=quota_bytes, peers=kept.peers)
+    files = FileService(database, drive)
     compute = ComputeService(read_class_table())
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
@@ -126,11 +122,13 @@ def make_services(settings: Settings) -> Services:
         identity=identity,
         billing=billing,
         drive=drive,
-        files=FileService(database, drive),
+        files=files,
         private=PrivateDriveService(drive),
-        peers=peers,
-        care=CareService(database),
-        git_imports=git_imports,
+        peers=kept.peers,
+        care=kept.care,
+        health=HealthService(database, drive, files),
+        alarms=kept.alarms,
+        git_imports=_make_git_imports(database, drive, jobs),
         compute=compute,
         notices=notices,
         deliveries=deliveries,
@@ -152,6 +150,12 @@ def make_services(settings: Settings) -> Services:
     )
 
 
+def _make_git_imports(database: Database, drive: DriveService, jobs: App) -> GitImports:
+    return GitImports(
+        database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
+    )
+
+
 def _make_billing(settings: Settings, clock: Clock) -> BillingService:
     return BillingService(
         clock,
@@ -167,11 +171,6 @@ def _make_records(settings: Settings, domains: Domains, metrics: MetricService) 
         Signer.at(settings.home.keys / "signing.key"),
         more=other_sections(metrics, CheckpointService(domains), TuningService(domains)),
     )
-
-
-def _make_peers(settings: Settings, database: Database, listener: Listener) -> PeerService:
-    gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
-    return PeerService(database, listener, gateway=gateway)
 
 
 def _make_notices(

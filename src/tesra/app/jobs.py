@@ -11,6 +11,7 @@ from tesra.web.context import Services
 
 GIT_IMPORT_TASK = "projects:import_git"
 NOTICES = "notices"
+REPAIR_TASK = "storage:repair"
 # 8 tries: after 4 s, 16 s, 64 s, 4 min, 17 min, 68 min, 4.5 h more each
 TRY_AGAIN = RetryStrategy(max_attempts=7, exponential_wait=4)
 ANSWERS_KEPT = timedelta(days=2)  # an idempotency key is good for so long
@@ -21,6 +22,7 @@ def declare_tasks(services: Services) -> None:
     services.jobs.add_tasks_from(_projects(services), namespace="projects")
     services.jobs.add_tasks_from(_notices(services), namespace=NOTICES)
     services.jobs.add_tasks_from(_housekeeping(services), namespace="housekeeping")
+    services.jobs.add_tasks_from(_storage(services), namespace="storage")
 
 
 def _projects(services: Services) -> Blueprint:
@@ -57,6 +59,24 @@ def _notices(services: Services) -> Blueprint:
         for name in (DELIVERY_JOB, CODE_JOB):
             for job in await jobs.get_stalled_jobs(task_name=f"{NOTICES}:{name}"):
                 await jobs.retry_job(job)
+
+    return tasks
+
+
+def _storage(services: Services) -> Blueprint:
+    tasks = Blueprint()
+
+    @tasks.task(name="repair", queueing_lock=REPAIR_TASK)
+    async def repair() -> None:
+        """As soon as something is known to be missing."""
+        await services.care.repair()
+
+    @tasks.periodic(cron="* * * * *")
+    @tasks.task(name="look_after", queueing_lock="look_after_packs")
+    async def look_after(timestamp: int) -> None:
+        """Challenges, answers that are owed, copies that are missing; every fifth time better places."""
+        await services.care.audit()
+        await services.care.repair(rebalance=timestamp // 60 % 5 == 0)
 
     return tasks
 

@@ -37,6 +37,18 @@ async def defer(tx: Tx, task: Task[..., Any, Any], **args: Any) -> int | None:
         return None
 
 
+async def defer_once(tx: Tx, jobs: App, name: str) -> int | None:
+    """The same for a task without arguments that one waiting job is enough of."""
+    driver = (await tx.get_raw_connection()).driver_connection
+    job = jobs.configure_task(name, connection=driver, queueing_lock=name)
+    try:
+        async with tx.begin_nested():  # a refused job must not spoil the transaction
+            deferred: int = await job.defer_async()
+            return deferred
+    except AlreadyEnqueued:
+        return None
+
+
 async def defer_named(tx: Tx, jobs: App, name: str, **args: Any) -> int:
     """``defer`` for a task that is declared elsewhere, by its whole name (``namespace:name``)."""
     driver = (await tx.get_raw_connection()).driver_connection

@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from tesra.crypto.keys import sync_folder
 from tesra.drive.model import DiskFull, PackRefused, PackTooLarge, PackUnknown
 from tesra.storage.merkle import PackTree, TreeBuilder
 from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
+
+Mend = Callable[[str, bool], Awaitable[None]]  # a pack, and whether its file is there, but spoilt
 
 _BUFFER_BYTES = 2**20
 _HEX_ID_CHARACTERS = 64
@@ -46,10 +48,12 @@ class IncomingPack:
 
 
 class PackStore:
-    """A folder of packs: ``ab/<pack id>``."""
+    """A folder of packs: ``ab/<pack id>``; what is missing there is asked of ``mend`` before it is
+    said to be unknown."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mend: Mend | None = None) -> None:
         self._folder = folder
+        self._mend = mend
 
     @asynccontextmanager
     async def receive(
@@ -77,13 +81,30 @@ class PackStore:
 
     async def size(self, pack_id: str) -> int:
         try:
-            return (await asyncio.to_thread(self._path(pack_id).stat)).st_size
-        except FileNotFoundError as error:
-            raise PackUnknown from error
+            return await asyncio.to_thread(self._size, pack_id)
+        except PackUnknown:
+            await self.mend(pack_id)
+            return await asyncio.to_thread(self._size, pack_id)
 
     async def read(self, pack_id: str, start: int, end: int) -> bytes:
         """Bytes ``start`` up to (not with) ``end``."""
-        return await asyncio.to_thread(self._read, pack_id, start, end)
+        try:
+            return await asyncio.to_thread(self._read, pack_id, start, end)
+        except PackUnknown:
+            await self.mend(pack_id)
+            return await asyncio.to_thread(self._read, pack_id, start, end)
+
+    async def mend(self, pack_id: str) -> None:
+        """What is here of the pack is missing or not what it was: get a good copy, if there is one.
+
+        Raises what ``mend`` raises when there is none now.
+        """
+        if self._mend is not None and await self.tree(pack_id) is None:
+            await self._mend(pack_id, await self.holds(pack_id))
+
+    async def tree(self, pack_id: str) -> PackTree | None:
+        """The tree of the pack as it lies here; None if it is missing or not what it was."""
+        return await asyncio.to_thread(self._tree, pack_id)
 
     async def stream(self, pack_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The same in pieces of bounded size."""
@@ -141,6 +162,24 @@ class PackStore:
         if len(data) != end - start:
             raise PackUnknown("The pack ends before this range.")
         return data
+
+    def _size(self, pack_id: str) -> int:
+        try:
+            return self._path(pack_id).stat().st_size
+        except FileNotFoundError as error:
+            raise PackUnknown from error
+
+    def _tree(self, pack_id: str) -> PackTree | None:
+        digest = _Digest()
+        try:
+            with self._path(pack_id).open("rb", buffering=0) as file:
+                while data := file.read(_BUFFER_BYTES):
+                    digest.whole.update(data)
+                    digest.tree.update(data)
+        except OSError:  # missing, or not to be read
+            return None
+        good = digest.whole.hexdigest() == pack_id
+        return digest.tree.finish(pack_id) if good else None
 
     def _older_than(self, age_s: float) -> Iterator[str]:
         border = time.time() - age_s

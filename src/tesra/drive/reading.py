@@ -13,7 +13,7 @@ from tesra.drive.pack_store import PackStore
 from tesra.drive.repository import DriveRepository
 from tesra.kit.ids import EpochId
 from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
-from tesra.storage.packing import Place, coalesce
+from tesra.storage.packing import Place, Span, coalesce
 from tesra.storage.tree import (
     MAX_DEPTH,
     MAX_ENTRIES,
@@ -86,11 +86,11 @@ class EpochReader:
         places = [Place(c.chunk_id, c.pack_id, c.offset, c.length) for c in found.values()]
         content: dict[bytes, bytes] = {}
         for span in coalesce(places):
-            data = memoryview(await self._store.read(span.pack, span.start, span.end))
-            for chunk_id in span.chunk_ids:
-                at = found[chunk_id].offset - span.start
-                sealed = data[at : at + found[chunk_id].length]
-                content[chunk_id] = await asyncio.to_thread(self._open, chunk_id, sealed)
+            try:
+                content |= await self._opened(span, found)
+            except ChunkBroken:
+                await self._store.mend(span.pack)
+                content |= await self._opened(span, found)
         return content
 
     async def chunk_ids(self, file: File) -> list[bytes]:
@@ -227,6 +227,15 @@ class EpochReader:
             if file.inline is None and sum(places[i].plain_size for i in ids) != file.size:
                 raise SnapshotUntrue(f"The file '{file.name}' is not of the size that it gives.")
         return own
+
+    async def _opened(self, span: Span, places: dict[bytes, StoredChunk]) -> dict[bytes, bytes]:
+        data = memoryview(await self._store.read(span.pack, span.start, span.end))
+        content: dict[bytes, bytes] = {}
+        for chunk_id in span.chunk_ids:
+            at = places[chunk_id].offset - span.start
+            sealed = data[at : at + places[chunk_id].length]
+            content[chunk_id] = await asyncio.to_thread(self._open, chunk_id, sealed)
+        return content
 
     async def _node_bytes(
         self, node_id: bytes, ahead: Sequence[bytes], *, keep: bool = False

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
+from tesra.drive.kept import names_of
 from tesra.drive.model import (
     GO_BY_CLIENT,
     MAIN_PURPOSE,
@@ -30,6 +31,7 @@ from tesra.drive.model import (
     check_room,
 )
 from tesra.drive.pack_store import IncomingPack, PackStore
+from tesra.drive.peers.errors import FilesLocked
 from tesra.drive.peers.service import PeerService
 from tesra.drive.reading import EpochReader
 from tesra.drive.snapshots import SnapshotReads
@@ -233,6 +235,18 @@ class DriveService(SnapshotReads):
         """The owner's projects, the newest first; ``cursor`` is the last id seen."""
         found = await self._repository.projects(tx, owner, after=cursor, limit=limit)
         return [_project(project) for project in found]
+
+    async def _require_unlocked(self, reader: EpochReader, root: bytes, packs: set[str]) -> None:
+        if self._peers is None:
+            return
+        async with self._database.begin() as tx:
+            locked = await self._peers.locked(tx, packs)
+        if locked:
+            names = await names_of(reader, root, locked)
+            raise FilesLocked(
+                f"Locked until a good copy comes back, since none is left: {names}.",
+                way_out="The operator has been alarmed; everything else can be fetched by its path.",
+            )
 
     async def quota(self, tx: Tx, owner: UserId) -> Quota:
         """How much of the quota the owner's packs take."""

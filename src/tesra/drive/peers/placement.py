@@ -14,11 +14,18 @@ from tesra.kit.ids import PeerId
 
 COPIES = 3
 ACKNOWLEDGED_AT = 2  # distinct holders before a put is answered
+GOOD = "good"
+CONTAINED = "contained"  # it speaks, and does not show what it is asked for
+FAILED = "failed"  # it has shown something else than it was given
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A storage peer as placement sees it; ``reachable``: it has spoken lately."""
+    """A storage peer as placement sees it; ``reachable``: it has spoken lately.
+
+    ``standing``: what audits have found; one that is contained gets nothing new, one that has
+    failed gets it last.
+    """
 
     id: PeerId
     owner: str
@@ -30,6 +37,9 @@ class Peer:
     gateway: bool = False
     reachable: bool = True
     draining: bool = False
+    name: str = ""
+    away_s: float = 0.0
+    standing: str = GOOD
 
     @property
     def free_bytes(self) -> int:
@@ -62,11 +72,15 @@ def choose(
         if peer.id not in holders
         and peer.reachable
         and not peer.draining
+        and peer.standing != CONTAINED
         and peer.free_bytes >= size_bytes
     ]
     while free and len(chosen) < count:
         taken = [*have, *chosen]
-        best = min(free, key=lambda peer: (*_shared(peer, taken), _turn(peer, pack_id)))
+        best = min(
+            free,
+            key=lambda peer: (peer.standing == FAILED, *shared(peer, taken), _turn(peer, pack_id)),
+        )
         free.remove(best)
         chosen.append(best)
     return chosen
@@ -81,12 +95,15 @@ def spread(holders: Collection[Peer]) -> Spread:
     )
 
 
-def _shared(peer: Peer, taken: Sequence[Peer]) -> tuple[int, int, int]:
+def shared(peer: Peer, taken: Sequence[Peer]) -> tuple[int, int, int]:
     """How much this peer would die together with what holds the pack; then how full it is."""
     owners = sum(other.owner == peer.owner for other in taken)
     machines = sum(other.machine == peer.machine for other in taken)
-    full_tenths = 10 * peer.used_bytes // max(1, peer.capacity_bytes)
-    return owners, machines, full_tenths
+    return owners, machines, full_tenths(peer)
+
+
+def full_tenths(peer: Peer) -> int:
+    return 10 * peer.used_bytes // max(1, peer.capacity_bytes)
 
 
 def _turn(peer: Peer, pack_id: str) -> bytes:

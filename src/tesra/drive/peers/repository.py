@@ -1,7 +1,6 @@
 """Storage peers and who holds what; used by the peer service alone."""
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -48,6 +47,8 @@ storage_peers = Table(
     Column("capacity_bytes", BigInteger, nullable=False),
     Column("gateway", Boolean, nullable=False),
     Column("draining", Boolean, nullable=False, server_default=text("false")),
+    Column("standing", Text, nullable=False, server_default=text("'good'")),
+    Column("proofs", Integer, nullable=False, server_default=text("0")),  # since it stands so
     Column("enrolled_at", _TIME, nullable=False, server_default=func.now()),
     Column("last_seen", _TIME, nullable=False, server_default=func.now()),
 )
@@ -74,8 +75,23 @@ pack_copies = Table(
     Column("since", _TIME, nullable=False, server_default=func.now()),
     Column("proven_at", _TIME),
     Column("reason", Text),
+    Column("tries", Integer, nullable=False, server_default=text("0")),  # failed ones in a row
     Index("ix_pack_copies_peer", "peer_id", "state"),
     Index("ix_pack_copies_wanted", "pack_id", postgresql_where=text("state = 'wanted'")),
+)
+
+# what a holder has been asked to show (``prove``: these blocks), or to look through (``scrub``)
+pack_audits = Table(
+    "pack_audits",
+    metadata,
+    Column("pack_id", LargeBinary, ForeignKey("pack_trees.pack_id"), primary_key=True),
+    Column("peer_id", Text, ForeignKey("storage_peers.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("blocks", ARRAY(Integer), nullable=False),
+    Column("asked_at", _TIME, nullable=False, server_default=func.now()),
+    Column("stalled", Boolean, nullable=False, server_default=text("false")),
+    Index("ix_pack_audits_peer", "peer_id"),
 )
 
 CopyRow = Row[Any]
@@ -109,11 +125,9 @@ class PeerRepository:
             .group_by(pack_copies.c.peer_id)
             .subquery()
         )
-        reachable = storage_peers.c.last_seen > func.clock_timestamp() - timedelta(
-            seconds=REACHABLE_S
-        )
+        away = func.extract("epoch", func.clock_timestamp() - storage_peers.c.last_seen)
         statement = select(
-            storage_peers, reachable.label("reachable"), func.coalesce(used.c.used_bytes, 0)
+            storage_peers, away.label("away_s"), func.coalesce(used.c.used_bytes, 0)
         ).outerjoin(used, used.c.peer_id == storage_peers.c.id)
         return [
             Peer(
@@ -125,8 +139,11 @@ class PeerRepository:
                 capacity_bytes=row.capacity_bytes,
                 used_bytes=int(row[-1]),
                 gateway=row.gateway,
-                reachable=row.reachable,
+                reachable=row.away_s < REACHABLE_S,
                 draining=row.draining,
+                name=row.name,
+                away_s=float(row.away_s),
+                standing=row.standing,
             )
             for row in await tx.execute(statement.order_by(storage_peers.c.id))
         ]
@@ -157,6 +174,13 @@ class PeerRepository:
         statement = select(pack_copies).where(pack_copies.c.pack_id == bytes.fromhex(pack_id))
         return list(await tx.execute(statement))
 
+    async def copy(self, tx: Tx, pack_id: str, peer: PeerId) -> CopyRow | None:
+        """One peer's copy; the row is locked."""
+        statement = select(pack_copies).where(
+            pack_copies.c.pack_id == bytes.fromhex(pack_id), pack_copies.c.peer_id == peer
+        )
+        return (await tx.execute(statement.with_for_update())).one_or_none()
+
     async def set_copy(self, tx: Tx, pack_id: str, peer: PeerId, state: str, **values: Any) -> None:
         """The copy's state from now on, whatever it was."""
         row = {
@@ -166,6 +190,8 @@ class PeerRepository:
             "sources": [],
             "ready": False,
             "reason": None,
+            "tries": 0,
+            "proven_at": None,
             **values,
         }
         statement = upsert(pack_copies).values(**row)
@@ -232,5 +258,4 @@ class PeerRepository:
 
 
 def _ids(ids: Sequence[bytes]) -> Any:
-
     return bindparam("pack_ids", list(ids), ARRAY(LargeBinary))

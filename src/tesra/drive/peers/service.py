@@ -13,6 +13,8 @@ from blake3 import blake3
 
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import Listener, notify, notify_all
+from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
+from tesra.drive.peers.evidence import Evidence
 from tesra.drive.peers.placement import ACKNOWLEDGED_AT, COPIES, Peer, Spread, choose, spread
 from tesra.drive.peers.repository import PeerRepository
 from tesra.kit.errors import Conflict, Unavailable
@@ -29,9 +31,14 @@ from tesra.wire.peer import (
     PeerAddress,
     PeerOrders,
     Proof,
+    ProofOrder,
+    Quarantined,
+    Scrubbed,
     Serving,
 )
 
+PROOFS_AT_ONCE = 64
+SCRUBS_AT_ONCE = 32
 ANOTHER_AFTER_S = 6.0  # a holder that has not got the pack by then: one more is asked too
 GIVE_UP_S = 45.0
 _LOOK_S = 2.0
@@ -63,14 +70,24 @@ class PackHealth:
 class PeerService:
     """One for a server process; ``gateway``: the peer whose folder this server writes to."""
 
-    def __init__(self, database: Database, listener: Listener, *, gateway: PeerId | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        listener: Listener,
+        evidence: Evidence,
+        *,
+        gateway: PeerId | None,
+    ) -> None:
         self._database = database
+        self._evidence = evidence
+        self._audits = CareRepository()
         self._listener = listener
         self._gateway = gateway
         self._repository = PeerRepository()
 
     async def enrol(self, tx: Tx, peer: Peer, *, name: str, holds: Sequence[str]) -> None:
-        """The peer as it is now. Copies that it should have and has not are lost from now on."""
+        """The peer as it is now. Copies that it should have and has not are lost from now on;
+        those that nobody reckoned with any more count again."""
         await self._repository.upsert_peer(
             tx,
             {
@@ -86,16 +103,20 @@ class PeerService:
         )
         there = set(holds)
         known = await self._repository.copy_states(
-            tx, peer.id, states=("held", "wanted", "lost", "dropping")
+            tx, peer.id, states=("held", "wanted", "lost", "dropping", "bad")
         )
+        unknown = [bytes.fromhex(pack_id) for pack_id in there - known.keys()]
+        back = sorted(await self._audits.tracked(tx, unknown))
         for pack_id, state in known.items():
             if state == "held" and pack_id not in there:
                 await self._repository.set_copy(
                     tx, pack_id, peer.id, "lost", reason="missing at the peer's start"
                 )
             elif state in {"wanted", "lost"} and pack_id in there:
-                await self._repository.set_copy(tx, pack_id, peer.id, "held")
-                await notify(tx, f"pack:{pack_id}")
+                back.append(pack_id)
+        for pack_id in back:
+            await self._repository.set_copy(tx, pack_id, peer.id, "held")
+            await notify(tx, f"pack:{pack_id}")
 
     async def orders(self, tx: Tx, peer: PeerId) -> PeerOrders:
         """All that is wanted of the peer now; raises ``PeerUnknown``."""
@@ -103,7 +124,8 @@ class PeerService:
             raise PeerUnknown
         wanted = await self._repository.fetches(tx, peer)
         served = await self._repository.served(tx, peer)
-        drops = await self._repository.copy_states(tx, peer, states=("dropping",))
+        states = await self._repository.copy_states(tx, peer, states=("dropping", "bad"))
+        asked = await self._audits.challenges(tx, peer=peer)
         ids = {bytes(row.pack_id).hex() for row in wanted} | set(served)
         trees = await self._repository.trees(tx, ids)
         peers = {known.id: known for known in await self._repository.peers(tx)} if wanted else {}
@@ -119,7 +141,19 @@ class PeerService:
             for row in wanted
         ]
         serve = [_truth(trees[pack_id]) for pack_id in served]
-        found = PeerOrders(version="", fetch=fetch, serve=serve, drop=sorted(drops), prove=[])
+        found = PeerOrders(
+            version="",
+            fetch=fetch,
+            serve=serve,
+            drop=sorted(pack for pack, state in states.items() if state == "dropping"),
+            prove=[
+                ProofOrder(audit=one.id, pack=one.pack_id, blocks=list(one.blocks))
+                for one in asked[:PROOFS_AT_ONCE]
+                if one.kind == PROVE
+            ],
+            scrub=[one.pack_id for one in asked if one.kind == SCRUB][:SCRUBS_AT_ONCE],
+            quarantine=sorted(pack for pack, state in states.items() if state == "bad"),
+        )
         told = f"{found.model_dump_json()} {sorted(served.items())}"
         version = blake3(told.encode()).hexdigest()[:16]
         return found.model_copy(update={"version": version})
@@ -157,6 +191,10 @@ class PeerService:
                 asked_at = now if more else asked_at
                 stand = await self._plan(tree, more=more)
         return stand.spread if stand is not None else Spread(1, 1, 1)
+
+    async def locked(self, tx: Tx, pack_ids: set[str]) -> set[str]:
+        """Those of the packs that no good copy is left of."""
+        return await self._audits.locked(tx, [bytes.fromhex(one) for one in pack_ids])
 
     async def health(self, tx: Tx, pack_id: str) -> PackHealth:
         """How well the pack is kept."""
@@ -213,30 +251,20 @@ class PeerService:
             case Serving(pack=pack):
                 waiting = await self._repository.make_ready(tx, pack, peer)
                 return [f"peer:{other}" for other in waiting]
-            case Held(pack=pack):
-                if not await self._repository.trees(tx, [pack]):
-                    return []
-                served_by = [
-                    source
-                    for row in await self._repository.copies(tx, pack)
-                    if row.peer_id == peer
-                    for source in row.sources
-                ]
-                await self._repository.set_copy(tx, pack, peer, "held")
-                return [f"pack:{pack}", *(f"peer:{source}" for source in served_by)]
-            case FetchFailed(pack=pack, reason=reason):
-                log.warning("%s could not fetch %s: %s", peer, pack, reason)
-                await self._repository.set_copy(tx, pack, peer, "lost", reason=reason)
-                return [f"pack:{pack}"]
-            case Dropped(pack=pack):
-                await self._repository.forget_copy(tx, pack, peer)
-                return []
-            case Lost(pack=pack, bad=bad, reason=reason):
-                state = "bad" if bad else "lost"
-                await self._repository.set_copy(tx, pack, peer, state, reason=reason)
-                return [f"pack:{pack}"]
+            case Held():
+                return await self._evidence.held(tx, peer, fact)
+            case FetchFailed():
+                return await self._evidence.failed(tx, peer, fact)
+            case Dropped():
+                return await self._evidence.dropped(tx, peer, fact)
+            case Lost():
+                return await self._evidence.lost(tx, peer, fact)
             case Proof():
-                return []
+                return await self._evidence.proof(tx, peer, fact)
+            case Scrubbed():
+                return await self._evidence.scrubbed(tx, peer, fact)
+            case Quarantined():
+                return await self._evidence.quarantined(tx, peer, fact)
 
 
 def _truth(tree: PackTree) -> PackTruth:

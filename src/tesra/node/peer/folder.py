@@ -3,9 +3,11 @@
 A pack has its final name only when it is whole and fsynced. All calls block: use threads.
 """
 
+import contextlib
 import errno
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tesra.kit.ids import PeerId, new_id
 from tesra.storage.merkle import PackTree
 
 _ID_CHARACTERS = 64
+_QUARANTINED = 8  # bad copies that are kept to be looked at
 
 
 class PeerFull(Unavailable):
@@ -109,6 +112,39 @@ class PackFolder:
         """Delete a pack; none there is no error."""
         self.clear_incoming(pack_id)
         (self.home_of(pack_id) / pack_id).unlink(missing_ok=True)
+
+    def quarantine(self, pack_id: str) -> None:
+        """A bad copy goes out of the way, for who wants to look at it; the oldest make room."""
+        self.clear_incoming(pack_id)
+        aside = self._root / "quarantine"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self.home_of(pack_id) / pack_id).rename(aside / pack_id)
+            sync_folder(self.home_of(pack_id))
+        kept = sorted(aside.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[_QUARANTINED:]:
+            path.unlink()
+
+    def last_scrubbed(self) -> str:
+        """The pack that was looked through last; empty before the first."""
+        try:
+            return self._scrub_mark.read_text()
+        except FileNotFoundError:
+            return ""
+
+    def note_scrubbed(self, pack_id: str) -> None:
+        self._scrub_mark.write_text(pack_id)
+
+    def scrub_is_due(self, pause_s: float) -> bool:
+        """Whether the last pack was looked through so long ago; a restart does not begin anew."""
+        try:
+            return time.time() - self._scrub_mark.stat().st_mtime >= pause_s
+        except FileNotFoundError:
+            return True
+
+    @property
+    def _scrub_mark(self) -> Path:
+        return self._root / "scrubbed"
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         for path in self.packs.glob("*/*"):

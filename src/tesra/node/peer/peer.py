@@ -16,6 +16,7 @@ from tesra.crypto.requests import new_key
 from tesra.kit.errors import TesraError
 from tesra.node.peer.folder import PackFolder, PeerFull
 from tesra.node.peer.link import EnrolAgain, PeerLink, ServerAway
+from tesra.node.peer.proving import Scrubber, answer_challenge, scrub
 from tesra.storage.merkle import PackTree, check_tree
 from tesra.storage.swarm import BadData, LibtorrentSwarm, PeerIdentity, SwarmFailed, TransferStalled
 from tesra.wire.peer import (
@@ -28,6 +29,8 @@ from tesra.wire.peer import (
     PackTruth,
     PeerEnrolment,
     PeerOrders,
+    ProofOrder,
+    Quarantined,
     Serving,
 )
 
@@ -35,7 +38,8 @@ STALL_S = 12.0
 LINGER_S = 30.0  # a pack that was served rests when nobody has wanted it for so long
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MOST_S = 5.0
-_FACTS_AT_ONCE = 500
+_FACTS_AT_ONCE = 100  # a proof has up to 100 kB
+_READERS = 2
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +71,12 @@ class StoragePeer:
         self._idle_since: dict[str, float] = {}
         self._facts: list[Fact] = []
         self._to_tell = asyncio.Event()
+        self._reading = asyncio.Semaphore(_READERS)
 
     async def run(self) -> None:
         """Enrol, then work off orders for ever."""
         telling = asyncio.create_task(self._tell())
+        scrubbing = asyncio.create_task(Scrubber(self._folder, self._say).run())
         try:
             while True:
                 seconds = await self._enrol()
@@ -78,9 +84,10 @@ class StoragePeer:
                     async with asyncio.timeout(seconds):
                         await self._follow()
         finally:
-            for task in (telling, *self._busy.values()):
+            tasks = (telling, scrubbing, *self._busy.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(telling, *self._busy.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if self._swarm is not None:
                 await self._swarm.close()
 
@@ -137,6 +144,12 @@ class StoragePeer:
             self._begin(f"serve {truth.pack}", self._serve(truth))
         for pack_id in orders.drop:
             self._begin(f"drop {pack_id}", self._drop(pack_id))
+        for challenge in orders.prove:
+            self._begin(f"prove {challenge.audit}", self._prove(challenge))
+        for pack_id in orders.scrub:
+            self._begin(f"scrub {pack_id}", self._scrub(pack_id))
+        for pack_id in orders.quarantine:
+            self._begin(f"quarantine {pack_id}", self._quarantine(pack_id))
         wanted = {truth.pack for truth in orders.serve} | {one.pack.pack for one in orders.fetch}
         await self._rest_idle(wanted)
 
@@ -163,6 +176,7 @@ class StoragePeer:
         if await asyncio.to_thread(self._folder.holds, tree):
             self._say(Held(pack=tree.pack_id))
             return
+        await self._live.rest(tree.pack_id)  # it may be served still, from a file that is gone
         sources = [(source.host, source.port) for source in order.sources]
         try:
             await asyncio.to_thread(self._folder.require_room, tree)
@@ -190,6 +204,20 @@ class StoragePeer:
         await self._live.rest(pack_id)
         await asyncio.to_thread(self._folder.drop, pack_id)
         self._say(Dropped(pack=pack_id))
+
+    async def _prove(self, order: ProofOrder) -> None:
+        async with self._reading:
+            self._say(await asyncio.to_thread(answer_challenge, self._folder, order))
+
+    async def _scrub(self, pack_id: str) -> None:
+        async with self._reading:
+            self._say(await asyncio.to_thread(scrub, self._folder, pack_id))
+
+    async def _quarantine(self, pack_id: str) -> None:
+        await self._live.rest(pack_id)
+        await asyncio.to_thread(self._folder.quarantine, pack_id)
+        log.warning("pack %s is in quarantine: it is not what it was", pack_id)
+        self._say(Quarantined(pack=pack_id))
 
     async def _rest_idle(self, wanted: set[str]) -> None:
         """Packs that nobody wants any more leave the swarm, after a while."""

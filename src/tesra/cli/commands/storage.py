@@ -1,0 +1,162 @@
+"""How the drive is kept: ``tesra drive health | audit | peers | drain``, and ``tesra alarms``."""
+
+from typing import Annotated
+
+import typer
+
+from tesra.cli import words
+from tesra.cli.context import Session, connected
+from tesra.cli.output import Output
+from tesra.wire.storage import AuditStand
+
+PANEL = "Drive"
+
+RemotePath = Annotated[str, typer.Argument(metavar="xingpan:/PATH", help="A path in your drive.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("alarms", rich_help_panel=PANEL, epilog="Example: tesra alarms --json")(alarms)
+
+
+def extend(group: typer.Typer) -> None:
+    """Hang the commands on ``tesra drive``."""
+    for name, command, example in (
+        ("health", health, "health xingpan:/models"),
+        ("audit", audit, "audit --now"),
+        ("peers", peers, "peers"),
+        ("drain", drain, "drain peer-3"),
+    ):
+        group.command(name, epilog=f"Example: tesra drive {example}")(command)
+
+
+@connected
+def health(session: Session, path: RemotePath = "xingpan:/") -> None:
+    """How many good copies there are, on how many machines, and when that was last proven."""
+    from tesra.cli.commands.drive import inside
+
+    found = session.client.drive_health(inside(path))
+
+    def draw() -> None:
+        session.out.table(
+            ["File", "Copies", "Machines", "Last proven", "State"],
+            [
+                [
+                    one.path,
+                    str(one.copies),
+                    str(one.machines),
+                    words.moment(one.last_proof) if one.last_proof else "not yet",
+                    one.state,
+                ]
+                for one in found.files
+            ],
+            right=["Copies", "Machines"],
+            empty="Nothing here yet.",
+        )
+        if found.next is not None:
+            session.out.say(f"... of {found.total} files; name a folder to see its own.")
+        session.out.say(found.words[:1].upper() + found.words[1:] + ".")
+
+    session.out.answer(found, draw)
+
+
+@connected
+def audit(
+    session: Session,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not wait for the schedule: ask all holders now.")
+    ] = False,
+    timeout: Annotated[
+        int, typer.Option("--timeout", min=1, help="Wait so many seconds for the answers.")
+    ] = 600,
+) -> None:
+    """Have every holder of your data prove its copies: random blocks, and all of it read through."""
+    client = session.client
+    stand = client.drive_audit(timeout_s=timeout) if now else client.audit_stand()
+    found = list(client.alarms())
+    data = stand.model_dump(mode="json") | {
+        "alarms": [one.model_dump(mode="json") for one in found]
+    }
+    session.out.answer(data, lambda: _show_audit(session.out, stand, len(found), now=now))
+
+
+def _show_audit(out: Output, stand: AuditStand, alarms: int, *, now: bool) -> None:
+    done = stand.asked - stand.open - stand.stalled
+    if now:
+        out.say(f"{max(0, done)} of {stand.asked} copies answered.")
+    if stand.open or stand.stalled:
+        out.say(f"{stand.open} owe an answer, {stand.stalled} are overdue with it.")
+    elif not now:
+        out.say("No holder owes an answer; `tesra drive audit --now` asks all of them.")
+    if alarms:
+        out.say(f"There are {alarms} alarms: tesra alarms")
+
+
+@connected
+def peers(session: Session) -> None:
+    """The storage peers of this network, and what each holds."""
+    found = session.client.peers()
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Name", "State", "Machine", "Copies", "Stored", "Contributed"],
+            [
+                [
+                    one.name,
+                    f"{one.state}, draining" if one.draining else one.state,
+                    one.machine[:12],
+                    str(one.copies),
+                    words.size(one.used_bytes),
+                    words.size(one.capacity_bytes),
+                ]
+                for one in found
+            ],
+            right=["Copies", "Stored", "Contributed"],
+            empty="No storage peer has joined: `tesra up` starts three.",
+        ),
+    )
+
+
+@connected
+def drain(
+    session: Session,
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="Its name, or its id.")],
+    *,
+    undo: Annotated[bool, typer.Option("--undo", help="Do not empty it any more.")] = False,
+) -> None:
+    """Empty a peer before it leaves: its copies go to others first (operator)."""
+    found = session.client.drain_peer(peer, undo=undo)
+    said = "takes copies again" if undo else f"is being emptied of {found.copies} copies"
+    session.out.answer(found, lambda: session.out.say(f"{found.name} {said}."))
+
+
+@connected
+def alarms(
+    session: Session,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Those that were seen to, too.")
+    ] = False,
+    acknowledge: Annotated[
+        str | None,
+        typer.Option("--acknowledge", metavar="ID", help="Say that you have seen it (operator)."),
+    ] = None,
+) -> None:
+    """What is wrong with storage: tampered or lost copies, holders that stall, peers that are away."""
+    if acknowledge is not None:
+        seen = session.client.acknowledge_alarm(acknowledge)
+        session.out.answer(seen, lambda: session.out.say(f"{seen.id} is acknowledged."))
+        return
+    found = list(session.client.alarms(everything=everything))
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Id", "Kind", "State", "Times", "Last", "What"],
+            [
+                [one.id, one.kind, one.state, str(one.times), words.moment(one.last_at), one.words]
+                for one in found
+            ],
+            right=["Times"],
+            empty="No alarms.",
+        ),
+    )

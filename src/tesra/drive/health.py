@@ -1,0 +1,117 @@
+"""How well the files of a drive are kept: each is found in its packs, each pack in its copies."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from tesra.db.engine import Database
+from tesra.drive.files.service import FileService
+from tesra.drive.kept import Kept, files_at
+from tesra.drive.peers.care_repository import CareRepository
+from tesra.drive.peers.placement import COPIES
+from tesra.drive.peers.wellness import GoodCopy, Wellness, of_pack, say, worst
+from tesra.drive.reading import EpochReader
+from tesra.drive.service import DriveService
+from tesra.kit.ids import UserId
+from tesra.storage.editing import parse_path, show_path
+from tesra.wire.storage import DriveHealth, FileHealth
+
+_BATCH = 500
+
+
+class HealthService:
+    """Reads only; for drives that the server has the keys of."""
+
+    def __init__(self, database: Database, drive: DriveService, files: FileService) -> None:
+        self._database = database
+        self._drive = drive
+        self._files = files
+        self._repository = CareRepository()
+
+    async def of_path(
+        self, owner: UserId, path: str, *, after: str | None = None, limit: int = 1000
+    ) -> DriveHealth:
+        """Every file below a path is counted; up to ``limit`` of them behind ``after`` are named."""
+        parts = parse_path(path)
+        head = await self._files.head(owner)
+        reader = await self._drive.reader(owner, head.epoch)
+        known: dict[str, Wellness] = {}
+        named: list[FileHealth] = []
+        whole: Wellness | None = None
+        total, last = 0, None
+        async for batch in _batches(files_at(reader, head.root, parts)):
+            for kept, found in await self._judge(reader, batch, known):
+                total += 1
+                whole = found if whole is None else worst((whole, found))
+                shown = show_path(kept.path)
+                if len(named) < limit and (after is None or _behind(shown, after)):
+                    named.append(_shown(shown, kept.size_bytes, found))
+                elif len(named) == limit:
+                    last = named[-1].path
+        return DriveHealth(
+            path=show_path(parts),
+            wanted=COPIES,
+            copies=whole.copies if whole else 0,
+            machines=whole.machines if whole else 0,
+            last_proof=whole.last_proof if whole else None,
+            state=whole.state if whole else "good",
+            words=say(whole),
+            total=total,
+            files=named,
+            next=last,
+        )
+
+    async def _judge(
+        self, reader: EpochReader, batch: Sequence[Kept], known: dict[str, Wellness]
+    ) -> list[tuple[Kept, Wellness]]:
+        ids = list(dict.fromkeys(chunk for kept in batch for chunk in kept.chunks))
+        places = await reader.locate(ids)
+        fresh = {place.pack_id for place in places.values()} - known.keys()
+        known |= await self._packs(fresh)
+        judged = []
+        for kept in batch:
+            packs = {places[chunk].pack_id for chunk in kept.chunks}
+            found = worst(known[pack] for pack in packs)
+            assert found is not None  # a file lies in its folder's node at least
+            judged.append((kept, found))
+        return judged
+
+    async def _packs(self, pack_ids: set[str]) -> dict[str, Wellness]:
+        copies: dict[str, list[GoodCopy]] = {pack_id: [] for pack_id in pack_ids}
+        async with self._database.begin() as tx:
+            rows = await self._repository.proofs(tx, [bytes.fromhex(one) for one in pack_ids])
+            tracked = await self._repository.tracked(tx, [bytes.fromhex(one) for one in pack_ids])
+        for row in rows:
+            copies[bytes(row.pack_id).hex()].append(
+                GoodCopy(row.machine, row.reachable, row.proven_at)
+            )
+        alone = [GoodCopy("the server", reachable=True, proven_at=None)]
+        return {
+            pack_id: of_pack(found if pack_id in tracked else alone)
+            for pack_id, found in copies.items()
+        }
+
+
+async def _batches(found: AsyncIterator[Kept]) -> AsyncIterator[list[Kept]]:
+    batch: list[Kept] = []
+    async for kept in found:
+        batch.append(kept)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _behind(path: str, after: str) -> bool:
+    """In the order of a walk."""
+    return [p.encode() for p in path.split("/")] > [p.encode() for p in after.split("/")]
+
+
+def _shown(path: str, size_bytes: int, found: Wellness) -> FileHealth:
+    return FileHealth(
+        path=path,
+        size_bytes=size_bytes,
+        copies=found.copies,
+        machines=found.machines,
+        last_proof=found.last_proof,
+        state=found.state,
+    )

@@ -1,0 +1,87 @@
+"""The files of a tree, each with every chunk that it needs: its own, and its folder's."""
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+
+from tesra.drive.peers.errors import PackAway, PackLocked
+from tesra.drive.reading import EpochReader
+from tesra.storage.editing import Parts, show_path
+from tesra.storage.tree import Entry, File, Folder, NodeList, read_node
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file; or a folder whose own listing can't be read now, and with it what is below."""
+
+    path: Parts
+    size_bytes: int
+    chunks: tuple[bytes, ...]
+
+
+async def files_at(reader: EpochReader, root: bytes, path: Parts) -> AsyncIterator[Kept]:
+    """All files at and below a path; raises ``FileUnknown``."""
+    tree = root
+    for depth, name in enumerate(path):
+        nodes, _ = await _read(reader, tree)
+        found = await reader.find(tree, name)
+        if isinstance(found, File):
+            yield await _kept(reader, path[: depth + 1], found, nodes)
+            return
+        if isinstance(found, Folder):
+            tree = found.tree
+    async for kept in _below(reader, tree, path):
+        yield kept
+
+
+async def names_of(reader: EpochReader, root: bytes, packs: Collection[str]) -> str:
+    """A few of the files that need one of these packs, for an error's text."""
+    named: list[str] = []
+    more = 0
+    async for kept in files_at(reader, root, ()):
+        places = await reader.locate(list(kept.chunks))
+        if not any(place.pack_id in packs for place in places.values()):
+            continue
+        if len(named) < _NAMED:
+            named.append(f"'{show_path(kept.path)}'")
+        else:
+            more += 1
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+async def _below(reader: EpochReader, tree: bytes, path: Parts) -> AsyncIterator[Kept]:
+    try:
+        nodes, entries = await _read(reader, tree)
+    except (PackLocked, PackAway):
+        yield Kept(path, 0, (tree,))
+        return
+    for entry in entries:
+        here = (*path, entry.name)
+        if isinstance(entry, Folder):
+            async for kept in _below(reader, entry.tree, here):
+                yield kept
+        elif isinstance(entry, File):
+            yield await _kept(reader, here, entry, nodes)
+
+
+async def _read(reader: EpochReader, tree: bytes) -> tuple[tuple[bytes, ...], list[Entry]]:
+    """A folder's nodes, more than one when it is large, and what they hold."""
+    node = read_node((await reader.read([tree]))[tree])
+    if not isinstance(node, NodeList):
+        return (tree,), list(node.entries)
+    entries: list[Entry] = []
+    for part in node.nodes:
+        below = read_node((await reader.read([part]))[part])
+        entries += [] if isinstance(below, NodeList) else below.entries
+    return (tree, *node.nodes), entries
+
+
+async def _kept(reader: EpochReader, path: Parts, file: File, nodes: tuple[bytes, ...]) -> Kept:
+    if not file.listed:
+        return Kept(path, file.size, (*nodes, *file.chunks))
+    try:
+        content = await reader.chunk_ids(file)
+    except (PackLocked, PackAway):
+        content = []
+    return Kept(path, file.size, (*nodes, *file.chunks, *content))

@@ -1,0 +1,77 @@
+"""How well packs, and files that need several of them, are kept. Pure.
+
+A file is as well kept as the worst of its packs; nothing is called better than it was shown to be.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tesra.drive.peers.placement import COPIES
+
+GOOD = "good"
+DEGRADED = "degraded"
+OFFLINE = "offline"
+LOCKED = "locked"
+_WORST_FIRST = (LOCKED, OFFLINE, DEGRADED, GOOD)
+
+
+@dataclass(frozen=True, slots=True)
+class GoodCopy:
+    """A copy that is held and not known to be bad."""
+
+    machine: str
+    reachable: bool
+    proven_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wellness:
+    """``copies`` on so many ``machines``; ``last_proof``: all had been proven by then, if ever."""
+
+    copies: int
+    machines: int
+    last_proof: datetime | None
+    state: str
+
+
+def of_pack(copies: Sequence[GoodCopy]) -> Wellness:
+    machines = len({copy.machine for copy in copies})
+    proofs = [copy.proven_at for copy in copies]
+    known = [at for at in proofs if at is not None]
+    last = min(known) if known and len(known) == len(proofs) else None
+    return Wellness(len(copies), machines, last, _state(copies, machines))
+
+
+def worst(parts: Iterable[Wellness]) -> Wellness | None:
+    """Of what is needed together: the fewest copies, the fewest machines, the oldest proof."""
+    found = list(parts)
+    if not found:
+        return None
+    known = [part.last_proof for part in found if part.last_proof is not None]
+    return Wellness(
+        copies=min(part.copies for part in found),
+        machines=min(part.machines for part in found),
+        last_proof=min(known) if len(known) == len(found) else None,
+        state=min((part.state for part in found), key=_WORST_FIRST.index),
+    )
+
+
+def say(found: Wellness | None) -> str:
+    """One line for people, which never says more than is known."""
+    if found is None:
+        return "nothing is stored here"
+    copies = f"{found.copies} {'copy' if found.copies == 1 else 'copies'}"
+    machines = f"{found.machines} {'machine' if found.machines == 1 else 'machines'}"
+    if found.state == LOCKED:
+        return "no good copy is left of some: locked until one comes back"
+    told = f"{copies}, {machines}"
+    return f"{told}, none answers now" if found.state == OFFLINE else told
+
+
+def _state(copies: Sequence[GoodCopy], machines: int) -> str:
+    if not copies:
+        return LOCKED
+    if not any(copy.reachable for copy in copies):
+        return OFFLINE
+    return GOOD if len(copies) >= COPIES and machines >= COPIES else DEGRADED

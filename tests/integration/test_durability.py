@@ -1,0 +1,231 @@
+"""What happens to copies for real: peers are killed, bytes are flipped, disks are lost."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from factories.clusters import Cluster
+from factories.peer_network import PeerNetwork, peer_network, wait_until
+from tesra.kit.errors import Conflict
+from tesra.sdk.client import Client
+
+pytestmark = pytest.mark.postgres
+
+SIZE = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def network(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerNetwork]:
+    url = cluster.create()
+    with peer_network(tmp_path_factory.mktemp("durable"), url) as running:
+        yield running
+    cluster.drop(url)
+
+
+class Owner:
+    """A user with one file in the drive, on three peers."""
+
+    def __init__(self, network: PeerNetwork, name: str, folder: Path) -> None:
+        self.network = network
+        http = network.register(name)
+        token = http.headers["Authorization"].removeprefix("Bearer ")
+        http.close()
+        self.client = Client(network.url, token)
+        self.data = os.urandom(SIZE)
+        source = folder / "a.bin"
+        source.write_bytes(self.data)
+        before = set(network.packs(1))
+        self.client.drive_put(source, "/a.bin")
+        self.packs = sorted(set(network.packs(1)) - before)
+        self.big = max(self.packs, key=lambda pack: network.packs(1)[pack].stat().st_size)
+        self.wait_whole()
+
+    def wait_whole(self) -> None:
+        """Three copies of each pack, here and by the server's books."""
+        network = self.network
+        network.repair_until(
+            lambda: (
+                all(set(self.packs) <= set(network.packs(n)) for n in (1, 2, 3))
+                and self.copies() == 3
+            ),
+            "three copies of all",
+        )
+
+    def copies(self) -> int:
+        return self.client.drive_health("/a.bin").copies
+
+    def kinds(self) -> list[str]:
+        return [alarm.kind for alarm in self.client.alarms()]
+
+    def read(self) -> bytes:
+        return b"".join(self.client.drive_read("/a.bin"))
+
+
+@contextmanager
+def owner_of(network: PeerNetwork, name: str, folder: Path) -> Iterator[Owner]:
+    owner = Owner(network, name, folder)
+    try:
+        yield owner
+    finally:
+        owner.client.close()
+
+
+def flip(path: Path, at: int = 500_000) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_every_holder_proves_its_copy_and_one_machine_is_said_to_be_one(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "ann", tmp_path) as ann:
+        assert ann.client.drive_health("/a.bin").last_proof is None
+        stand = ann.client.drive_audit(timeout_s=30)
+        assert stand.asked >= 3
+        assert (stand.open, stand.stalled) == (0, 0)
+        health = ann.client.drive_health("/a.bin")
+        assert (health.copies, health.machines, health.state) == (3, 1, "degraded")
+        assert health.last_proof is not None
+        assert health.words == "3 copies, 1 machine"
+        assert ann.kinds() == []
+
+
+def test_a_flipped_byte_is_found_quarantined_and_repaired(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "bea", tmp_path) as bea:
+        flip(network.packs(2)[bea.big])
+        bea.client.drive_audit(timeout_s=30)
+        assert bea.kinds() == ["tampered copy"]
+        wait_until(
+            lambda: (network.home.peer(2) / "quarantine" / bea.big).exists(), "it is out of the way"
+        )
+        bea.wait_whole()
+        assert network.packs(2)[bea.big].read_bytes() == network.packs(1)[bea.big].read_bytes()
+        assert bea.read() == bea.data
+
+
+def test_a_flipped_byte_at_the_gateway_is_never_delivered(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "cid", tmp_path) as cid:
+        flip(network.packs(1)[cid.big])
+        assert cid.read() == cid.data
+        assert cid.kinds() == ["tampered copy"]
+        cid.wait_whole()
+
+
+def test_a_deleted_pack_is_brought_back_while_it_is_read(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "dan", tmp_path) as dan:
+        network.packs(1)[dan.big].unlink()
+        assert dan.client.drive_get("/a.bin", tmp_path / "got").read_bytes() == dan.data
+        assert dan.kinds() == ["lost copy"]
+
+
+def test_a_lost_disk_is_repaired_from_the_others(network: PeerNetwork, tmp_path: Path) -> None:
+    with owner_of(network, "eva", tmp_path) as eva:
+        network.kill(3)
+        for path in network.packs(3).values():
+            path.unlink()
+        network.start_peer(3)
+        eva.wait_whole()
+
+
+def test_with_all_copies_bad_the_file_is_locked_until_one_comes_back(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "fay", tmp_path) as fay:
+        good = network.packs(1)[fay.big].read_bytes()
+        for number in (1, 2, 3):
+            flip(network.packs(number)[fay.big])
+        fay.client.drive_audit(timeout_s=30)
+        network.do(network.services.care.repair())
+        health = fay.client.drive_health("/")
+        assert (health.state, health.copies) == ("locked", 0)
+        assert {file.path for file in health.files if file.state == "locked"} <= {"/", "/a.bin"}
+        assert "no good copy left" in fay.kinds()
+        with pytest.raises(Conflict, match="locked"):
+            fay.client.drive_get("/a.bin", tmp_path / "got")
+        network.kill(2)
+        path = network.home.peer(2) / "packs" / fay.big[:2] / fay.big
+        path.write_bytes(good)
+        network.start_peer(2)
+        fay.wait_whole()
+        assert fay.read() == fay.data
+        states = {alarm.kind: alarm.state for alarm in fay.client.alarms()}
+        assert states["no good copy left"] == "over"
+
+
+def test_a_peer_that_is_gone_is_replaced_and_a_drained_one_is_emptied(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "gil", tmp_path) as gil:
+        network.start_peer(4)
+        wait_until(lambda: network.enrolled() == 4, "the fourth is in")
+        network.kill(3)
+        network.repair_until(
+            lambda: set(gil.packs) <= set(network.packs(4)), "the fourth has it", gone_s=1.0
+        )
+        network.start_peer(3)
+        network.do(network.services.care.repair())
+        operator = network.operator()
+        assert operator.post("/api/v1/peers/peer-4/drain").status_code == 200
+        assert operator.post("/api/v1/peers/peer-1/drain").status_code == 409
+        assert operator.post("/api/v1/peers/nobody/drain").status_code == 404
+        network.repair_until(lambda: not network.packs(4), "the fourth is empty")
+        gil.wait_whole()
+        operator.close()
+        network.kill(4)
+
+
+def test_a_peer_that_answers_and_does_not_show_its_blocks_is_contained(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "hal", tmp_path) as hal:
+        network.signal(3, signal.SIGSTOP)
+        try:
+            hal.client.drive_audit(timeout_s=1)
+            network.change("UPDATE pack_audits SET asked_at = now() - interval '1 hour'")
+            network.change("UPDATE storage_peers SET last_seen = now() WHERE name = 'peer-3'")
+            hal.client.audit_stand()
+            states = {peer.name: peer.state for peer in hal.client.peers()}
+            assert states["peer-3"] == "contained"
+            network.change(
+                "UPDATE storage_peers SET last_seen = now() - interval '2 min' WHERE name = 'peer-3'"
+            )
+            states = {peer.name: peer.state for peer in hal.client.peers()}
+            assert states["peer-3"] == "offline"
+        finally:
+            network.signal(3, signal.SIGCONT)
+        wait_until(
+            lambda: {p.name: p.state for p in hal.client.peers()}["peer-3"] == "online",
+            "it has shown its blocks",
+        )
+
+
+def test_alarms_are_acknowledged_by_an_operator_and_by_nobody_else(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with owner_of(network, "ida", tmp_path) as ida:
+        network.packs(2)[ida.big].unlink()
+        ida.client.drive_audit(timeout_s=30)
+        (alarm,) = ida.client.alarms()
+        assert (alarm.kind, alarm.state, alarm.times) == ("lost copy", "open", 1)
+        refused = ida.client.connection.http.post(f"/api/v1/alarms/{alarm.id}/acknowledge")
+        assert refused.status_code == 403
+        operator = network.operator()
+        seen = operator.post(f"/api/v1/alarms/{alarm.id}/acknowledge").json()
+        operator.close()
+        assert (seen["state"], seen["acknowledged_by"]) == ("acknowledged", "operator")
+        assert list(ida.client.alarms()) == []
+        assert [one.id for one in ida.client.alarms(everything=True)] == [alarm.id]
+        ida.wait_whole()
