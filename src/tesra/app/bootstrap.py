@@ -11,7 +11,7 @@ from procrastinate import App
 from sqlalchemy import MetaData
 
 from tesra.app.jobs import GIT_IMPORT_TASK, NOTICES
-from tesra.app.keeping import make_keeping
+from tesra.app.keeping import Keeping, make_keeping
 from tesra.app.tellings import tell_of_caps, tell_of_runs, tell_of_sweeps
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
@@ -25,6 +25,7 @@ from tesra.db.jobs import defer_named, make_jobs
 from tesra.db.migrate import migrate
 from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
+from tesra.drive.collection import Collector
 from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
 from tesra.drive.health import HealthService
@@ -98,9 +99,8 @@ def make_services(settings: Settings) -> Services:
     listener = Listener(url)
     jobs = make_jobs(url)
     kept = make_keeping(settings, database, listener, jobs)
-    quota_bytes = settings.quota_bytes
-    drive = DriveService(database, kept.store, sealer, quota_bytes=quota_bytes, peers=kept.peers)
-    files = FileService(database, drive)
+    drive = _make_drive(settings, database, sealer, kept)
+    files, private = FileService(database, drive), PrivateDriveService(drive)
     compute = ComputeService(read_class_table())
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
@@ -123,10 +123,11 @@ def make_services(settings: Settings) -> Services:
         billing=billing,
         drive=drive,
         files=files,
-        private=PrivateDriveService(drive),
+        private=private,
         peers=kept.peers,
         care=kept.care,
         health=HealthService(database, drive, files),
+        collector=Collector(database, drive, private, kept.peers),
         alarms=kept.alarms,
         git_imports=_make_git_imports(database, drive, jobs),
         compute=compute,
@@ -148,6 +149,13 @@ def make_services(settings: Settings) -> Services:
         resuming=ResumeService(domains, training),
         records=_make_records(settings, domains, metrics),
     )
+
+
+def _make_drive(
+    settings: Settings, database: Database, sealer: Sealer, kept: Keeping
+) -> DriveService:
+    quota = settings.quota_bytes
+    return DriveService(database, kept.store, sealer, quota_bytes=quota, peers=kept.peers)
 
 
 def _make_git_imports(database: Database, drive: DriveService, jobs: App) -> GitImports:

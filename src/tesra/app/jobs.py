@@ -78,6 +78,11 @@ def _storage(services: Services) -> Blueprint:
         await services.care.audit()
         await services.care.repair(rebalance=timestamp // 60 % 5 == 0)
 
+    @tasks.periodic(cron="23 4 * * *")
+    @tasks.task(name="collect_garbage", queueing_lock="collect_garbage")
+    async def collect_garbage(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        await services.collector.collect_all()
+
     return tasks
 
 
@@ -101,5 +106,6 @@ def _housekeeping(services: Services) -> Blueprint:
     @tasks.task(name="sweep_packs", queueing_lock="sweep_packs")
     async def sweep_packs(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         await services.drive.sweep_orphans()
+        await services.peers.clear_unreferenced()
 
     return tasks

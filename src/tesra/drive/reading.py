@@ -4,7 +4,7 @@ Every chunk that is opened here is verified twice: by its cipher and by the id o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tesra.db.engine import Database
@@ -162,8 +162,11 @@ class EpochReader:
                 yield plain[max(0, start - position) : end - position]
             position += size
 
-    async def nodes(self, root: bytes) -> AsyncIterator[tuple[int, bytes, Entries | NodeList]]:
-        """Each different node once, with its smallest depth, level by level."""
+    async def nodes(
+        self, root: bytes, *, known: Collection[bytes] = ()
+    ) -> AsyncIterator[tuple[int, bytes, Entries | NodeList]]:
+        """Each different node once, with its smallest depth, level by level; not those that are
+        ``known`` (and may become so while this goes on), nor what is below them."""
         seen = {root}
         level = [root]
         depth = 0
@@ -178,7 +181,7 @@ class EpochReader:
                     node = read_node(content[node_id])
                     yield depth, node_id, node
                     target = level if isinstance(node, NodeList) else deeper
-                    target += [below for below in _below(node) if below not in seen]
+                    target += [b for b in _below(node) if b not in seen and b not in known]
                     seen.update(target)
                     if len(seen) > MAX_ENTRIES:
                         raise SnapshotUntrue(f"A snapshot has at most {MAX_ENTRIES:,} entries.")

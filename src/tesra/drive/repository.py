@@ -81,6 +81,15 @@ chunks = Table(
     Index("ix_chunks_pack", "epoch_id", "pack_id"),
 )
 
+# what the collector of garbage deletes when its grace is over; who needs it takes the mark off
+pack_marks = Table(
+    "pack_marks",
+    metadata,
+    Column("epoch_id", Text, primary_key=True),
+    Column("pack_id", LargeBinary, primary_key=True),
+    Column("marked_at", _TIME, nullable=False, server_default=func.now()),
+)
+
 snapshots = Table(
     "snapshots",
     metadata,
@@ -216,6 +225,35 @@ class DriveRepository:
                     row.plain_size,
                 )
         return found
+
+    async def needed_chunks(
+        self, tx: Tx, epoch: EpochId, ids: Sequence[bytes]
+    ) -> dict[bytes, StoredChunk]:
+        """``chunks``, for who is about to refer to them: they are no garbage any more.
+
+        Marks go first: whoever sweeps holds them, so what is found after that stays.
+        """
+        await self.unmark(tx, epoch, ids)
+        return await self.chunks(tx, epoch, ids)
+
+    async def unmark(self, tx: Tx, epoch: EpochId, ids: Sequence[bytes]) -> None:
+        """The packs that hold these chunks are no garbage."""
+        if not await self.has_marks(tx, epoch):
+            return
+        for start in range(0, len(ids), _BATCH):
+            wanted = bindparam("ids", list(ids[start : start + _BATCH]), ARRAY(LargeBinary))
+            holding = select(chunks.c.pack_id).where(
+                chunks.c.epoch_id == epoch, chunks.c.chunk_id == any_(wanted)
+            )
+            await tx.execute(
+                delete(pack_marks).where(
+                    pack_marks.c.epoch_id == epoch, pack_marks.c.pack_id.in_(holding)
+                )
+            )
+
+    async def has_marks(self, tx: Tx, epoch: EpochId) -> bool:
+        found = select(pack_marks.c.epoch_id).where(pack_marks.c.epoch_id == epoch).limit(1)
+        return (await tx.execute(found)).first() is not None
 
     async def lock_pack(self, tx: Tx, pack_id: str) -> None:
         """Until the transaction ends nobody else indexes or sweeps this pack."""

@@ -102,7 +102,7 @@ class DriveService(SnapshotReads):
     ) -> None:
         """Keep chunks that the server itself has made (by their ids); those that are there are not."""
         async with self._database.begin() as tx:
-            there = await self._repository.chunks(tx, epoch, list(chunks))
+            there = await self._repository.needed_chunks(tx, epoch, list(chunks))
         fresh = {chunk_id: plain for chunk_id, plain in chunks.items() if chunk_id not in there}
         if fresh:
             keys = (await self._reader(epoch)).keys
@@ -120,7 +120,7 @@ class DriveService(SnapshotReads):
     ) -> list[str]:
         """Those of the chunks that the epoch lacks. ``purpose``, when given, must be the epoch's."""
         await self._own_epoch(tx, owner, epoch, purpose)
-        stored = await self._repository.chunks(tx, epoch, [bytes.fromhex(i) for i in ids])
+        stored = await self._repository.needed_chunks(tx, epoch, [bytes.fromhex(i) for i in ids])
         return [chunk for chunk in ids if bytes.fromhex(chunk) not in stored]
 
     async def receive_pack(
@@ -168,11 +168,34 @@ class DriveService(SnapshotReads):
         else:
             totals = await (await self._reader(epoch)).totals(root)
             counts = (totals.file_count, totals.size_bytes)
+            await self.hold(epoch, root)
         if counts != (commit.file_count, commit.size_bytes):
             raise SnapshotUntrue(
                 f"The tree has {counts[0]} files with {counts[1]} bytes, not {commit.file_count} "
                 f"with {commit.size_bytes}."
             )
+
+    async def hold(self, epoch: EpochId, root: bytes) -> None:
+        """What the tree needs is no garbage: who is about to refer to it has a day for that.
+
+        Raises ``SnapshotIncomplete`` when some of it has been swept already.
+        """
+        async with self._database.begin() as tx:
+            if not await self._repository.has_marks(tx, epoch):
+                return
+        needed = list(await (await self._reader(epoch)).all_chunks(root))
+        async with self._database.begin() as tx:
+            found = await self._repository.needed_chunks(tx, epoch, needed)
+        if len(found) < len(needed):
+            raise SnapshotIncomplete
+
+    async def lock_drive(self, tx: Tx, drive: DriveId) -> Drive:
+        """Nothing is added to the drive until the transaction ends."""
+        return await self._repository.lock_drive(tx, drive)
+
+    async def give_back(self, tx: Tx, drive: DriveId, size_bytes: int) -> None:
+        """So much of the quota is free again."""
+        await self._repository.add_used(tx, drive, -size_bytes)
 
     async def commit_snapshot(
         self, tx: Tx, owner: UserId, commit: SnapshotCommit, *, kind: str
@@ -259,9 +282,11 @@ class DriveService(SnapshotReads):
         for pack_id in await self._store.older_than(age_s):
             async with self._database.begin() as tx:
                 await self._repository.lock_pack(tx, pack_id)
-                if not await self._repository.pack_is_indexed(tx, pack_id):
+                if await self._repository.pack_is_indexed(tx, pack_id):
+                    continue
+                if self._peers is None or not await self._peers.release(tx, [pack_id]):
                     await self._store.discard(pack_id)
-                    swept += 1
+                swept += 1
         return swept
 
     async def _take(self, drive_id: DriveId, epoch: EpochId, incoming: IncomingPack) -> PackReceipt:
@@ -280,7 +305,11 @@ class DriveService(SnapshotReads):
             if again or len(stored) == len(ids):
                 return self._receipt(incoming.pack_id, 0, drive.used_bytes)
             check_room(drive.used_bytes, self._quota_bytes, incoming.size_bytes)
-            if not await self._store.holds(incoming.pack_id):
+            await self._repository.unmark(tx, epoch, ids)  # those that are stored elsewhere
+            released = self._peers is not None and await self._peers.is_released(
+                tx, incoming.pack_id
+            )
+            if released or not await self._store.holds(incoming.pack_id):
                 raise PackSwept
             await self._repository.add_pack(
                 tx,

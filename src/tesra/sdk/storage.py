@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from tesra.sdk.connection import Connection
-from tesra.wire.storage import AlarmReport, AuditStand, DriveHealth, StoragePeer
+from tesra.wire.storage import AlarmReport, AuditStand, Collection, DriveHealth, StoragePeer, Undone
 
 _LOOK_S = 0.3
 
@@ -41,6 +41,17 @@ class StorageVerbs:
     def audit_stand(self) -> AuditStand:
         """How many copies owe an answer now."""
         return self.connection.get("/drive/audits", AuditStand)
+
+    def drive_collect(self, *, keep_days: float | None = None, dry_run: bool = False) -> Collection:
+        """Mark what nothing needs any more, delete what was marked a day ago or longer."""
+        query = {"keep_days": keep_days, "dry_run": "true" if dry_run else None}
+        given = "&".join(f"{key}={value}" for key, value in query.items() if value is not None)
+        return self.connection.post(f"/drive/collections?{given}", Collection)
+
+    def drive_collect_undo(self) -> Undone:
+        """Take all marks back."""
+        answer = self.connection.send("DELETE", "/drive/collections")
+        return Undone.model_validate_json(answer.content)
 
     def peers(self) -> list[StoragePeer]:
         """The storage peers that have joined."""

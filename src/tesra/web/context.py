@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tesra.crypto.aead import Sealer
     from tesra.db.engine import Database
     from tesra.db.notify import Listener
+    from tesra.drive.collection import Collector
     from tesra.drive.files.service import FileService
     from tesra.drive.git_import import GitImports
     from tesra.drive.health import HealthService
@@ -63,6 +64,7 @@ class Services:
     peers: PeerService
     care: CareService
     health: HealthService
+    collector: Collector
     alarms: AlarmService
     git_imports: GitImports
     compute: ComputeService

@@ -92,3 +92,9 @@ class Collection(Answer):
     versions: int
     grace_hours: float
     dry_run: bool
+
+
+class Undone(Answer):
+    """How many packs are no garbage any more."""
+
+    unmarked: int

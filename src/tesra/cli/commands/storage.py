@@ -1,13 +1,15 @@
 """How the drive is kept: ``tesra drive health | audit | peers | drain``, and ``tesra alarms``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tesra.cli import words
 from tesra.cli.context import Session, connected
 from tesra.cli.output import Output
-from tesra.wire.storage import AuditStand
+
+if TYPE_CHECKING:
+    from tesra.wire.storage import AuditStand
 
 PANEL = "Drive"
 
@@ -23,6 +25,7 @@ def extend(group: typer.Typer) -> None:
     for name, command, example in (
         ("health", health, "health xingpan:/models"),
         ("audit", audit, "audit --now"),
+        ("gc", gc, "gc --dry-run"),
         ("peers", peers, "peers"),
         ("drain", drain, "drain peer-3"),
     ):
@@ -80,7 +83,7 @@ def audit(
     session.out.answer(data, lambda: _show_audit(session.out, stand, len(found), now=now))
 
 
-def _show_audit(out: Output, stand: AuditStand, alarms: int, *, now: bool) -> None:
+def _show_audit(out: Output, stand: "AuditStand", alarms: int, *, now: bool) -> None:
     done = stand.asked - stand.open - stand.stalled
     if now:
         out.say(f"{max(0, done)} of {stand.asked} copies answered.")
@@ -90,6 +93,53 @@ def _show_audit(out: Output, stand: AuditStand, alarms: int, *, now: bool) -> No
         out.say("No holder owes an answer; `tesra drive audit --now` asks all of them.")
     if alarms:
         out.say(f"There are {alarms} alarms: tesra alarms")
+
+
+@connected
+def gc(
+    session: Session,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+    ] = False,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-days",
+            min=0,
+            help="Keep so many days of history from now on. [90]",
+            show_default=False,
+        ),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take back what is marked and not deleted yet.")
+    ] = False,
+) -> None:
+    """Make room: what no version, trash, project, output or checkpoint needs goes after a day's grace."""
+    if undo:
+        undone = session.client.drive_collect_undo()
+        session.out.answer(
+            undone, lambda: session.out.say(f"{undone.unmarked} packs are kept again.")
+        )
+        return
+    found = session.client.drive_collect(keep_days=keep_days, dry_run=dry_run)
+
+    def draw() -> None:
+        size = words.size(found.found_bytes)
+        session.out.say(
+            f"{words.plural(found.found, 'pack')} ({size}) and"
+            f" {words.plural(found.versions, 'old version')} are needed by nothing."
+        )
+        if dry_run:
+            session.out.say("Nothing was changed.")
+            return
+        session.out.say(
+            f"Deleted: {words.plural(found.swept, 'pack')} ({words.size(found.swept_bytes)})."
+            f" Marked: {found.marked}, to be deleted {found.grace_hours:.0f} h after that;"
+            " until then: tesra drive gc --undo"
+        )
+
+    session.out.answer(found, draw)
 
 
 @connected

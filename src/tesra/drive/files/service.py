@@ -166,6 +166,8 @@ class FileService:
             for change in wanted.changes
             if isinstance(change, Restore)
         }
+        for at in earlier.values():
+            await self._drive.hold(at.epoch, at.root)
         for change in wanted.changes:
             if isinstance(change, PutTree):
                 await self._drive.check_complete(owner, change.tree, purpose=MAIN_PURPOSE)

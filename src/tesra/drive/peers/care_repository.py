@@ -188,6 +188,14 @@ class CareRepository:
         )
         return list(await tx.execute(statement))
 
+    async def unreferenced(self, tx: Tx, *, age_s: float) -> set[str]:
+        """Packs with a tree, and in no index, for so long."""
+        border = func.clock_timestamp() - timedelta(seconds=age_s)
+        statement = select(pack_trees.c.pack_id).where(
+            ~exists().where(packs.c.id == pack_trees.c.pack_id), pack_trees.c.made_at < border
+        )
+        return {bytes(one).hex() for one in (await tx.execute(statement)).scalars()}
+
     async def tracked(self, tx: Tx, pack_ids: Collection[bytes]) -> set[str]:
         """Those of the packs that peers keep, or should."""
         statement = select(pack_trees.c.pack_id).where(pack_trees.c.pack_id == any_(_ids(pack_ids)))

@@ -249,6 +249,16 @@ class PeerRepository:
             .values(proven_at=func.clock_timestamp())
         )
 
+    async def lock_pack(self, tx: Tx, pack_id: str) -> None:
+        """The lock of who indexes or sweeps the pack."""
+        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(pack_id, 4))))
+
+    async def forget_tree(self, tx: Tx, pack_id: str) -> None:
+        """Nobody holds the pack, and nothing refers to it."""
+        mine = bytes.fromhex(pack_id)
+        await tx.execute(delete(pack_audits).where(pack_audits.c.pack_id == mine))
+        await tx.execute(delete(pack_trees).where(pack_trees.c.pack_id == mine))
+
     async def forget_copy(self, tx: Tx, pack_id: str, peer: PeerId) -> None:
         await tx.execute(
             delete(pack_copies).where(

@@ -54,6 +54,10 @@ class TooFewPeers(Unavailable):
     """Not enough storage peers answer to keep this safe."""
 
 
+class BeingCleared(Unavailable):
+    """This very pack is being cleared away."""
+
+
 @dataclass(frozen=True, slots=True)
 class PackHealth:
     """``spread`` of its good copies, ``wanted``: on their way, ``bad``: lost or spoilt.
@@ -192,6 +196,39 @@ class PeerService:
                 stand = await self._plan(tree, more=more)
         return stand.spread if stand is not None else Spread(1, 1, 1)
 
+    async def release(self, tx: Tx, pack_ids: Sequence[str]) -> set[str]:
+        """No index refers to these any more: every holder deletes its copy. Those that peers keep."""
+        topics: set[str] = set()
+        released: set[str] = set()
+        for pack_id in pack_ids:
+            for row in await self._repository.copies(tx, pack_id):
+                released.add(pack_id)
+                if row.state != "dropping":
+                    await self._repository.set_copy(tx, pack_id, PeerId(row.peer_id), "dropping")
+                    await self._audits.close(tx, pack_id, PeerId(row.peer_id))
+                    topics.add(f"peer:{row.peer_id}")
+        if topics:
+            await notify_all(tx, sorted(topics))
+        return released
+
+    async def is_released(self, tx: Tx, pack_id: str) -> bool:
+        """Whether the gateway is told to delete its copy."""
+        rows = await self._repository.copies(tx, pack_id)
+        return any(row.peer_id == self._gateway and row.state == "dropping" for row in rows)
+
+    async def clear_unreferenced(self, *, age_s: float = 3600.0) -> int:
+        """Copies of packs that no index refers to, left by puts that were cut off, and the trees of
+        those that nobody holds any more."""
+        async with self._database.begin() as tx:
+            unreferenced = await self._audits.unreferenced(tx, age_s=age_s)
+            for pack_id in unreferenced:
+                await self._repository.lock_pack(tx, pack_id)
+            still = await self._audits.unreferenced(tx, age_s=age_s)
+            held = await self.release(tx, [pack for pack in unreferenced if pack in still])
+            for pack_id in still - held:
+                await self._repository.forget_tree(tx, pack_id)
+        return len(held)
+
     async def locked(self, tx: Tx, pack_ids: set[str]) -> set[str]:
         """Those of the packs that no good copy is left of."""
         return await self._audits.locked(tx, [bytes.fromhex(one) for one in pack_ids])
@@ -218,6 +255,8 @@ class PeerService:
                 PeerId(row.peer_id): row.state
                 for row in await self._repository.copies(tx, tree.pack_id)
             }
+            if copies.get(self._gateway) == "dropping":
+                raise BeingCleared(way_out="Send it again in a minute.")
             if copies.get(self._gateway) != "held":
                 await self._repository.set_copy(tx, tree.pack_id, self._gateway, "held")
                 copies[self._gateway] = "held"

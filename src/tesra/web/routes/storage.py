@@ -1,5 +1,6 @@
 """Storage peers, the health of what they keep, and alarms, over HTTP."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -11,7 +12,7 @@ from tesra.web.auth import Operator, Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
-from tesra.wire.storage import AlarmReport, AuditStand, DriveHealth, StoragePeer
+from tesra.wire.storage import AlarmReport, AuditStand, Collection, DriveHealth, StoragePeer, Undone
 
 PeerName = Annotated[str, Path(min_length=1, max_length=64)]
 AlarmStep = Annotated[str, Path(pattern=r"^alm_[0-9a-z]{26}$")]
@@ -65,6 +66,27 @@ async def audit_now(services: ServicesDep, caller: Writer) -> AuditStand:
 async def audits(services: ServicesDep, caller: Reader) -> AuditStand:
     """How many copies owe an answer."""
     return await services.care.audit_stand(_whose(caller))
+
+
+@router.post("/drive/collections")
+async def collect(
+    services: ServicesDep,
+    caller: Writer,
+    dry_run: Annotated[bool, Query(description="Change nothing")] = False,
+    keep_days: Annotated[
+        float | None, Query(ge=0, le=36_500, description="Keep so much history from now on")
+    ] = None,
+) -> Collection:
+    """Mark what nothing needs any more, and delete what was marked a day ago or longer."""
+    keep = timedelta(days=keep_days) if keep_days is not None else None
+    return await services.collector.collect(caller.user_id, keep=keep, dry_run=dry_run)
+
+
+@router.delete("/drive/collections")
+async def undo_collection(services: ServicesDep, caller: Writer) -> Undone:
+    """Take all marks back: nothing of it is deleted."""
+    async with services.database.begin() as tx:
+        return Undone(unmarked=await services.collector.undo(tx, caller.user_id))
 
 
 @router.get("/alarms")
