@@ -40,3 +40,5 @@ class FakeDoor:
 
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         return self.drive.packs[pack_id][start:end]
+
+    read_again = read_pack

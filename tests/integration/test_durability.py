@@ -1,16 +1,21 @@
 """What happens to copies for real: peers are killed, bytes are flipped, disks are lost."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from factories.clusters import Cluster
 from factories.peer_network import PeerNetwork, peer_network, wait_until
+from tesra.app.disk_beside import disk_beside
 from tesra.kit.errors import Conflict
+from tesra.kit.settings import Home
+from tesra.kit.sizes import SizeInvalid
 from tesra.sdk.client import Client
 
 pytestmark = pytest.mark.postgres
@@ -119,6 +124,9 @@ def test_a_flipped_byte_at_the_gateway_is_never_delivered(
         flip(network.packs(1)[cid.big])
         assert cid.read() == cid.data
         assert cid.kinds() == ["tampered copy"]
+        cid.wait_whole()
+        flip(network.packs(1)[cid.big])
+        assert cid.client.drive_get("/a.bin", tmp_path / "got").read_bytes() == cid.data
         cid.wait_whole()
 
 
@@ -229,3 +237,43 @@ def test_alarms_are_acknowledged_by_an_operator_and_by_nobody_else(
         assert list(ida.client.alarms()) == []
         assert [one.id for one in ida.client.alarms(everything=True)] == [alarm.id]
         ida.wait_whole()
+
+
+def test_a_node_gives_its_disk_with_its_own_token_for_as_long_as_it_runs(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    home, before = Home(tmp_path / "node"), len(_online(network))
+    home.create()
+    token = network.home.keys / "site.token"
+    with disk_beside(home, network.url, token, "50GB", name="lab"):
+        wait_until(lambda: len(_online(network)) == before + 1, "it has joined")
+        (peer,) = [name for name in _online(network) if name.startswith("lab@")]
+        assert (home.peer(1) / "peer.json").exists()
+        (own,) = _processes(home)
+        os.kill(own, signal.SIGKILL)
+        wait_until(lambda: set(_processes(home)) - {own} != set(), "it is started again")
+    assert _processes(home) == []
+    network.change(f"UPDATE storage_peers SET draining = true WHERE name = '{peer}'")
+    with pytest.raises(Conflict), disk_beside(_used(home), network.url, token, "1GB", name="x"):
+        pass
+    with pytest.raises(SizeInvalid), disk_beside(home, network.url, token, "much", name="x"):
+        pass
+
+
+def _online(network: PeerNetwork) -> list[str]:
+    rows = network.query("SELECT name FROM storage_peers WHERE last_seen > now() - interval '40 s'")
+    return [str(row[0]) for row in rows]
+
+
+def _processes(home: Home) -> list[int]:
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if str(home.peer(1)) in child.cmdline():
+                found.append(child.pid)
+    return found
+
+
+def _used(home: Home) -> Home:
+    home.config.write_text("{}")
+    return home

@@ -54,6 +54,10 @@ Peers = Annotated[
         show_default=False,
     ),
 ]
+Address = Annotated[
+    str,
+    typer.Option("--address", help="Where other storage peers reach this machine."),
+]
 NoSandbox = Annotated[
     bool,
     typer.Option(
@@ -172,9 +176,18 @@ def node_start(  # noqa: PLR0913 - each is one flag
     nodes: Nodes = None,
     name: Annotated[str, typer.Option("--name", help="The site's name.")] = "local",
     no_sandbox: NoSandbox = False,
+    disk: Annotated[
+        str | None,
+        typer.Option(
+            "--disk",
+            help="Keep packs of the drive as well, up to this size: 50GB, 1.5TiB.",
+            show_default=False,
+        ),
+    ] = None,
+    address: Address = "127.0.0.1",
 ) -> None:
     """Run the site controller in this terminal; 'tesra up' starts it with all the rest."""
-    _require("node", NODE_NEEDS)
+    _require("node", NODE_NEEDS if disk is None else (*NODE_NEEDS, *PEER_NEEDS))
     from tesra.app.node_command import Contribution, start_node
 
     start_node(
@@ -186,6 +199,8 @@ def node_start(  # noqa: PLR0913 - each is one flag
             sandbox=not no_sandbox,
             name=name,
             nodes=nodes or 1,
+            disk=disk,
+            address=address,
         ),
     )
 
@@ -193,7 +208,7 @@ def node_start(  # noqa: PLR0913 - each is one flag
 PEER_EXAMPLE = "tesra node peer --server URL --token-file peer.token --folder /disk --disk 50GB"
 
 
-def node_peer(
+def node_peer(  # noqa: PLR0913 - each is one flag
     server_url: Annotated[str, typer.Option("--server", help="Address of the server.")],
     token_file: Annotated[
         Path, typer.Option("--token-file", help="File with the peers' token, from the operator.")
@@ -204,12 +219,15 @@ def node_peer(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="It is the one that the server writes to.")
     ] = False,
+    address: Address = "127.0.0.1",
 ) -> None:
     """Run a storage peer in this terminal: it keeps encrypted packs and hands them to others."""
     _require("node", PEER_NEEDS)
     from tesra.app.node_command import Disk, start_peer
 
-    start_peer(Disk(server_url, token_file, folder, disk, name=name, gateway=gateway))
+    start_peer(
+        Disk(server_url, token_file, folder, disk, name=name, gateway=gateway, address=address)
+    )
 
 
 def node_warm(

@@ -1,8 +1,10 @@
 """``tesra node start``, ``tesra node peer``: what this machine gives to the server that it dials."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from tesra.app.disk_beside import disk_beside
 from tesra.kit.errors import NotFound
 from tesra.kit.settings import Settings
 from tesra.kit.sizes import parse_size
@@ -22,6 +24,8 @@ class Contribution:
     sandbox: bool = True
     name: str = "local"
     nodes: int = 1
+    disk: str | None = None
+    address: str = "127.0.0.1"
 
 
 def start_node(settings: Settings, contribution: Contribution) -> None:
@@ -30,15 +34,29 @@ def start_node(settings: Settings, contribution: Contribution) -> None:
 
     token = _token(contribution.token_file, "site")
     settings.home.create()
-    run_site(
-        home=settings.home,
-        cache=settings.cache,
-        server_url=contribution.server_url,
-        site_token=token,
-        devices=contribution.devices,
-        sandbox=contribution.sandbox,
+    with _disk_of(settings, contribution):
+        run_site(
+            home=settings.home,
+            cache=settings.cache,
+            server_url=contribution.server_url,
+            site_token=token,
+            devices=contribution.devices,
+            sandbox=contribution.sandbox,
+            name=contribution.name,
+            nodes=contribution.nodes,
+        )
+
+
+def _disk_of(settings: Settings, contribution: Contribution) -> AbstractContextManager[None]:
+    if contribution.disk is None:
+        return nullcontext()
+    return disk_beside(
+        settings.home,
+        contribution.server_url,
+        contribution.token_file,
+        contribution.disk,
         name=contribution.name,
-        nodes=contribution.nodes,
+        host=contribution.address,
     )
 
 
@@ -52,19 +70,20 @@ class Disk:
     size: str
     name: str = "peer"
     gateway: bool = False
+    address: str = "127.0.0.1"
 
 
 def start_peer(disk: Disk) -> None:
     """Keep packs for others until SIGTERM."""
-    from tesra.node.peer.main import run_peer
+    from tesra.node.peer.main import machine_name, run_peer
+    from tesra.node.peer.peer import PeerConfig
 
     run_peer(
         disk.folder.absolute(),
+        PeerConfig(disk.name, machine_name(), disk.address, gateway=disk.gateway),
         capacity_bytes=parse_size(disk.size),
         server_url=disk.server_url,
         token=_token(disk.token_file, "peer"),
-        name=disk.name,
-        gateway=disk.gateway,
     )
 
 

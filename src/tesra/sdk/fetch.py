@@ -15,7 +15,7 @@ from typing import Protocol
 from tesra.sdk.landing import PARTS_NAME, Landing, Parts, landing
 from tesra.storage.chunking import cut_stream
 from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
-from tesra.storage.packing import Place, coalesce
+from tesra.storage.packing import Place, Span, coalesce
 from tesra.storage.progress import Progress, Report
 from tesra.storage.tree import (
     MAX_DEPTH,
@@ -44,6 +44,10 @@ class PackSource(Protocol):
 
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         """Bytes ``start`` up to (not with) ``end``."""
+        ...
+
+    def read_again(self, pack_id: str, start: int, end: int) -> bytes:
+        """The same, after bytes that were not what the pack holds."""
         ...
 
 
@@ -80,11 +84,21 @@ class _Chunks:
             at = self.at(chunk_id)
             places.append(Place(chunk_id, at.pack, at.offset, at.length))
         for span in coalesce(places, span_bytes=_JOB_BYTES):
-            data = memoryview(self._source.read_pack(span.pack, span.start, span.end))
-            for chunk_id in span.chunk_ids:
-                at = self.at(chunk_id)
-                start = at.offset - span.start
-                yield chunk_id, self._open(chunk_id, at, data[start : start + at.length])
+            data = self._source.read_pack(span.pack, span.start, span.end)
+            try:
+                opened = self._opened(span, data)
+            except ChunkBroken:  # a copy has gone bad: the server looks, and brings a good one
+                again = self._source.read_again(span.pack, span.start, span.end)
+                opened = self._opened(span, again)
+            yield from opened
+
+    def _opened(self, span: Span, data: bytes) -> list[tuple[bytes, bytes]]:
+        view, opened = memoryview(data), []
+        for chunk_id in span.chunk_ids:
+            at = self.at(chunk_id)
+            start = at.offset - span.start
+            opened.append((chunk_id, self._open(chunk_id, at, view[start : start + at.length])))
+        return opened
 
     def matches(self, file: File, content: Iterator[bytes]) -> bool:
         """Whether content cut anew gives the file's chunks; never without the names' key."""

@@ -21,28 +21,21 @@ class PeerRuns(Conflict):
 
 
 def run_peer(
-    folder: Path,
-    *,
-    capacity_bytes: int,
-    server_url: str,
-    token: str,
-    name: str,
-    gateway: bool = False,
+    folder: Path, config: PeerConfig, *, capacity_bytes: int, server_url: str, token: str
 ) -> None:
     """Serve packs from ``folder`` until SIGTERM or SIGINT. Raises ``PeerRuns``."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     packs = PackFolder(folder, capacity_bytes)
     with _only_one(folder):
-        asyncio.run(_run(packs, server_url, token, name=name, gateway=gateway))
+        asyncio.run(_run(packs, server_url, token, config))
 
 
-async def _run(packs: PackFolder, server_url: str, token: str, *, name: str, gateway: bool) -> None:
+async def _run(packs: PackFolder, server_url: str, token: str, config: PeerConfig) -> None:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    config = PeerConfig(name=name, machine=machine_name(), host="127.0.0.1", gateway=gateway)
     async with PeerLink(server_url, token) as link:
         working = asyncio.create_task(StoragePeer(packs, link, config).run())
         told = asyncio.create_task(ending.wait())

@@ -271,3 +271,8 @@ class _WithRoot:
         if pack_id == _ROOT_PACK:
             return self._root[start:end]
         return self._door.read_pack(pack_id, start, end)
+
+    def read_again(self, pack_id: str, start: int, end: int) -> bytes:
+        if pack_id == _ROOT_PACK:
+            return self._root[start:end]
+        return self._door.read_again(pack_id, start, end)

@@ -94,6 +94,9 @@ class PrivateDoor:
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         return self._packs.read_pack(pack_id, start, end)
 
+    def read_again(self, pack_id: str, start: int, end: int) -> bytes:
+        return self._packs.read_again(pack_id, start, end)
+
     def pointer(self, kept: HeadKept) -> SignedPointer:
         return SignedPointer(
             self._drive,
