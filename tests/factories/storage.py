@@ -84,6 +84,8 @@ class MemoryPacks:
     def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
         return self.packs[pack_id][start:end]
 
+    read_again = read_pack
+
     def open(self, chunk_id: bytes) -> bytes:
         pack_id, at = self.chunks[chunk_id]
         sealed = self.packs[pack_id][at.offset : at.offset + at.length]

@@ -155,9 +155,10 @@ class SnapshotReads:
             raise PackUnknown
         return await self._store.size(pack_id)
 
-    async def mend_pack(self, pack_id: str) -> None:
-        """Somebody was given what the pack does not hold: look at it, and get a good copy."""
-        await self._store.mend(pack_id)
+    async def mend_pack(self, pack_id: str, *, doubt: bool) -> None:
+        """Look at the pack and get a good copy, if somebody was given what it does not hold."""
+        if doubt:
+            await self._store.mend(pack_id)
 
     def read_pack(self, pack_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes ``start`` up to (not with) ``end`` of a pack; ask ``pack_size`` for the right."""

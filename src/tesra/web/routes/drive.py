@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -36,6 +37,7 @@ from tesra.wire.drive import (
     UploadGrant,
 )
 
+Doubt = Annotated[bool, Query(description="What came before was not right: look at the copy")]
 PackId = Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")]
 _COPY_BYTES = 2**20
 
@@ -130,15 +132,12 @@ def transfer_router(
         request: Request,
         services: ServicesDep,
         rights: Any = reading,
-        doubt: Annotated[bool, Query(description="What came before was not right: look")] = False,
+        doubt: Doubt = False,
     ) -> StreamingResponse:
         """A pack or a range of it: ciphertext, for those who may read something in it."""
         size = await services.drive.pack_size(pack, owner=rights.owner, readable=rights.readable)
-        if doubt:
-            await services.drive.mend_pack(pack)
-        return ranged(
-            request, size, lambda start, end: services.drive.read_pack(pack, start, end), etag=pack
-        )
+        await services.drive.mend_pack(pack, doubt=doubt)
+        return ranged(request, size, partial(services.drive.read_pack, pack), etag=pack)
 
     @router.get("/snapshots/{snapshot}/plan")
     async def plan(snapshot: str, services: ServicesDep, rights: Any = reading) -> ReadPlan:

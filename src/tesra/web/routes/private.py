@@ -210,8 +210,7 @@ async def get_pack(
     async with services.database.begin() as tx:
         await services.private.check_pack(tx, caller.user_id, drive, pack)
     size = await services.drive.pack_size(pack, owner=caller.user_id)
-    if doubt:
-        await services.drive.mend_pack(pack)
+    await services.drive.mend_pack(pack, doubt=doubt)
     return ranged(
         request, size, lambda start, end: services.drive.read_pack(pack, start, end), etag=pack
     )
