@@ -6,7 +6,7 @@ The tree is not trusted: names were checked by ``storage.tree``, links are check
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from tesra.storage.progress import Progress, Report
 from tesra.storage.tree import (
     MAX_DEPTH,
     MAX_ENTRIES,
+    Entries,
     Entry,
     File,
     Folder,
@@ -51,14 +52,26 @@ class PackSource(Protocol):
         ...
 
 
-def fetch_planned(source: PackSource, plan: ReadPlan, dest: Path, report: Report) -> None:
-    """Bring what ``plan`` describes into ``dest``."""
+def fetch_planned(
+    source: PackSource,
+    plan: ReadPlan,
+    dest: Path,
+    report: Report,
+    *,
+    chosen: Container[Parts] | None = None,
+) -> None:
+    """Bring what ``plan`` describes into ``dest``; of its files and links the ``chosen`` alone."""
     with landing(dest) as place, ThreadPoolExecutor(_WORKERS, "fetch") as pool:
         try:
-            _Fetch(_Chunks(source, plan), place, pool, report).run()
+            _Fetch(_Chunks(source, plan), place, pool, report).run(chosen)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def planned_entries(source: PackSource, plan: ReadPlan) -> Iterator[tuple[Parts, Entry]]:
+    """All that ``plan`` describes, each folder before what it holds; contents are not read."""
+    return _walked(_Chunks(source, plan))
 
 
 class _Chunks:
@@ -126,6 +139,39 @@ class _Chunks:
         return plain
 
 
+def _walked(chunks: _Chunks) -> Iterator[tuple[Parts, Entry]]:
+    """Every entry of the tree, each folder before what it holds."""
+    waiting: deque[tuple[Parts, bytes]] = deque([((), chunks.root)])
+    count = 0
+    while waiting:
+        batch = _next_nodes(chunks, waiting)
+        plain = dict(chunks.read(node for _, node in batch))
+        for above, node_id in batch:
+            node = read_node(plain[node_id])
+            if isinstance(node, NodeList):
+                waiting.extend((above, below) for below in node.nodes)
+                count += len(node.nodes)
+            for entry in node.entries if isinstance(node, Entries) else ():
+                parts = (*above, entry.name)
+                if parts == (PARTS_NAME,) or len(parts) > MAX_DEPTH + 1:
+                    raise NameRefused(f"'{'/'.join(parts)[:80]}' can't be made here")
+                if isinstance(entry, Folder):
+                    waiting.append((parts, entry.tree))
+                count += 1
+                yield parts, entry
+            if count > MAX_ENTRIES:
+                raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
+
+
+def _next_nodes(chunks: _Chunks, waiting: deque[tuple[Parts, bytes]]) -> list[tuple[Parts, bytes]]:
+    batch = [waiting.popleft()]
+    size = chunks.at(batch[0][1]).size
+    while waiting and size < _NODES_BYTES:
+        size += chunks.at(waiting[0][1]).size
+        batch.append(waiting.popleft())
+    return batch
+
+
 @dataclass(slots=True)
 class _Target:
     """A file on its way: ``left`` chunks are still to be written to ``part``."""
@@ -157,52 +203,24 @@ class _Fetch:
         self._report = report
         self._job = _Job()
         self._running: deque[Future[tuple[int, int]]] = deque()
-        self._entries = 0
         self._done_files = 0
         self._done_bytes = 0
         self._moved_bytes = 0
 
-    def run(self) -> None:
-        waiting: deque[tuple[Parts, bytes]] = deque([((), self._chunks.root)])
-        while waiting:
-            batch = self._next_nodes(waiting)
-            plain = dict(self._chunks.read(node for _, node in batch))
-            for parts, node_id in batch:
-                node = read_node(plain[node_id])
-                if isinstance(node, NodeList):
-                    waiting.extend((parts, below) for below in node.nodes)
-                    self._count(len(node.nodes))
-                    continue
-                for entry in node.entries:
-                    self._count(1)
-                    self._land(parts, entry, waiting)
+    def run(self, chosen: Container[Parts] | None = None) -> None:
+        for parts, entry in _walked(self._chunks):
+            if chosen is None or parts in chosen:
+                self._land(parts, entry)
         self._submit()
         while self._running:
             self._reap()
 
-    def _next_nodes(self, waiting: deque[tuple[Parts, bytes]]) -> list[tuple[Parts, bytes]]:
-        batch = [waiting.popleft()]
-        size = self._chunks.at(batch[0][1]).size
-        while waiting and size < _NODES_BYTES:
-            size += self._chunks.at(waiting[0][1]).size
-            batch.append(waiting.popleft())
-        return batch
-
-    def _count(self, more: int) -> None:
-        self._entries += more
-        if self._entries > MAX_ENTRIES:
-            raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
-
-    def _land(self, above: Parts, entry: Entry, waiting: deque[tuple[Parts, bytes]]) -> None:
-        parts = (*above, entry.name)
-        if parts == (PARTS_NAME,) or len(parts) > MAX_DEPTH + 1:
-            raise NameRefused(f"'{'/'.join(parts)[:80]}' can't be made here")
+    def _land(self, parts: Parts, entry: Entry) -> None:
         match entry:
             case Folder():
                 self._place.make_folder(parts)
-                waiting.append((parts, entry.tree))
             case Link():
-                if not link_stays_inside(len(above), entry.target):
+                if not link_stays_inside(len(parts) - 1, entry.target):
                     raise NameRefused(f"the link '{'/'.join(parts)}' leads out of the snapshot")
                 self._place.link(parts, entry.target)
                 self._tell(parts, files=1)

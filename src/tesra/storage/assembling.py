@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from tesra.storage.chunking import INLINE_BYTES, cut_stream
 from tesra.storage.sending import ChunkSender, Source
@@ -11,8 +11,14 @@ from tesra.storage.tree import DIRECT_CHUNKS, IDS_PER_LIST, File, Folder, NodeWr
 _Names = dict[str, "_Names | File"]
 
 
+class Offered(Protocol):
+    """What takes a chunk and names it; ``ChunkSender`` sends it as well."""
+
+    def offer(self, plain: bytes, source: Source | None = None) -> bytes: ...
+
+
 def cut_file(
-    sender: ChunkSender,
+    sender: Offered,
     file: BinaryIO,
     *,
     name: str,

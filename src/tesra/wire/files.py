@@ -86,7 +86,17 @@ class PutTree(Wire):
     merge: bool = False
 
 
-Change = Annotated[PutTree | MakeFolder | Remove | Move | Copy | Restore, Field(discriminator="op")]
+class Expect(Wire):
+    """Change nothing at all unless just this ``content`` stands at the path (None: nothing)."""
+
+    op: Literal["expect"] = "expect"
+    path: Path
+    content: Hex32 | None = None
+
+
+Change = Annotated[
+    PutTree | MakeFolder | Remove | Move | Copy | Restore | Expect, Field(discriminator="op")
+]
 
 
 class Changes(Wire):

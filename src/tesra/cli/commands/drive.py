@@ -11,6 +11,7 @@ import typer
 
 from tesra.cli import words
 from tesra.cli.commands import private, storage
+from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
 from tesra.kit.errors import Invalid
 from tesra.sdk.private.places import parse_place, refuse_private, show_place
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
         ("du", du, "du xingpan:/datasets"),
         ("log", log, "log xingpan:diary:"),
         ("restore", restore, "restore xingpan:/notes.txt --version 12"),
+        ("sync", sync, "sync ./data xingpan:/datasets/digits -n"),
         ("trash", trash, "trash --restore trs_01k…"),
     ):
         group.command(name, epilog=_EXAMPLE + example)(command)
@@ -242,6 +244,25 @@ def trash(
             empty="The trash is empty.",
         ),
     )
+
+
+@connected
+def sync(
+    session: Session,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder here.")],
+    path: Remote,
+    *,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Carry deletions over as well, both ways.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until it is interrupted.")] = False,
+) -> None:
+    """Make a folder here and one in the drive equal, both ways; only what differs is moved."""
+    wanted = SyncWish(folder, anywhere(path), delete=delete, dry_run=dry_run, watch=watch)
+    sync_command(session, wanted)
 
 
 def inside(path: str) -> str:

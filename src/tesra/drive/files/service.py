@@ -28,12 +28,13 @@ from tesra.storage.editing import (
     parse_path,
     show_path,
 )
-from tesra.storage.tree import Entry, File, Folder
+from tesra.storage.tree import Entry, File, Folder, content_id
 from tesra.wire.drive import ReadPlan, SnapshotCommit
 from tesra.wire.files import (
     Change,
     Changes,
     Copy,
+    Expect,
     MakeFolder,
     Move,
     PutTree,
@@ -53,6 +54,10 @@ class VersionUnknown(NotFound):
 
 class SomethingThere(Conflict):
     """There is something at this path already."""
+
+
+class ChangedMeanwhile(Conflict):
+    """Something else stands at this path by now."""
 
 
 class NotThrownAway(NotFound):
@@ -179,7 +184,8 @@ class FileService:
                 root = _changed(editor, root, change, earlier, thrown)
             return root
 
-        words = "; ".join(_words(change) for change in wanted.changes[:3])
+        said = [_words(change) for change in wanted.changes if not isinstance(change, Expect)]
+        words = "; ".join(said[:3])
         return await self._land(owner, edit, words[:200], thrown=thrown)
 
     async def commit(self, owner: UserId, base: int, tree: SnapshotCommit, *, words: str) -> Landed:
@@ -311,6 +317,11 @@ def _changed(
     """The root after one change; ``thrown`` gets what goes into the trash."""
     path = parse_path(change.path)
     match change:
+        case Expect(content=content):
+            found = editor.lookup(root, path)
+            if (content_id(found).hex() if found else None) != content:
+                raise ChangedMeanwhile(way_out="Look at it again, then repeat.")
+            return root
         case MakeFolder():
             return editor.make_folder(root, path)
         case PutTree():
@@ -352,6 +363,8 @@ def _put(editor: TreeEditor, root: bytes, path: Parts, change: PutTree) -> bytes
 
 def _words(change: Change) -> str:
     match change:
+        case Expect(path=path):
+            return f"expected {path}"
         case PutTree(path=path):
             return f"put {path}"
         case MakeFolder(path=path):
