@@ -90,6 +90,8 @@ def test_a_dry_run_changes_nothing(owner: Owner) -> None:
     assert said.dry_run
     assert said.found >= 1
     assert said.found_bytes > 400_000
+    told = owner.client.drive_collect(keep_days=0, dry_run=True)
+    assert (told.dry_run, told.versions, told.marked) == (True, said.versions, 0)
     assert owner.collect().found == 0
     assert owner.used() == used
 

@@ -186,9 +186,9 @@ def test_a_peer_that_is_gone_is_replaced_and_a_drained_one_is_emptied(
         network.start_peer(3)
         network.do(network.services.care.repair())
         operator = network.operator()
-        assert operator.post("/api/v1/peers/peer-4/drain").status_code == 200
-        assert operator.post("/api/v1/peers/peer-1/drain").status_code == 409
-        assert operator.post("/api/v1/peers/nobody/drain").status_code == 404
+        assert operator.post("/api/v1/peers/peer-4/drain", json={}).status_code == 200
+        assert operator.post("/api/v1/peers/peer-1/drain", json={}).status_code == 409
+        assert operator.post("/api/v1/peers/nobody/drain", json={}).status_code == 404
         network.repair_until(lambda: not network.packs(4), "the fourth is empty")
         gil.wait_whole()
         operator.close()
@@ -224,13 +224,20 @@ def test_alarms_are_acknowledged_by_an_operator_and_by_nobody_else(
     network: PeerNetwork, tmp_path: Path
 ) -> None:
     with owner_of(network, "ida", tmp_path) as ida:
+        operator = network.operator()
+        hook = {"kind": "webhook", "address": "https://example.org/hook", "events": ["alarm"]}
+        assert operator.post("/api/v1/notices/channels", json=hook).status_code == 201
         network.packs(2)[ida.big].unlink()
         ida.client.drive_audit(timeout_s=30)
         (alarm,) = ida.client.alarms()
+        (told,) = network.query(
+            "SELECT args->'happening'->>'reason' FROM procrastinate_jobs"
+            " WHERE task_name = 'notices:deliver'"
+        )
+        assert told[0] == f"lost copy: {alarm.words}"
         assert (alarm.kind, alarm.state, alarm.times) == ("lost copy", "open", 1)
         refused = ida.client.connection.http.post(f"/api/v1/alarms/{alarm.id}/acknowledge")
         assert refused.status_code == 403
-        operator = network.operator()
         seen = operator.post(f"/api/v1/alarms/{alarm.id}/acknowledge").json()
         operator.close()
         assert (seen["state"], seen["acknowledged_by"]) == ("acknowledged", "operator")

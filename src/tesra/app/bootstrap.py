@@ -12,7 +12,7 @@ from sqlalchemy import MetaData
 
 from tesra.app.jobs import GIT_IMPORT_TASK, NOTICES
 from tesra.app.keeping import Keeping, make_keeping
-from tesra.app.tellings import tell_of_caps, tell_of_runs, tell_of_sweeps
+from tesra.app.tellings import tell_of_alarms, tell_of_caps, tell_of_runs, tell_of_sweeps
 from tesra.app.workers import Workers
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService, read_class_table
@@ -98,11 +98,11 @@ def make_services(settings: Settings) -> Services:
     identity = IdentityService(on_registered=_open_account(billing))
     listener = Listener(url)
     jobs = make_jobs(url)
-    kept = make_keeping(settings, database, listener, jobs)
+    notices, deliveries = _make_notices(settings, database, sealer, jobs)
+    kept = make_keeping(settings, database, listener, jobs, tell_of_alarms(notices, identity))
     drive = _make_drive(settings, database, sealer, kept)
     files, private = FileService(database, drive), PrivateDriveService(drive)
     compute = ComputeService(read_class_table())
-    notices, deliveries = _make_notices(settings, database, sealer, jobs)
     observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
     transitions = Transitions(compute, billing, observers=observers)
     told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]

@@ -15,7 +15,7 @@ from tesra.drive.peers.mending import Mender
 from tesra.drive.peers.service import PeerService
 from tesra.kit.settings import Settings
 from tesra.node.peer.folder import PackFolder
-from tesra.security.alarms import AlarmService
+from tesra.security.alarms import AlarmService, Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,11 @@ class Keeping:
     store: PackStore
 
 
-def make_keeping(settings: Settings, database: Database, listener: Listener, jobs: App) -> Keeping:
-    """The gateway's folder is the server's as well."""
-    alarms = AlarmService()
+def make_keeping(
+    settings: Settings, database: Database, listener: Listener, jobs: App, ring: Ring
+) -> Keeping:
+    """The gateway's folder is the server's as well; ``ring`` is told of alarms."""
+    alarms = AlarmService([ring])
     evidence = Evidence(alarms, kick=lambda tx: defer_once(tx, jobs, REPAIR_TASK))
     gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
     plain = PackStore(settings.home.packs)

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from tesra.billing.service import BillingService
 from tesra.db.engine import Tx
+from tesra.identity.service import IdentityService
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
 from tesra.notices.model import Event, Happening
 from tesra.notices.service import NoticeService
+from tesra.security.alarms import Alarm, Ring
 from tesra.training.domains import NearCap, SweepEnd, SweepEnded
 from tesra.training.model import RunState, StopCause
 from tesra.training.transitions import Observer, RunChange
@@ -71,6 +73,17 @@ def tell_of_sweeps(notices: NoticeService) -> SweepEnded:
         await notices.tell(tx, end.owner, [said, *bill])
 
     return observe
+
+
+def tell_of_alarms(notices: NoticeService, identity: IdentityService) -> Ring:
+    """Each new alarm, to every operator who wants to be told."""
+
+    async def ring(tx: Tx, alarm: Alarm) -> None:
+        said = Happening(Event.ALARM, reason=f"{alarm.kind}: {alarm.words}")
+        for operator in await identity.operators(tx):
+            await notices.tell(tx, operator, [said])
+
+    return ring
 
 
 def event_of(change: RunChange) -> Event | None:

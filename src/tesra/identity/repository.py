@@ -126,6 +126,11 @@ async def list_users(tx: Tx, *, after: str | None, limit: int) -> list[User]:
     return [_user(row) for row in await tx.execute(statement)]
 
 
+async def operators(tx: Tx) -> list[UserId]:
+    statement = select(users.c.id).where(users.c.role == Role.OPERATOR.value).order_by(users.c.id)
+    return [UserId(one) for one in (await tx.execute(statement)).scalars()]
+
+
 async def set_password_hash(tx: Tx, user_id: UserId, password_hash: str) -> None:
     await tx.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
 

@@ -197,6 +197,10 @@ class IdentityService:
         """Everybody, in order of registration."""
         return await repository.list_users(tx, after=after, limit=limit)
 
+    async def operators(self, tx: Tx) -> list[UserId]:
+        """Who looks after the network."""
+        return await repository.operators(tx)
+
     async def purge_expired(self, tx: Tx) -> int:
         """Forgets long dead tokens and old login attempts; returns how many rows."""
         return await repository.purge(tx, dead_tokens=DEAD_TOKENS_KEPT, attempts=ATTEMPTS_KEPT)

@@ -27,6 +27,7 @@ class Event(StrEnum):
     AGAIN = "again"
     BILL = "bill"
     SWEEP = "sweep"
+    ALARM = "alarm"
     TEST = "test"
 
 

@@ -12,6 +12,7 @@ _TYPES = {  # as a webhook names them
     Event.AGAIN: "run.queued_again",
     Event.BILL: "bill.made",
     Event.SWEEP: "sweep.ended",
+    Event.ALARM: "alarm.raised",
     Event.TEST: "test",
 }
 
@@ -61,6 +62,8 @@ def _what(said: Happening, language: str) -> str:
 
 
 def _commands(said: Happening) -> list[str]:
+    if said.event is Event.ALARM:
+        return ["tesra alarms"]
     if said.event is Event.SWEEP:
         commands = [f"tesra sweep show {said.sweep}"]
     else:
@@ -82,6 +85,7 @@ _SUBJECTS = {
         Event.AGAIN: "{what} lost its node and is queued again",
         Event.BILL: "bill {what} is made",
         Event.SWEEP: "{what} has ended",
+        Event.ALARM: "an alarm of storage",
         Event.TEST: "notices reach you here",
     },
     "zh": {
@@ -92,6 +96,7 @@ _SUBJECTS = {
         Event.AGAIN: "{what} 失去了节点，已重新排队",
         Event.BILL: "账单 {what} 已生成",
         Event.SWEEP: "{what} 已结束",
+        Event.ALARM: "存储警报",
         Event.TEST: "您可以在这里收到通知",
     },
 }

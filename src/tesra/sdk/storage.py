@@ -4,7 +4,16 @@ import time
 from collections.abc import Callable, Iterator
 
 from tesra.sdk.connection import Connection
-from tesra.wire.storage import AlarmReport, AuditStand, Collection, DriveHealth, StoragePeer, Undone
+from tesra.wire.storage import (
+    AlarmReport,
+    AuditStand,
+    Collection,
+    CollectRequest,
+    DrainRequest,
+    DriveHealth,
+    StoragePeer,
+    Undone,
+)
 
 _LOOK_S = 0.3
 
@@ -44,9 +53,8 @@ class StorageVerbs:
 
     def drive_collect(self, *, keep_days: float | None = None, dry_run: bool = False) -> Collection:
         """Mark what nothing needs any more, delete what was marked a day ago or longer."""
-        query = {"keep_days": keep_days, "dry_run": "true" if dry_run else None}
-        given = "&".join(f"{key}={value}" for key, value in query.items() if value is not None)
-        return self.connection.post(f"/drive/collections?{given}", Collection)
+        wanted = CollectRequest(keep_days=keep_days, dry_run=dry_run)
+        return self.connection.post("/drive/collections", Collection, wanted)
 
     def drive_collect_undo(self) -> Undone:
         """Take all marks back."""
@@ -59,8 +67,7 @@ class StorageVerbs:
 
     def drain_peer(self, peer: str, *, undo: bool = False) -> StoragePeer:
         """Empty a peer (operator)."""
-        suffix = "?undo=true" if undo else ""
-        return self.connection.post(f"/peers/{peer}/drain{suffix}", StoragePeer)
+        return self.connection.post(f"/peers/{peer}/drain", StoragePeer, DrainRequest(undo=undo))
 
     def alarms(self, *, everything: bool = False) -> Iterator[AlarmReport]:
         """The newest first; those that nobody has seen to, or all."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from tesra.wire.common import Answer, Wire
 
 NoticeKind = Literal["email", "webhook"]
-NoticeEvent = Literal["ended", "failed", "cap", "near-cap", "again", "bill", "sweep"]
+NoticeEvent = Literal["ended", "failed", "cap", "near-cap", "again", "bill", "sweep", "alarm"]
 Language = Literal["zh", "en"]
 ALL_EVENTS: tuple[NoticeEvent, ...] = (
     "ended",
@@ -18,6 +18,7 @@ ALL_EVENTS: tuple[NoticeEvent, ...] = (
     "again",
     "bill",
     "sweep",
+    "alarm",
 )
 
 

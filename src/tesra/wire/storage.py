@@ -2,7 +2,9 @@
 
 from datetime import datetime
 
-from tesra.wire.common import Answer
+from pydantic import Field
+
+from tesra.wire.common import Answer, Wire
 
 
 class StoragePeer(Answer):
@@ -75,6 +77,19 @@ class AlarmReport(Answer):
     raised_at: datetime
     last_at: datetime
     acknowledged_by: str | None = None
+
+
+class DrainRequest(Wire):
+    """Empty the peer; ``undo``: do not empty it any more."""
+
+    undo: bool = False
+
+
+class CollectRequest(Wire):
+    """``keep_days``: keep so much history from now on; ``dry_run``: change nothing."""
+
+    keep_days: float | None = Field(default=None, ge=0, le=36_500)
+    dry_run: bool = False
 
 
 class Collection(Answer):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PANEL = "Training"
 _EXAMPLE = "Example: tesra notify "
-_EVENTS = "ended,failed,cap,near-cap,again,bill,sweep"
+_EVENTS = "ended,failed,cap,near-cap,again,bill,sweep,alarm"
 
 Events = Annotated[
     str | None,

@@ -12,7 +12,16 @@ from tesra.web.auth import Operator, Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
-from tesra.wire.storage import AlarmReport, AuditStand, Collection, DriveHealth, StoragePeer, Undone
+from tesra.wire.storage import (
+    AlarmReport,
+    AuditStand,
+    Collection,
+    CollectRequest,
+    DrainRequest,
+    DriveHealth,
+    StoragePeer,
+    Undone,
+)
 
 PeerName = Annotated[str, Path(min_length=1, max_length=64)]
 AlarmStep = Annotated[str, Path(pattern=r"^alm_[0-9a-z]{26}$")]
@@ -31,13 +40,13 @@ async def peers(services: ServicesDep, caller: Reader) -> Page[StoragePeer]:  # 
 @router.post("/peers/{peer}/drain")
 async def drain(
     peer: PeerName,
+    request: DrainRequest,
     services: ServicesDep,
     caller: Operator,  # noqa: ARG001 - an operator
-    undo: Annotated[bool, Query(description="Do not empty it any more")] = False,
 ) -> StoragePeer:
     """Empty a peer: its copies go to others first (operator)."""
     async with services.database.begin() as tx:
-        found = await services.care.drain(tx, peer, draining=not undo)
+        found = await services.care.drain(tx, peer, draining=not request.undo)
     await services.care.repair()
     return found
 
@@ -69,17 +78,10 @@ async def audits(services: ServicesDep, caller: Reader) -> AuditStand:
 
 
 @router.post("/drive/collections")
-async def collect(
-    services: ServicesDep,
-    caller: Writer,
-    dry_run: Annotated[bool, Query(description="Change nothing")] = False,
-    keep_days: Annotated[
-        float | None, Query(ge=0, le=36_500, description="Keep so much history from now on")
-    ] = None,
-) -> Collection:
+async def collect(request: CollectRequest, services: ServicesDep, caller: Writer) -> Collection:
     """Mark what nothing needs any more, and delete what was marked a day ago or longer."""
-    keep = timedelta(days=keep_days) if keep_days is not None else None
-    return await services.collector.collect(caller.user_id, keep=keep, dry_run=dry_run)
+    keep = timedelta(days=request.keep_days) if request.keep_days is not None else None
+    return await services.collector.collect(caller.user_id, keep=keep, dry_run=request.dry_run)
 
 
 @router.delete("/drive/collections")
