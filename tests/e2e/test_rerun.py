@@ -48,6 +48,8 @@ def test_a_run_is_repeated_from_its_record(
     assert shown["environment_lock"] == told["environment_lock"]
     assert shown["snapshot"] == told["code"]["snapshot"]
 
+    assert "no file" in ann.commands.refused("rerun", str(tmp_path / "typo.json"))
+
     body = json.loads(record.read_text())
     body["record"]["start"]["params"]["lr"] = 9
     record.write_text(json.dumps(body))

@@ -14,7 +14,7 @@ from tesra.cli.finding import find_run
 from tesra.cli.output import is_terminal
 from tesra.cli.watching import record as run_record
 from tesra.cli.watching import watch
-from tesra.kit.errors import Conflict, Invalid
+from tesra.kit.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
     from tesra.wire.record import SignedRecord
@@ -25,6 +25,10 @@ VERIFY = "verify"
 
 class FileThere(Conflict):
     """The file exists."""
+
+
+class NoRecordFile(NotFound):
+    """There is no such file."""
 
 
 class NothingToVerify(Invalid):
@@ -124,6 +128,11 @@ def _found(session: Session, source: str, *, unverified: bool) -> "SignedRecord"
 
     path = Path(source)
     if not path.is_file():
+        if path.suffix == ".json" or len(path.parts) > 1:
+            raise NoRecordFile(
+                f"There is no file '{source}'.",
+                way_out="`tesra record RUN -o FILE` makes a record; `tesra rerun RUN` needs none.",
+            )
         return session.client.record(find_run(session.client, source).id)
     signed = records.read_record(path)
     if unverified:
