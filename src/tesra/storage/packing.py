@@ -22,6 +22,7 @@ from tesra.storage.format import (
 
 MAGIC = b"TESRAPK1"  # the last character is the version
 TARGET_PACK_BYTES = 16 * 2**20
+LARGE_PACK_BYTES = 32 * 2**20  # of a large upload: half as many to place, index and acknowledge
 MAX_PACK_BYTES = 256 * 2**20
 MAX_PACK_CHUNKS = 200_000
 
@@ -60,7 +61,8 @@ class Pack:
 class PackBuilder:
     """Collects sealed chunks; ``finish`` makes the pack. A chunk is added once at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, target_bytes: int = TARGET_PACK_BYTES) -> None:
+        self._target_bytes = target_bytes
         self._pieces: list[bytes] = [MAGIC]
         self._size = len(MAGIC)
         self._entries: list[PackEntry] = []
@@ -69,8 +71,13 @@ class PackBuilder:
         return len(self._entries)
 
     @property
+    def size_bytes(self) -> int:
+        """Of the chunks so far."""
+        return self._size
+
+    @property
     def full(self) -> bool:
-        return self._size >= TARGET_PACK_BYTES or len(self._entries) >= MAX_PACK_CHUNKS
+        return self._size >= self._target_bytes or len(self._entries) >= MAX_PACK_CHUNKS
 
     def add(self, chunk: SealedChunk) -> None:
         length = len(chunk.sealed)

@@ -14,13 +14,15 @@ from typing import Protocol, Self
 
 from tesra.kit.errors import Conflict
 from tesra.storage.format import EpochKeys, SealedChunk, seal_chunk
-from tesra.storage.packing import Pack, PackBuilder
+from tesra.storage.packing import LARGE_PACK_BYTES, TARGET_PACK_BYTES, Pack, PackBuilder
 
-_WINDOW_BYTES = 4 * 2**20
+_WINDOW_BYTES = 16 * 2**20  # a question costs the other side about as much as hashing 10 MiB
 _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 1
 _SEALING_BYTES = 4 * 2**20
-_PACKS_IN_FLIGHT = 2
+_SMALL_PACKS = 4  # an upload that goes on after so many makes larger ones
+_IN_FLIGHT_BYTES = 104 * 2**20  # a pack waits for its second holder: others go meanwhile
+_PACKS_IN_FLIGHT = 4
 _LEAN_BELOW = 0.05  # share of missing chunks under which the next window keeps no bytes
 
 
@@ -79,7 +81,9 @@ class ChunkSender:
         self._sealing: deque[tuple[int, Future[SealedChunk]]] = deque()
         self._sealing_bytes = 0
         self._builder = PackBuilder()
-        self._sent: deque[Future[int]] = deque()
+        self._begun_packs = 0
+        self._sent: deque[tuple[int, Future[int]]] = deque()
+        self._sent_bytes = 0
         self._seal_pool = ThreadPoolExecutor(2, thread_name_prefix="seal")
         self._wire_pool = ThreadPoolExecutor(
             _WINDOWS_IN_FLIGHT + _PACKS_IN_FLIGHT, thread_name_prefix="wire"
@@ -122,7 +126,7 @@ class ChunkSender:
         if len(self._builder):
             self._send()
         while self._sent:
-            self.moved_bytes += self._sent.popleft().result()
+            self._hear_of_pack()
 
     def _ask(self) -> None:
         window, self._window = self._window, _Window()
@@ -168,10 +172,22 @@ class ChunkSender:
             self._send()
 
     def _send(self) -> None:
-        while len(self._sent) >= _PACKS_IN_FLIGHT:
-            self.moved_bytes += self._sent.popleft().result()
-        self._sent.append(self._wire_pool.submit(self._finish_and_put, self._builder))
-        self._builder = PackBuilder()
+        size = self._builder.size_bytes
+        while self._sent and (
+            len(self._sent) >= _PACKS_IN_FLIGHT or self._sent_bytes + size > _IN_FLIGHT_BYTES
+        ):
+            self._hear_of_pack()
+        going = self._wire_pool.submit(self._finish_and_put, self._builder)
+        self._sent.append((size, going))
+        self._sent_bytes += size
+        self._begun_packs += 1
+        more = self._begun_packs >= _SMALL_PACKS
+        self._builder = PackBuilder(LARGE_PACK_BYTES if more else TARGET_PACK_BYTES)
+
+    def _hear_of_pack(self) -> None:
+        size, going = self._sent.popleft()
+        self.moved_bytes += going.result()
+        self._sent_bytes -= size
 
     def _finish_and_put(self, builder: PackBuilder) -> int:
         pack = builder.finish()

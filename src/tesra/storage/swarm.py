@@ -122,8 +122,8 @@ SETTINGS: dict[str, Any] = {
     "active_limit": -1,
     "active_seeds": -1,
     "active_downloads": -1,
-    "aio_threads": 4,
-    "hashing_threads": 2,
+    "aio_threads": 1,  # blocks are 16 KiB: more threads mostly wake each other
+    "hashing_threads": 1,
     "alert_queue_size": 100_000,
     "user_agent": "tesra",
     "peer_fingerprint": "-TS0001-",

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     ForeignKey,
     Index,
@@ -33,6 +34,7 @@ from tesra.kit.ids import PeerId
 from tesra.storage.merkle import PackTree
 
 _TIME = DateTime(timezone=True)
+LATER = "later"  # the reason of a wanted copy that no put waits for
 REACHABLE_S = 40.0  # a peer polls every 15 s at least
 
 storage_peers = Table(
@@ -217,18 +219,30 @@ class PeerRepository:
         )
         return list(await tx.execute(statement))
 
-    async def served(self, tx: Tx, peer: PeerId) -> dict[str, int]:
-        """Packs that others want from this peer, and how many of those wait to be let at it."""
+    async def served(self, tx: Tx, peer: PeerId, *, later_after_s: float = 0.0) -> dict[str, int]:
+        """Packs that others want from this peer, and how many of those wait to be let at it.
+
+        It has them; a copy that is wanted ``later`` counts when it has waited for so long.
+        """
+        mine = pack_copies.alias("mine")
         waiting = func.count().filter(~pack_copies.c.ready)
         statement = (
             select(pack_copies.c.pack_id, waiting.label("waiting"))
-            .where(text("state = 'wanted'"), literal(peer) == any_(pack_copies.c.sources))
+            .join(mine, (mine.c.pack_id == pack_copies.c.pack_id) & (mine.c.peer_id == peer))
+            .where(
+                text("pack_copies.state = 'wanted'"),
+                literal(peer) == any_(pack_copies.c.sources),
+                mine.c.state == "held",
+                _due(later_after_s),
+            )
             .group_by(pack_copies.c.pack_id)
         )
         return {bytes(row.pack_id).hex(): row.waiting for row in await tx.execute(statement)}
 
-    async def make_ready(self, tx: Tx, pack_id: str, source: PeerId) -> list[PeerId]:
-        """``source`` serves the pack: those who wait for it."""
+    async def make_ready(
+        self, tx: Tx, pack_id: str, source: PeerId, *, later_after_s: float = 0.0
+    ) -> list[PeerId]:
+        """``source`` serves the pack: those who wait for it, and are due."""
         statement = (
             update(pack_copies)
             .where(
@@ -236,6 +250,7 @@ class PeerRepository:
                 text("state = 'wanted'"),
                 literal(source) == any_(pack_copies.c.sources),
                 ~pack_copies.c.ready,
+                _due(later_after_s),
             )
             .values(ready=True)
             .returning(pack_copies.c.peer_id)
@@ -265,6 +280,12 @@ class PeerRepository:
                 pack_copies.c.pack_id == bytes.fromhex(pack_id), pack_copies.c.peer_id == peer
             )
         )
+
+
+def _due(later_after_s: float) -> ColumnElement[bool]:
+    """Whether a wanted copy is to be made now: at once, or after a while when nobody waits for it."""
+    age = func.extract("epoch", func.clock_timestamp() - pack_copies.c.since)
+    return pack_copies.c.reason.is_distinct_from(LATER) | (age >= later_after_s)
 
 
 def _ids(ids: Sequence[bytes]) -> Any:

@@ -6,7 +6,7 @@ say what is. So peers and servers may die at any point, and the next question me
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -15,8 +15,9 @@ from tesra.db.engine import Database, Tx
 from tesra.db.notify import Listener, notify, notify_all
 from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
 from tesra.drive.peers.evidence import Evidence
+from tesra.drive.peers.pacing import Pace
 from tesra.drive.peers.placement import ACKNOWLEDGED_AT, COPIES, Peer, Spread, choose, spread
-from tesra.drive.peers.repository import PeerRepository
+from tesra.drive.peers.repository import LATER, PeerRepository
 from tesra.kit.errors import Conflict, Unavailable
 from tesra.kit.ids import PeerId
 from tesra.storage.merkle import PackTree
@@ -39,9 +40,9 @@ from tesra.wire.peer import (
 
 PROOFS_AT_ONCE = 64
 SCRUBS_AT_ONCE = 32
-ANOTHER_AFTER_S = 6.0  # a holder that has not got the pack by then: one more is asked too
+ANOTHER_AFTER_S = 3.0  # a holder that has not got the pack by then: one more is asked too
 GIVE_UP_S = 45.0
-_LOOK_S = 2.0
+_LOOK_S = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,12 @@ class PeerService:
         self._listener = listener
         self._gateway = gateway
         self._repository = PeerRepository()
+        self._pace = Pace(self._repository, self._wake)
 
     async def enrol(self, tx: Tx, peer: Peer, *, name: str, holds: Sequence[str]) -> None:
         """The peer as it is now. Copies that it should have and has not are lost from now on;
         those that nobody reckoned with any more count again."""
+        self._pace.forget_peers()
         await self._repository.upsert_peer(
             tx,
             {
@@ -124,15 +127,15 @@ class PeerService:
 
     async def orders(self, tx: Tx, peer: PeerId) -> PeerOrders:
         """All that is wanted of the peer now; raises ``PeerUnknown``."""
-        if not await self._repository.touch(tx, peer):
+        if not await self._pace.touch(tx, peer):
             raise PeerUnknown
         wanted = await self._repository.fetches(tx, peer)
-        served = await self._repository.served(tx, peer)
+        served = await self._repository.served(tx, peer, later_after_s=self._pace.later_after_s)
         states = await self._repository.copy_states(tx, peer, states=("dropping", "bad"))
         asked = await self._audits.challenges(tx, peer=peer)
         ids = {bytes(row.pack_id).hex() for row in wanted} | set(served)
         trees = await self._repository.trees(tx, ids)
-        peers = {known.id: known for known in await self._repository.peers(tx)} if wanted else {}
+        peers = {known.id: known for known in await self._pace.peers(tx)} if wanted else {}
         fetch = [
             FetchOrder(
                 pack=_truth(trees[bytes(row.pack_id).hex()]),
@@ -164,7 +167,7 @@ class PeerService:
 
     async def take(self, tx: Tx, peer: PeerId, facts: Sequence[Fact]) -> None:
         """Apply what the peer says; raises ``PeerUnknown``."""
-        if not await self._repository.touch(tx, peer):
+        if not await self._pace.touch(tx, peer):
             raise PeerUnknown
         topics: list[str] = []
         for fact in facts:
@@ -178,7 +181,10 @@ class PeerService:
         More copies than are waited for go on being made. Without any peer enrolled the gateway's
         copy alone counts (a server without a storage network). Raises ``TooFewPeers``.
         """
-        with self._listener.subscribe(f"pack:{tree.pack_id}") as changes:
+        with (
+            self._pace.putting(),
+            self._listener.subscribe(f"pack:{tree.pack_id}") as changes,
+        ):
             loop = asyncio.get_running_loop()
             begun, asked_at = loop.time(), loop.time()
             stand = await self._plan(tree, more=False)
@@ -245,50 +251,86 @@ class PeerService:
         )
 
     async def _plan(self, tree: PackTree, *, more: bool) -> PackHealth | None:
-        """Want what is missing; answers the present spread, None without any peer."""
+        """Want what is missing; answers the present spread, None without any peer.
+
+        The copies that a put waits for are made at once, from the gateway; the rest later, from
+        whoever has the pack by then.
+        """
         async with self._database.begin() as tx:
-            peers = await self._repository.peers(tx)
-            if self._gateway is None or not any(peer.id == self._gateway for peer in peers):
+            peers = await self._pace.peers(tx)
+            gateway = self._gateway
+            if gateway is None or not any(peer.id == gateway for peer in peers):
                 return None
             await self._repository.add_tree(tx, tree)
             copies = {
-                PeerId(row.peer_id): row.state
+                PeerId(row.peer_id): LATER if row.reason == LATER else row.state
                 for row in await self._repository.copies(tx, tree.pack_id)
             }
-            if copies.get(self._gateway) == "dropping":
+            if copies.get(gateway) == "dropping":
                 raise BeingCleared(way_out="Send it again in a minute.")
-            if copies.get(self._gateway) != "held":
-                await self._repository.set_copy(tx, tree.pack_id, self._gateway, "held")
-                copies[self._gateway] = "held"
-            live = {peer for peer, state in copies.items() if state in {"held", "wanted"}}
-            missing = max(COPIES - len(live), 1 if more else 0)
-            chosen = choose(
-                peers,
-                set(copies),
-                pack_id=tree.pack_id,
-                size_bytes=tree.size_bytes,
-                count=missing,
-            )
-            source = self._gateway
-            for peer in chosen:
-                await self._repository.set_copy(
-                    tx, tree.pack_id, peer.id, "wanted", sources=[source]
-                )
-            if chosen:
-                await notify_all(tx, [f"peer:{source}"])
+            if copies.get(gateway) != "held":
+                await self._repository.set_copy(tx, tree.pack_id, gateway, "held")
+                copies[gateway] = "held"
+            needed = min(ACKNOWLEDGED_AT, len(peers))
+            await self._want(tx, tree, copies, peers=peers, needed=needed, more=more)
             by_id = {peer.id: peer for peer in peers}
             states = list(copies.values())
             return PackHealth(
                 spread([by_id[peer] for peer, state in copies.items() if state == "held"]),
-                wanted=states.count("wanted") + len(chosen),
+                wanted=states.count("wanted") + states.count(LATER),
                 bad=states.count("bad") + states.count("lost"),
-                needed=min(ACKNOWLEDGED_AT, len(peers)),
+                needed=needed,
             )
+
+    async def _want(
+        self,
+        tx: Tx,
+        tree: PackTree,
+        copies: dict[PeerId, str],
+        *,
+        peers: Sequence[Peer],
+        needed: int,
+        more: bool,
+    ) -> None:
+        """Ask for the copies that ``copies`` lacks, and write them down there."""
+        assert self._gateway is not None
+        coming = [peer for peer, state in copies.items() if state in {"held", "wanted"}]
+        if more:
+            self._pace.found_slow(peer for peer in coming if copies[peer] == "wanted")
+        waiting = [peer for peer in peers if copies.get(peer.id) == LATER]
+        urgent = max(needed - len(coming), 1 if more else 0)
+        fresh = choose(
+            peers,
+            set(copies),
+            pack_id=tree.pack_id,
+            size_bytes=tree.size_bytes,
+            count=max(COPIES - len(coming), urgent) - len(waiting),
+        )
+        line = self._pace.quickest_first([*waiting, *fresh])
+        for place, peer in enumerate(line):
+            if place >= urgent and peer in waiting:
+                continue
+            sources, reason = [self._gateway], None
+            if place >= urgent:
+                sources, reason = [self._gateway, *(first.id for first in line[:urgent])], LATER
+                self._pace.owe(sources)
+            await self._repository.set_copy(
+                tx, tree.pack_id, peer.id, "wanted", sources=sources, reason=reason
+            )
+            copies[peer.id] = reason or "wanted"
+        if urgent and line:
+            await notify_all(tx, [f"peer:{self._gateway}"])
+
+    async def _wake(self, peers: Iterable[PeerId]) -> None:
+        async with self._database.begin() as tx:
+            await notify_all(tx, [f"peer:{peer}" for peer in peers])
 
     async def _apply(self, tx: Tx, peer: PeerId, fact: Fact) -> list[str]:
         match fact:
             case Serving(pack=pack):
-                waiting = await self._repository.make_ready(tx, pack, peer)
+                waiting = await self._repository.make_ready(
+                    tx, pack, peer, later_after_s=self._pace.later_after_s
+                )
                 return [f"peer:{other}" for other in waiting]
             case Held():
                 return await self._evidence.held(tx, peer, fact)

@@ -1,0 +1,100 @@
+"""What one server process remembers of its peers for moments, so that a put costs little.
+
+Nothing here is the truth: the rows are. A server that forgets all of it goes on as well.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tesra.db.engine import Tx
+from tesra.drive.peers.placement import Peer
+from tesra.drive.peers.repository import PeerRepository
+from tesra.kit.ids import PeerId
+
+LATER_AT_MOST_S = 60.0  # copies that no put waits for are made when all is quiet, or after so long
+QUIET_S = 1.0  # without any put
+_PEERS_S = 1.0
+_TOUCH_S = 3.0  # a peer counts as gone after ten times as long
+_SLOW_S = 30.0
+
+
+class Pace:
+    """``wake`` tells these peers to ask for their orders."""
+
+    def __init__(
+        self, repository: PeerRepository, wake: Callable[[Iterable[PeerId]], Awaitable[None]]
+    ) -> None:
+        self._repository = repository
+        self._wake = wake
+        self._peers: tuple[float, list[Peer]] | None = None
+        self._touched: dict[PeerId, float] = {}
+        self._slow: dict[PeerId, float] = {}
+        self._puts = 0
+        self._sources: set[PeerId] = set()
+        self._quiet: asyncio.TimerHandle | None = None
+        self._waking: asyncio.Task[None] | None = None
+
+    async def peers(self, tx: Tx) -> list[Peer]:
+        """All that ever enrolled, as they were a moment ago."""
+        now = _now()
+        if self._peers is None or now - self._peers[0] > _PEERS_S:
+            self._peers = now, await self._repository.peers(tx)
+        return self._peers[1]
+
+    def forget_peers(self) -> None:
+        """Somebody has enrolled."""
+        self._peers = None
+        self._touched.clear()
+
+    async def touch(self, tx: Tx, peer: PeerId) -> bool:
+        """The peer has just spoken; False for one that never enrolled. Written down now and then."""
+        now = _now()
+        if now - self._touched.get(peer, -_TOUCH_S) < _TOUCH_S:
+            return True
+        known = await self._repository.touch(tx, peer)
+        if known:
+            self._touched[peer] = now
+        return known
+
+    def found_slow(self, peers: Iterable[PeerId]) -> None:
+        """A put had to ask others because of these."""
+        self._slow |= dict.fromkeys(peers, _now())
+
+    def quickest_first(self, peers: Sequence[Peer]) -> list[Peer]:
+        """Those that were slow lately come last."""
+        border = _now() - _SLOW_S
+        return sorted(peers, key=lambda peer: self._slow.get(peer.id, border) > border)
+
+    @property
+    def later_after_s(self) -> float:
+        """How old a copy that no put waits for has to be, for its sources to be asked to serve it."""
+        return LATER_AT_MOST_S if self._puts or self._quiet is not None else 0.0
+
+    @contextmanager
+    def putting(self) -> Iterator[None]:
+        """While a put waits for its holders, and a little longer, other copies wait."""
+        self._puts += 1
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        try:
+            yield
+        finally:
+            self._puts -= 1
+            if not self._puts:
+                self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._be_quiet)
+
+    def owe(self, sources: Iterable[PeerId]) -> None:
+        """These have copies to give once all is quiet."""
+        self._sources |= set(sources)
+
+    def _be_quiet(self) -> None:
+        self._quiet = None
+        sources, self._sources = self._sources, set()
+        if sources:
+            self._waking = asyncio.ensure_future(self._wake(sources))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
