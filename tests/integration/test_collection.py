@@ -144,3 +144,21 @@ def test_what_is_in_the_trash_is_kept(owner: Owner) -> None:
     (thrown,) = owner.client.drive_trash()
     owner.client.drive_restore_trash(thrown.id)
     assert owner.read() == owner.data
+
+
+def test_copies_of_a_put_that_died_before_its_index_are_cleared(owner: Owner) -> None:
+    network = owner.network
+    pack = max(owner.packs, key=lambda one: network.packs(1)[one].stat().st_size)
+    wait_until(lambda: pack in network.packs(2), "two copies")
+    network.change(rf"DELETE FROM chunks WHERE pack_id = '\x{pack}'")
+    network.change(rf"DELETE FROM packs WHERE id = '\x{pack}'")
+    clear = network.services.peers.clear_unreferenced
+    assert network.do(clear()) == 0, "it may be on its way still"
+    assert network.do(clear(age_s=0)) >= 1
+    wait_until(lambda: pack not in network.packs(1) | network.packs(2), "the copies are gone")
+
+    def forgotten() -> bool:
+        network.do(clear(age_s=0))
+        return network.query(rf"SELECT 1 FROM pack_trees WHERE pack_id = '\x{pack}'") == []
+
+    wait_until(forgotten, "nothing is known of it any more")
