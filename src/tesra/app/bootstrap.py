@@ -45,6 +45,7 @@ from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
 from tesra.training.checkpoints.resuming import ResumeService
 from tesra.training.checkpoints.service import CheckpointService
+from tesra.training.data import DataService
 from tesra.training.dispatcher import Dispatcher
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import read_engines
@@ -102,11 +103,11 @@ def make_services(settings: Settings) -> Services:
     kept = make_keeping(settings, database, listener, jobs, tell_of_alarms(notices, identity))
     drive = _make_drive(settings, database, sealer, kept)
     files, private = FileService(database, drive), PrivateDriveService(drive)
-    compute = ComputeService(read_class_table())
+    data, compute = DataService(drive, files), ComputeService(read_class_table())
     observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
     transitions = Transitions(compute, billing, observers=observers)
     told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]
-    domains = Domains(database, drive, compute, billing, sealer, transitions, *told)
+    domains = Domains(database, drive, data, compute, billing, sealer, transitions, *told)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
     metrics = MetricService(attempts)

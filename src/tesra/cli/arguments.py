@@ -57,6 +57,16 @@ def ranges(bounds: Iterable[str], choices: Iterable[str]) -> dict[str, dict[str,
     return found
 
 
+def data(texts: Iterable[str]) -> list[dict[str, str]]:
+    """``xingpan:/datasets/mnist`` or ``NAME=xingpan:/datasets/mnist``, as ``RunRequest.data``."""
+    found = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        named = equals and not name.startswith("xingpan:")
+        found.append({"name": name, "path": path} if named else {"path": text})
+    return found
+
+
 def secrets(
     names: Iterable[str], environ: Mapping[str, str], ask: Callable[[str], str] | None
 ) -> dict[str, str]:

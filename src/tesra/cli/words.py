@@ -1,21 +1,18 @@
 """How things are said to a person. Pure: the same words on a terminal and in a pipe."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+from tesra.kit.sizes import show_size
+
+if TYPE_CHECKING:
+    from tesra.wire.data import RunData
 
 
 def size(size_bytes: int | None) -> str:
     """``1.5 MiB``."""
-    if size_bytes is None:
-        return "-"
-    value, unit = float(size_bytes), _UNITS[0]
-    for unit in _UNITS:
-        if value < 1024 or unit == _UNITS[-1]:
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    return "-" if size_bytes is None else show_size(size_bytes)
 
 
 def duration(seconds: float) -> str:
@@ -93,3 +90,9 @@ def short(identifier: str) -> str:
 
 def entry(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
+
+
+def data(value: "RunData") -> str:
+    """``train=xingpan:/datasets/mnist (snp_…)``."""
+    name = f"{value.name}=" if value.name else ""
+    return f"{name}{value.path} ({value.snapshot})"

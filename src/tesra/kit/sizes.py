@@ -10,6 +10,9 @@ _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
+_SHOWN = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
 class SizeInvalid(Invalid):
     """This is no size."""
 
@@ -21,3 +24,13 @@ def parse_size(text: str) -> int:
         raise SizeInvalid(f"'{text}' is no size.", way_out="Write it as 50GB, 1.5TiB or 800MB.")
     unit = (match[2] or "").lower()
     return int(Decimal(match[1]) * {**_UNITS, **_BINARY}[unit])
+
+
+def show_size(size_bytes: int) -> str:
+    """``1.5 MiB``."""
+    value, unit = float(size_bytes), _SHOWN[0]
+    for unit in _SHOWN:
+        if value < 1024 or unit == _SHOWN[-1]:
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -12,6 +12,7 @@ import time
 
 from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
 from tesra.node.attempts import Attempt, NodeTools
+from tesra.node.data import DataCache
 from tesra.node.environments import EnvironmentBuilder
 from tesra.node.inventory import Inventory, node_devices
 from tesra.node.orders import (
@@ -156,7 +157,9 @@ class NodeAgent:
         attempts = config.site_folder / "attempts"
         attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
         projects = ProjectCache(config.site_folder / "snapshots")
-        await asyncio.to_thread(projects.clean)
+        data = DataCache(config.site_folder / "data", config.name)
+        for cache in (projects, data):
+            await asyncio.to_thread(cache.clean)
         return NodeTools(
             attempts=attempts,
             client=SiteClient(config.server_url, config.site_token),
@@ -164,6 +167,7 @@ class NodeAgent:
                 config.cache, gpu=any(device.kind == "gpu" for device in found)
             ),
             projects=projects,
+            data=data,
             sandbox=Sandbox(enabled=config.sandbox, hidden=config.hidden),
             devices={device.index: device for device in found},
             name=config.name,

@@ -18,6 +18,7 @@ from tesra.kit.errors import TesraError
 from tesra.node import workspace
 from tesra.node.attempt_checkpoints import AttemptCheckpoints
 from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
+from tesra.node.data import DataCache, DataTooLarge
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
@@ -61,6 +62,7 @@ class NodeTools:
     client: SiteClient
     environments: EnvironmentBuilder
     projects: ProjectCache
+    data: DataCache
     sandbox: Sandbox
     devices: dict[int, FoundDevice]
     runtime: Path
@@ -172,7 +174,7 @@ class Attempt:
             return await self._train(gang, order.assignment.spec.smoke_s)
         except _Stopped:
             return self._stop_verdict()
-        except (EnvironmentRefused, EntryMissing, workspace.OutputOutside) as error:
+        except (EnvironmentRefused, EntryMissing, DataTooLarge, workspace.OutputOutside) as error:
             return Verdict("refused", reason=words_of(error))
         except (TesraError, OSError) as error:
             if isinstance(error, TesraError) and isinstance(meaning(error), StaleFence):
@@ -192,6 +194,9 @@ class Attempt:
         self._note(phase="fetching the project")
         door = tools.client.drive(assignment.attempt, assignment.fence)
         await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)
+        if spec.data:
+            self._note(phase="fetching the data")
+            await tools.data.bring(door, assignment.attempt, spec.data, folders, self._say)
         spec = await self._checkpoints.bring(assignment, folders)
         self._note(phase="preparing the environment")
         environment = await tools.environments.ensure(
@@ -302,6 +307,7 @@ class Attempt:
 
     def _end(self, verdict: Verdict) -> None:
         self._checkpoints.close()
+        self._tools.data.release(self._record.status.attempt)
         self._note(stage=Stage.ENDED, phase="ended", verdict=verdict)
 
     @property

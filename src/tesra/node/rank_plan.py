@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tesra.node.announce import RankPlace, gang_helpers, gang_variables, thread_variables
+from tesra.node.data_places import data_variables
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import Parameters, command_of, parameter_text, source_roots
 from tesra.node.environments import Environment
@@ -90,7 +91,7 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     told = spec.engine.env | (spec.engine.gang_env if many else {})
     filled = _filled(told, environment, folders, threads if single else threads // len(devices))
     shared = _defaults(environment, folders, tmp) | filled | spec.env | spec.secrets
-    shared |= _fixed(run, spec, folders) | _visible(devices)
+    shared |= _fixed(run, spec, folders) | _visible(devices) | data_variables(folders, spec)
     shared |= {RANK_RUNTIME: str(runtime)} if runtime is not None else {}
     added = [path for path in (runtime, RANK_HOOK) if path is not None]
     shared |= _paths(shared, environment, [*source_roots(folders.work), *added])

@@ -22,6 +22,7 @@ import psutil
 
 from tesra.kit.errors import Unavailable
 from tesra.node import processes
+from tesra.node.data_places import data_places
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import CALL_ENTRY, EntryMissing
 from tesra.node.environments import Environment
@@ -103,7 +104,7 @@ class Gang:
         )
         self._params = spec.params
         self._devices = tuple(devices)
-        self._readable = _readable(environment, folders, runtime)
+        self._readable = _readable(environment, folders, runtime) + data_places(folders, spec.data)
         self._folders = folders
         self._sandbox = sandbox
         self._process: subprocess.Popen[bytes] | None = None

@@ -90,6 +90,11 @@ class AttemptFolders:
         return self.tuned / f"rank-{rank}"
 
     @property
+    def data(self) -> Path:
+        """What the run trains on, read-only: a link to it, or a folder of such links."""
+        return self.root / "data"
+
+    @property
     def writable(self) -> tuple[Path, ...]:
         """What belongs to the script."""
         return (self.work, self.checkpoints, self.metrics, self.tmp, self.home)

@@ -66,6 +66,7 @@ def assignment_of(
             checkpoint_every_s=spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S),
             notes=spec.get("notes", []),
             environment_lock=spec.get("environment_lock"),
+            data=spec.get("data", []),
             smoke_s=SMOKE_S if spec.get("smoke") else None,
         ),
     )

@@ -10,6 +10,7 @@ from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
 from tesra.drive.service import DriveService
 from tesra.kit.ids import RunId, UserId
+from tesra.training.data import DataService
 from tesra.training.transitions import Transitions
 
 
@@ -34,6 +35,7 @@ class Domains:
 
     database: Database
     drive: DriveService
+    data: DataService
     compute: ComputeService
     billing: BillingService
     sealer: Sealer

@@ -99,6 +99,7 @@ _ATTEMPTS: Select[Any] = (
         exists().where(tuning_changes.c.run_id == runs.c.id).label("tuned"),
         runs.c.owner,
         runs.c.snapshot_id,
+        runs.c.spec["data"].label("data"),
         runs.c.stop,
         runs.c.smoke,
         runs.c.max_cost_micros,

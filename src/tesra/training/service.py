@@ -61,6 +61,7 @@ class TrainingService:
         self._compute = domains.compute
         self._billing = domains.billing
         self._sealer = domains.sealer
+        self._data = domains.data
         self._transitions = domains.transitions
         self.engines = engines
         self.doctor = ProjectDoctor(domains.database, domains.drive)
@@ -81,7 +82,8 @@ class TrainingService:
         async with self._database.begin() as tx:
             project = await self._drive.project(tx, owner, request.project)
         snapshot = SnapshotId(request.snapshot or project.snapshot)
-        request = request.model_copy(update={"snapshot": snapshot})
+        data = await self._data.freeze(owner, request.data)
+        request = request.model_copy(update={"snapshot": snapshot, "data": data})
         entries = await self._drive.list_files(snapshot, owner=owner)
         if request.entry is not None:
             check_entry(request.entry, {entry.path for entry in entries if entry.kind != "dir"})

@@ -56,6 +56,7 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         max_restarts=row.max_restarts,
         restarts=row.restarts,
         resumed_from=_resumed_from(row),
+        data=spec.get("data", []),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tesra.wire.common import Answer
+from tesra.wire.data import RunData
 from tesra.wire.parameters import ParameterRange
 from tesra.wire.training import Launch
 
@@ -66,6 +67,7 @@ class RecordedStart(Answer):
     secrets: list[str]
     packages: list[str]
     ranges: dict[str, ParameterRange] = {}
+    data: list[RunData] = []
 
 
 class Recorded(Answer):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tesra.wire.common import Answer, Wire
+from tesra.wire.data import RunData
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.stalls import Stalled
@@ -126,6 +127,7 @@ class RunSpec(Answer):
     environment_lock: str | None = None
     smoke_s: float | None = None
     checkpoint_every_s: float = 300.0
+    data: list[RunData] = []
 
 
 class RunLimit(Answer):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from tesra.wire.common import Answer, Wire
+from tesra.wire.data import MAX_DATA, RunData
 from tesra.wire.metric_names import Value
 from tesra.wire.parameters import (
     DEFAULT_FORMAT,
@@ -59,6 +60,7 @@ class RunRequest(Wire):
 
     At ``max_cost_cny`` (yuan, two decimals) or ``max_time_s`` (billed running time) the job is asked
     to checkpoint and stopped; the bill is never above the former.
+    ``data``: paths of the drive, as they are when the run is submitted; several need names.
     ``max_restarts``: how often it is queued again, from its last checkpoint, when its node is lost.
     """
 
@@ -88,6 +90,7 @@ class RunRequest(Wire):
     smoke: bool = False
     checkpoint_every_s: float = Field(default=CHECKPOINT_EVERY_S, ge=1, le=86_400)
     max_restarts: int = Field(default=MAX_RESTARTS, ge=0, le=100)
+    data: list[RunData] = Field(default=[], max_length=MAX_DATA)
 
 
 class QueuePlace(Answer):
@@ -193,6 +196,7 @@ class Run(Answer):
     restarts: int = 0
     resumed_from: ResumedFrom | None = None
     forecast: RunForecast | None = None
+    data: list[RunData] = []
 
 
 class RunEvent(Answer):

@@ -126,6 +126,14 @@ def run(
         list[str] | None,
         typer.Option("--with", metavar="PACKAGE", help="Install this package too; repeat it."),
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="[NAME=]xingpan:/PATH",
+            help="Data of your drive, read-only at TESRA_DATA_DIR (or TESRA_DATA_DIR/NAME); repeat it.",
+        ),
+    ] = None,
     priority: Annotated[
         str,
         typer.Option(
@@ -194,6 +202,7 @@ def run(
         "env": arguments.pairs(env or [], "--env"),
         "secrets": arguments.secrets(secret or [], os.environ, ask),
         "packages": package or [],
+        "data": arguments.data(data or []),
         "priority": arguments.priority(priority),
         "max_cost_cny": max_cost,
         "max_time_s": arguments.seconds(max_time) if max_time else None,

@@ -196,6 +196,7 @@ def _facts(run: "Run") -> list[tuple[str, str]]:
         ("Environment", ", ".join(f"{name}={value}" for name, value in run.env.items())),
         ("Secrets", ", ".join(run.secrets)),
         ("Packages", ", ".join(run.packages)),
+        ("Data", ", ".join(words.data(one) for one in run.data)),
     ]
     stored = f"{run.output} ({words.size(run.output_size_bytes)})" if run.output else "none"
     return [

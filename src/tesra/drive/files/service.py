@@ -16,11 +16,11 @@ from tesra.db.engine import Database
 from tesra.db.notify import notify
 from tesra.drive.files.repository import FileRepository, Thrown, Version
 from tesra.drive.files.workbench import Workbench
-from tesra.drive.model import MAIN_PURPOSE, Drive
+from tesra.drive.model import MAIN_PURPOSE, Drive, StoredSnapshot
 from tesra.drive.service import DriveService
 from tesra.drive.snapshots import OpenFile
 from tesra.kit.errors import Conflict, Invalid, NotFound
-from tesra.kit.ids import EpochId, UserId, new_id
+from tesra.kit.ids import EpochId, SnapshotId, UserId, new_id
 from tesra.storage.editing import (
     NothingThere,
     Parts,
@@ -146,11 +146,24 @@ class FileService:
         """All that the owner's client needs to read what stands at a path; a file comes as a
         folder that holds just it."""
         found, at = await self.find(owner, path, version=version), await self._at(owner, version)
-        if isinstance(found.entry, Folder):
-            root = found.entry.tree
-        else:
-            root = await self._writing(owner, at, lambda editor, _: editor.alone(found.entry))
+        root = await self._root_of(owner, at, found)
         return await self._drive.plan_of(at.epoch, root, name=f"version {at.number}")
+
+    async def freeze(self, owner: UserId, path: str) -> StoredSnapshot:
+        """A snapshot of what stands at a path now; a file comes as a folder that holds just it."""
+        at = await self._at(owner, None)
+        found = await self.find(owner, path, version=at.number)
+        root = await self._root_of(owner, at, found)
+        totals = await (await self._drive.reader(owner, at.epoch)).totals(root)
+        commit = SnapshotCommit(
+            epoch=at.epoch,
+            root=root.hex(),
+            file_count=totals.file_count,
+            size_bytes=totals.size_bytes,
+        )
+        async with self._database.begin() as tx:
+            made = await self._drive.commit_snapshot(tx, owner, commit, kind="data")
+        return await self._drive.snapshot(SnapshotId(made.id), owner=owner)
 
     async def walk(
         self, owner: UserId, path: str, *, version: int | None = None
@@ -246,6 +259,12 @@ class FileService:
         async with self._database.begin() as tx:
             drive = await self._drive.drive_of(tx, owner)
             return await self._repository.empty_trash(tx, drive.id, older_than)
+
+    async def _root_of(self, owner: UserId, at: Version, found: Found) -> bytes:
+        """A folder's own root; one that holds just it for anything else."""
+        if isinstance(found.entry, Folder):
+            return found.entry.tree
+        return await self._writing(owner, at, lambda editor, _: editor.alone(found.entry))
 
     async def _land(
         self, owner: UserId, edit: Edit, words: str, *, thrown: Sequence[Parts] = ()

@@ -89,6 +89,7 @@ def start(row: RunRow) -> Section:
         "env": spec["env"],
         "secrets": spec["secrets"],
         "packages": spec["packages"],
+        "data": spec.get("data", []),
     }
 
 

@@ -159,7 +159,11 @@ async def authorise_attempt(
         purpose=output_purpose(RunId(row.run_id)),
         readable=frozenset(
             SnapshotId(snapshot)
-            for snapshot in (row.snapshot_id, row.resume_snapshot)
+            for snapshot in (
+                row.snapshot_id,
+                row.resume_snapshot,
+                *(one["snapshot"] for one in row.data or ()),
+            )
             if snapshot is not None
         ),
     )
