@@ -16,6 +16,7 @@ from tesra.kit.errors import Conflict
 from tesra.storage.format import EpochKeys, SealedChunk, seal_chunk
 from tesra.storage.packing import LARGE_PACK_BYTES, TARGET_PACK_BYTES, Pack, PackBuilder
 
+_FIRST_WINDOW_BYTES = 4 * 2**20  # soon it is known whether there is anything new
 _WINDOW_BYTES = 16 * 2**20  # a question costs the other side about as much as hashing 10 MiB
 _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 1
@@ -60,12 +61,13 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Window:
+    limit_bytes: int
     chunks: list[_Waiting] = field(default_factory=list)
     held_bytes: int = 0
 
     @property
     def full(self) -> bool:
-        return self.held_bytes >= _WINDOW_BYTES or len(self.chunks) >= _WINDOW_CHUNKS
+        return self.held_bytes >= self.limit_bytes or len(self.chunks) >= _WINDOW_CHUNKS
 
 
 class ChunkSender:
@@ -76,7 +78,7 @@ class ChunkSender:
         self._keys = keys
         self._offered: set[bytes] = set()
         self._lean = False
-        self._window = _Window()
+        self._window = _Window(_FIRST_WINDOW_BYTES)
         self._asked: deque[tuple[_Window, Future[set[bytes]]]] = deque()
         self._sealing: deque[tuple[int, Future[SealedChunk]]] = deque()
         self._sealing_bytes = 0
@@ -129,7 +131,7 @@ class ChunkSender:
             self._hear_of_pack()
 
     def _ask(self) -> None:
-        window, self._window = self._window, _Window()
+        window, self._window = self._window, _Window(_WINDOW_BYTES)
         ids = [chunk.chunk_id for chunk in window.chunks]
         self._asked.append((window, self._wire_pool.submit(self._sink.missing, ids)))
         while len(self._asked) > _WINDOWS_IN_FLIGHT:
