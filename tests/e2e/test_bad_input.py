@@ -115,6 +115,8 @@ def test_archives_that_are_none_or_lead_out_are_refused(ann: Person, tmp_path: P
         entry.size = 4
         tar.addfile(entry, BytesIO(b"evil"))
     assert "neither a zip nor a tar" in ann.commands.refused("import", str(tmp_path / "bad.zip"))
+    (tmp_path / "train.py").write_text("print()")
+    assert "--entry train.py" in ann.commands.refused("run", str(tmp_path / "train.py"))
     assert "leads out" in ann.commands.refused("import", str(tmp_path / "evil.tar"))
     assert "no folder or file" in ann.commands.refused("import", str(tmp_path / "missing.zip"))
     names = {project["name"] for project in ann.commands.ask("projects")}

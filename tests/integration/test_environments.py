@@ -100,6 +100,7 @@ async def test_requirement_against_the_engines_pin_is_refused_in_uvs_words(
     with pytest.raises(EnvironmentRefused) as caught:
         await build(builder, project, "picky")
     assert "picky" in caught.value.detail
+    assert "together" in caught.value.detail
     assert "base" in caught.value.detail
     assert str(tmp_path) not in caught.value.detail
     assert await build(builder, project)  # the node is unharmed

@@ -134,6 +134,12 @@ def read_project(contents: Mapping[str, bytes], paths: Collection[str]) -> Proje
     if left_out:
         text = f"{left_out} Python files were not looked at: too many, or too large"
         warnings.append(Caution("limit", text))
+    notebook = min((path for path in every if path.endswith(".ipynb")), default=None)
+    if notebook and not sources:
+        text = (
+            f"{notebook} is a notebook: `jupyter nbconvert --to script` makes a Python file of it"
+        )
+        warnings.append(Caution("limit", text))
     texts = {
         path: content.decode("utf-8-sig", "replace")
         for path, content in contents.items()

@@ -289,7 +289,10 @@ def _refused(words: str) -> EnvironmentRefused:
             way_out="Nodes install wheels only, since building a package from source would run its "
             "code outside the sandbox: choose a version that has a wheel.",
         )
+    together = " together" if "no solution" in words.lower() else ""
     return EnvironmentRefused(
-        f"The requirements cannot be installed together:\n{without_machine(words)}",
-        way_out="Change requirements.txt, or the packages of this run: the engine's own pins hold.",
+        f"The requirements cannot be installed{together}:\n{without_machine(words).rstrip('.')}.",
+        way_out="Change requirements.txt, or the packages of this run: the engine's own pins hold."
+        if together
+        else "See to it that what requirements.txt names can be had; if it can, try again later.",
     )

@@ -4,6 +4,7 @@ Whatever it is, it becomes a folder and a choice of its files, ready for ``trans
 """
 
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ class Collected:
     warnings: list[str]
 
 
+_PROGRAMS = frozenset({".py", ".ipynb", ".sh"})
+
+
 @contextmanager
 def collected(source: str | Path) -> Iterator[Collected]:
     """The files of ``source``; a temporary folder, if one was needed, goes when the block ends."""
@@ -47,6 +51,12 @@ def collected(source: str | Path) -> Iterator[Collected]:
             yield _chosen(place / "clone", repository_name(text))
     elif path.is_dir():
         yield _chosen(path, path.resolve().name or "project")
+    elif path.suffix in _PROGRAMS and path.is_file():
+        raise SourceMissing(
+            f"'{text}' is one file: a project is its folder.",
+            way_out=f"Give the folder, and with `tesra run` the file: "
+            f"`tesra run {shlex.quote(str(path.parent))} --entry {shlex.quote(path.name)}`.",
+        )
     elif path.is_file():
         with _workplace() as place:
             yield _chosen(unpack(path, place / "content"), _ARCHIVE_SUFFIX.sub("", path.name))

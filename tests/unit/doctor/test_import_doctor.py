@@ -246,6 +246,15 @@ def test_another_package_that_brings_the_module_is_as_good(module: str, named: s
     assert found.missing == ()
 
 
+def test_a_project_that_is_a_notebook_is_told_how_to_become_a_script() -> None:
+    found = examine({}, ["README.md", "nb/train.ipynb"])
+    assert found.entry.entry is None
+    (told,) = cautions(found, "limit")
+    assert "nb/train.ipynb is a notebook" in told
+    assert "nbconvert" in told
+    assert cautions(examine({"train.py": b"print()"}, ["train.ipynb"]), "limit") == []
+
+
 def test_a_broken_pyproject_names_nothing_and_hurts_nobody() -> None:
     found = examine({"t.py": b"import tqdm\nprint()", "pyproject.toml": b"[project\n\xff"})
     assert [one.package for one in found.requirements.missing] == ["tqdm"]
