@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
@@ -13,10 +15,13 @@ from tesra.drive.intake import Intake
 from tesra.kit.ids import AttemptId, RunId, UserId
 from tesra.storage.editing import parse_path
 from tesra.training.data import DataMissing, DataNamesClash, DataPathInvalid, PrivateData
+from tesra.training.holdings import Holdings, node_data
+from tesra.training.queue_rows import QueueRows
 from tesra.web.routes.site import authorise_attempt
 from tesra.wire.data import RunData
 from tesra.wire.files import Changes, Remove
 from tesra.wire.record import Recorded
+from tesra.wire.site import Started
 
 pytestmark = pytest.mark.postgres
 
@@ -120,3 +125,19 @@ async def test_nobody_gets_the_data_of_another(network: NetworkDouble, ann: User
     for assignment in await network.site.assignments():
         seen = await readable(network, AttemptId(assignment.attempt), assignment.fence)
         assert (run.data[0].snapshot in seen) is (assignment.run == run.id)
+
+
+async def test_a_run_goes_where_its_data_is(network: NetworkDouble, ann: UserId) -> None:
+    await network.submit(ann, data=[RunData(path=MNIST)])
+    await network.dispatch()
+    [assignment] = await network.site.assignments()
+    await network.site.say(assignment, Started(at=datetime.now(UTC)))
+    async with network.services.database.begin() as tx:
+        rows = list(await tx.execute(select(node_data.c.node_id, node_data.c.snapshot_id)))
+    assert [tuple(row) for row in rows] == [("node-1", assignment.spec.data[0].snapshot)]
+    await network.submit(ann, data=[RunData(path=MNIST)])
+    await network.submit(ann)
+    async with network.services.database.begin() as tx:
+        queue = await QueueRows().queued(tx, 10)
+        near = await Holdings().near(tx, queue)
+    assert list(near.values()) == [frozenset({"node-1"})]

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from tesra.compute.scheduling import (
     Standing,
     Waiting,
     decayed,
+    gang_of,
     place_runs,
     queue_order,
 )
@@ -133,3 +135,53 @@ def test_nobody_starves_behind_an_endless_stream_of_new_users(used_h: int, gang:
                 free_at[taken.index] = now + lasts_s
         now += step_s
     raise AssertionError(f"not placed within {bound_s / 3600:.1f} h")
+
+
+mixed = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["cpu", "gpu"]), st.integers(1, 2)), max_size=10
+).map(
+    lambda rows: [
+        replace(device(i, node, name), rating_micro_t=rating * T * (3 if name == "gpu" else 1))
+        for i, (node, name, rating) in enumerate(rows)
+    ]
+)
+
+
+@given(gangs, pools, st.sets(st.integers(0, 3)))
+def test_to_be_near_its_data_costs_a_run_nothing(
+    run: Waiting, free: list[Device], held: set[int]
+) -> None:
+    near = replace(run, near=frozenset(NodeId(f"n{node}") for node in held))
+    without, chosen = gang_of(run, free), gang_of(near, free)
+    assert (chosen is None) == (without is None)
+    if chosen is None or without is None:
+        return
+    assert chosen[0].rating_micro_t == without[0].rating_micro_t
+    assert len({one.node for one in chosen}) == len({one.node for one in without})
+    far = sum(one.node not in near.near for one in chosen)
+    assert far <= sum(one.node not in near.near for one in without)
+
+
+@given(gangs, pools, st.integers(0, 3))
+def test_a_node_that_fits_and_has_the_data_is_taken(
+    run: Waiting, free: list[Device], held: int
+) -> None:
+    node = NodeId(f"n{held}")
+    per_class = Counter(one.device_class for one in free if one.node == node)
+    fits_there = [
+        name
+        for name, count in per_class.items()
+        if count >= run.devices and run.device_class in (None, name)
+    ]
+    if fits_there:
+        chosen = gang_of(replace(run, near=frozenset({node})), free)
+        assert chosen is not None
+        assert {one.node for one in chosen} == {node}
+
+
+@given(gangs, mixed, st.sets(st.integers(0, 3)))
+def test_near_or_far_a_run_is_placed_all_the_same(
+    run: Waiting, free: list[Device], held: set[int]
+) -> None:
+    near = replace(run, near=frozenset(NodeId(f"n{node}") for node in held))
+    assert (gang_of(near, free) is None) == (gang_of(run, free) is None)

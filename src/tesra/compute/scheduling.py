@@ -27,7 +27,10 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A queued run. ``one_node``: all its devices must be on one machine (launch ``single``)."""
+    """A queued run. ``one_node``: all its devices must be on one machine (launch ``single``).
+
+    ``near``: nodes that have its data; of places that are equal otherwise, it gets one there.
+    """
 
     run: RunId
     owner: UserId
@@ -36,6 +39,7 @@ class Waiting:
     one_node: bool
     waited_s: float
     priority: int = 0
+    near: frozenset[NodeId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,32 +259,35 @@ class _Pool:
         for (device_class, site), devices in self._free.items():
             if device_class in self._held_back or run.device_class not in (None, device_class):
                 continue
-            chosen = _fewest_nodes(devices, run.devices, one_node=run.one_node)
+            chosen = _fewest_nodes(devices, run)
             if chosen:
-                candidates.append(
-                    (-chosen[0].rating_micro_t, len(devices), device_class, site, chosen)
-                )
+                far = sum(device.node not in run.near for device in chosen)
+                rank = (-chosen[0].rating_micro_t, far, len(devices), device_class, site)
+                candidates.append((rank, chosen))
         if not candidates:
             return None
-        _, _, device_class, site, chosen = min(candidates, key=lambda c: c[:4])
+        (_, _, _, device_class, site), chosen = min(candidates, key=lambda c: c[0])
         taken = {device.id for device in chosen}
         left = [d for d in self._free[device_class, site] if d.id not in taken]
         self._free[device_class, site] = left
         return chosen
 
 
-def _fewest_nodes(
-    devices: Sequence[Device], want: int, *, one_node: bool
-) -> tuple[Device, ...] | None:
+def _fewest_nodes(devices: Sequence[Device], run: Waiting) -> tuple[Device, ...] | None:
     by_node: dict[NodeId, list[Device]] = defaultdict(list)
     for device in devices:
         by_node[device.node].append(device)
+
+    def far(own: list[Device]) -> bool:
+        return own[0].node not in run.near
+
+    want = run.devices
     fitting = [node for node in by_node.values() if len(node) >= want]
-    if fitting:
-        return tuple(min(fitting, key=len)[:want])  # best fit leaves large nodes whole
-    if one_node or len(devices) < want:
+    if fitting:  # best fit leaves large nodes whole
+        return tuple(min(fitting, key=lambda own: (far(own), len(own)))[:want])
+    if run.one_node or len(devices) < want:
         return None
     chosen: list[Device] = []
-    for node in sorted(by_node.values(), key=len, reverse=True):
+    for node in sorted(by_node.values(), key=lambda own: (-len(own), far(own))):
         chosen.extend(node[: want - len(chosen)])
     return tuple(chosen)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +17,7 @@ from tesra.kit.ids import AttemptId, UserId, new_id
 from tesra.training.admission import Admission
 from tesra.training.attempts import LEASE_S, AttemptService
 from tesra.training.domains import Domains
+from tesra.training.holdings import Holdings
 from tesra.training.model import Placed
 from tesra.training.queue_rows import waiting_of
 from tesra.training.queueing import QueueService
@@ -46,6 +48,7 @@ class Dispatcher:
         self._repository = RunRepository()
         self._queue = QueueService(domains.compute)
         self._admission = Admission(domains.billing)
+        self._holdings = Holdings()
         self._holder = holder
         self._renewed_at = 0.0
 
@@ -83,7 +86,11 @@ class Dispatcher:
                 everything = await self._compute.online_devices(tx)
                 fitting = possible(map(waiting_of, queue), everything)
             smoke = {row.id for row in queue if row.smoke}
-            waiting = [(run, run.run in smoke) for run in fitting]
+            near = await self._holdings.near(tx, queue)
+            waiting = [
+                (replace(run, near=near.get(run.run, run.near)), run.run in smoke)
+                for run in fitting
+            ]
             placements = place_smoke_first(waiting, free, standings)
             await self._write(tx, placements, {row.id: row for row in queue})
             return len(placements)

@@ -7,6 +7,7 @@ from tesra.kit.errors import TesraError
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.domains import Domains
+from tesra.training.holdings import Holdings
 from tesra.training.metering import Meter, Metering
 from tesra.training.model import (
     AttemptEnded,
@@ -47,6 +48,7 @@ class Facts:
         self._checkpoints = CheckpointService(domains)
         self._repository = RunRepository()
         self._tuning = TuningFacts(domains)
+        self._holdings = Holdings()
 
     async def checked_output(self, message: Message) -> CheckedOutput:
         """What a fact says is in the drive, verified to be complete; a warning when it is not."""
@@ -98,6 +100,7 @@ class Facts:
             case Started(environment_lock=lock):
                 noted = {"environment_lock": lock} if lock is not None else {}
                 topics = await self._tuning.started(tx, row) if row.tuned else []
+                await self._holdings.note(tx, row)
                 event = RanksStarted(attempt)
             case Ended() as ended:
                 result = await self._store_result(tx, row, ended, output)

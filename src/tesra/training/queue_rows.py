@@ -38,6 +38,7 @@ class QueueRows:
                 runs.c.smoke,
                 runs.c.attempts,
                 runs.c.phase,
+                runs.c.spec["data"].label("data"),
                 waited.label("waited_s"),
                 place.label("place"),
             )
