@@ -25,7 +25,7 @@ from tesra.web.api import create_api
 
 pytestmark = pytest.mark.postgres
 
-EXAMPLES = 25  # for each operation: all of them in about 40 s
+EXAMPLES = 12  # for each operation: all of them in about a minute
 START_S = 30.0
 
 

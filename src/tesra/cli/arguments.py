@@ -22,13 +22,19 @@ class SecretMissing(Invalid):
 
 
 def pairs(texts: Iterable[str], flag: str) -> dict[str, str]:
-    """``K=V`` each; the last one of a name holds."""
-    found = {}
+    """``K=V`` each, and each name once: to take one of two values would be a guess."""
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ArgumentInvalid(
-                f"{flag} '{text}' is not NAME=VALUE.", way_out=f"Write it like {flag} name=value."
+                f"{flag} '{text}' is not NAME=VALUE.".lstrip(),
+                way_out=f"Write it like {flag} name=value.".replace("  ", " "),
+            )
+        if name in found:
+            raise ArgumentInvalid(
+                f"{flag} {name} is given twice, as '{found[name]}' and as '{value}'.".lstrip(),
+                way_out="Leave one of them out; `tesra sweep` tries several values.",
             )
         found[name] = value
     return found

@@ -122,3 +122,15 @@ def test_a_priority_is_a_name_or_a_number() -> None:
     for wrong in ("urgent", "101", "1.5", ""):
         with pytest.raises(arguments.ArgumentInvalid):
             arguments.priority(wrong)
+
+
+def test_a_name_that_is_given_twice_is_refused_with_both_values() -> None:
+    with pytest.raises(arguments.ArgumentInvalid, match="lr is given twice, as '1' and as '2'"):
+        arguments.params(["lr=1", "lr=2"])
+
+
+def test_without_a_flag_the_words_stand_alone() -> None:
+    with pytest.raises(arguments.ArgumentInvalid) as refusal:
+        arguments.params(["=3"], flag="")
+    assert str(refusal.value) == "'=3' is not NAME=VALUE."
+    assert refusal.value.way_out == "Write it like name=value."

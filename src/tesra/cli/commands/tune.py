@@ -90,7 +90,7 @@ def _rollback(session: Session, run: str, change: int | None) -> None:
 
 
 def _change_values(session: Session, run: str, values: list[str], *, wait: bool) -> None:
-    asked = session.client.tune(run, arguments.params(values, "NAME=VALUE"))
+    asked = session.client.tune(run, arguments.params(values, flag=""))
     seq = asked.changes[-1].seq
     answer = _until_made(session, asked, seq) if wait else asked
     made = _change(answer, seq)
