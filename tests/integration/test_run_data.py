@@ -12,13 +12,15 @@ from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
 from tesra.app.bootstrap import LOCAL_SITE
 from tesra.drive.intake import Intake
-from tesra.kit.ids import AttemptId, RunId, UserId
+from tesra.drive.model import PackUnknown
+from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
 from tesra.storage.editing import parse_path
 from tesra.training.data import DataMissing, DataNamesClash, DataPathInvalid, PrivateData
 from tesra.training.holdings import Holdings, node_data
 from tesra.training.queue_rows import QueueRows
+from tesra.web.routes.data import bring
 from tesra.web.routes.site import authorise_attempt
-from tesra.wire.data import RunData
+from tesra.wire.data import PacksWanted, RunData
 from tesra.wire.files import Changes, Remove
 from tesra.wire.record import Recorded
 from tesra.wire.site import Started
@@ -141,3 +143,19 @@ async def test_a_run_goes_where_its_data_is(network: NetworkDouble, ann: UserId)
         queue = await QueueRows().queued(tx, 10)
         near = await Holdings().near(tx, queue)
     assert list(near.values()) == [frozenset({"node-1"})]
+
+
+async def test_a_node_has_its_peer_bring_only_what_its_run_may_read(
+    network: NetworkDouble, ann: UserId
+) -> None:
+    await network.submit(ann, data=[RunData(path=MNIST)])
+    await network.dispatch()
+    [assignment] = await network.site.assignments()
+    services = network.services
+    rights = await authorise_attempt(assignment.attempt, services, LOCAL_SITE, assignment.fence)
+    plan = await services.drive.plan_for_site(SnapshotId(str(assignment.spec.data[0].snapshot)))
+    packs = sorted({chunk.pack for chunk in plan.chunks.values()})
+    answer = await bring(PacksWanted(peer="peer_unknown", packs=packs), services, rights)
+    assert answer.coming == []
+    with pytest.raises(PackUnknown):
+        await bring(PacksWanted(peer="peer_unknown", packs=["ab" * 32]), services, rights)

@@ -15,6 +15,7 @@ from tesra.node.attempts import Attempt, NodeTools
 from tesra.node.data import DataCache
 from tesra.node.environments import EnvironmentBuilder
 from tesra.node.inventory import Inventory, node_devices
+from tesra.node.near_packs import near_fetch
 from tesra.node.orders import (
     AgentConfig,
     AgentReport,
@@ -157,7 +158,8 @@ class NodeAgent:
         attempts = config.site_folder / "attempts"
         attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
         projects = ProjectCache(config.site_folder / "snapshots")
-        data = DataCache(config.site_folder / "data", config.name)
+        fetch = near_fetch(config.home)
+        data = DataCache(config.site_folder / "data", config.name, fetch=fetch)
         for cache in (projects, data):
             await asyncio.to_thread(cache.clean)
         return NodeTools(

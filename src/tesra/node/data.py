@@ -20,9 +20,10 @@ from blake3 import blake3
 from tesra.kit.errors import Invalid
 from tesra.kit.sizes import show_size
 from tesra.node.data_places import data_places
+from tesra.node.near_packs import Fetch
 from tesra.node.projects import fetch_patiently
 from tesra.node.workspace import AttemptFolders
-from tesra.sdk.transfer import HttpDoor
+from tesra.sdk.transfer import HttpDoor, fetch_snapshot
 from tesra.wire.data import RunData
 
 _DRAFT = "draft-"
@@ -38,7 +39,15 @@ class DataTooLarge(Invalid):
 class DataCache:
     """One per agent; ``limit_bytes`` in all, by default half of the disk that it lies on."""
 
-    def __init__(self, folder: Path, node: str, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        node: str,
+        limit_bytes: int | None = None,
+        *,
+        fetch: Fetch = fetch_snapshot,
+    ) -> None:
+        self._fetch = fetch
         self._folder = folder
         self._node = node
         self._limit_bytes = limit_bytes
@@ -98,7 +107,7 @@ class DataCache:
             say(f"Fetching the data of {data.path}: {data.file_count} {files}, {size}.")
             draft = self._folder / f"{_DRAFT}{uuid.uuid4().hex}"
             draft.mkdir(mode=0o755)
-            await fetch_patiently(door, key, draft / _FILES)
+            await fetch_patiently(door, key, draft / _FILES, self._fetch)
             await asyncio.to_thread(_seal, draft)
             draft.rename(kept)
         finally:

@@ -71,6 +71,7 @@ def run_site(  # noqa: PLR0913 - each is one flag of `tesra node start`
                 hidden=(home.root,),
                 place=place,
                 node_count=nodes,
+                home=home.root,
             )
             for place in range(nodes)
         ]

@@ -57,6 +57,7 @@ class AgentConfig:
     hidden: tuple[Path, ...] = ()
     place: int = 0
     node_count: int = 1
+    home: Path | None = None  # where the storage peers of this machine have their folders
 
     @property
     def name(self) -> str:

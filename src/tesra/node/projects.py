@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import Event
 
 from tesra.kit.errors import Unavailable
+from tesra.node.near_packs import Fetch
 from tesra.sdk.transfer import HttpDoor, Progress, fetch_snapshot
-from tesra.storage.progress import Report
 
 KEPT_SNAPSHOTS = 24
 _FICLONE = 0x40049409  # ioctl of linux/fs.h: share the blocks, copy on write
@@ -70,7 +70,9 @@ class ProjectCache:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-async def fetch_patiently(door: HttpDoor, snapshot: str, dest: Path) -> None:
+async def fetch_patiently(
+    door: HttpDoor, snapshot: str, dest: Path, fetch: Fetch = fetch_snapshot
+) -> None:
     """Bring a snapshot into the folder ``dest``, waiting for as long as the server is away."""
     abandoned = Event()
 
@@ -80,7 +82,9 @@ async def fetch_patiently(door: HttpDoor, snapshot: str, dest: Path) -> None:
 
     try:
         while True:
-            if await asyncio.to_thread(_try_fetch, door, snapshot, dest, watch):
+            if await asyncio.to_thread(
+                _tried, lambda: fetch(door, snapshot, dest, watch), snapshot
+            ):
                 break
             await asyncio.sleep(_RETRY_S)
     except asyncio.CancelledError:
@@ -89,10 +93,10 @@ async def fetch_patiently(door: HttpDoor, snapshot: str, dest: Path) -> None:
     dest.mkdir(exist_ok=True)  # an empty snapshot leaves no folder
 
 
-def _try_fetch(door: HttpDoor, snapshot: str, dest: Path, report: Report) -> bool:
+def _tried(fetch: Callable[[], None], snapshot: str) -> bool:
     """Whether it is there now; files that came before the server went away are not asked again."""
     try:
-        fetch_snapshot(door, snapshot, dest, report)
+        fetch()
     except Unavailable as error:
         _log.warning("snapshot %s waits for the server: %s", snapshot, error.detail)
         return False

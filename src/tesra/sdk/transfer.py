@@ -19,6 +19,7 @@ from tesra.storage.progress import Progress, Report, silent
 from tesra.storage.sending import PackSink
 from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.common import Problem
+from tesra.wire.data import PacksComing, PacksWanted
 from tesra.wire.drive import (
     ChunkQuery,
     MissingChunks,
@@ -105,6 +106,14 @@ class HttpDoor:
         """The same, after bytes that were not what the pack holds: the server looks at its copy
         first, and brings a good one if it can."""
         return self._read(f"/packs/{pack_id}?doubt=true", start, end)
+
+    def bring(self, peer: str, packs: list[str]) -> list[str]:
+        """Have a storage peer fetch these over the swarm; those that are coming. Sites' doors only."""
+        wanted = PacksWanted(peer=peer, packs=packs).model_dump_json().encode()
+        answer = self._send(
+            "POST", "/packs/bring", content=wanted, headers={"Content-Type": "application/json"}
+        )
+        return PacksComing.model_validate_json(answer).coming
 
     def _read(self, path: str, start: int, end: int) -> bytes:
         answer = self._send("GET", path, headers={"Range": f"bytes={start}-{end - 1}"})

@@ -14,6 +14,7 @@ from tesra.web.routes import (
     billing,
     checkpoints,
     compute,
+    data,
     doctor,
     drive,
     files,
@@ -59,6 +60,7 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     metrics.router,
     peer.router,
     storage.router,
+    data.router,
 )
 
 _PROBLEM_CONTENT = {

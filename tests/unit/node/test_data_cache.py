@@ -23,7 +23,7 @@ class Drive:
         self.fetched: list[str] = []
         monkeypatch.setattr(data_module, "fetch_patiently", self._fetch)
 
-    async def _fetch(self, _: Any, snapshot: str, dest: Path) -> None:
+    async def _fetch(self, _: Any, snapshot: str, dest: Path, __: Any) -> None:
         self.fetched.append(snapshot)
         await asyncio.sleep(0)
         (dest / "sub").mkdir(parents=True)
