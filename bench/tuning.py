@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench._harness import ROOT, engine_python, report, run_bench
 
-from tesra.node.rank_plan import RANK_HOOK, RANK_RUNTIME
+from tesra.node.entry import IN_RANK
+from tesra.node.rank_plan import RANK_RUNTIME
 
 FIGURE = "tuning_step_us"
 TARGET = 10.0  # 1 % of 1 ms
@@ -70,7 +71,7 @@ def environ_of_rank(folder: Path) -> dict[str, str]:
     (folder / "params.json").write_text(json.dumps({"lr": 0.1}))
     (folder / "status").touch()
     return {
-        "PYTHONPATH": f"{ROOT / 'src'}:{RANK_HOOK}",
+        "PYTHONPATH": f"{ROOT / 'src'}:{IN_RANK}",
         RANK_RUNTIME: str(ROOT / "src"),
         "TESRA_PARAMS_FILE": str(folder / "params.json"),
         "TESRA_TUNING_FILE": str(folder / "orders.json"),

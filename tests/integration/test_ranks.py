@@ -15,9 +15,8 @@ import psutil
 import pytest
 
 from tesra.node.devices import cpu_slots
-from tesra.node.entry import EntryMissing
+from tesra.node.entry import IN_RANK, EntryMissing
 from tesra.node.environments import Environment, EnvironmentBuilder
-from tesra.node.rank_plan import RANK_HOOK
 from tesra.node.ranks import Gang, Place
 from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import RANK_UID, Sandbox
@@ -280,7 +279,7 @@ async def test_ranks_children_and_succeeding_ranks_are_left_alone(
     gang = await start(script)
     assert [ended.exit_code for ended in await gang.wait()] == [0, 0]
     path, name = folders.log_of(0).read_text().split()
-    assert str(RANK_HOOK) not in path
+    assert str(IN_RANK) not in path
     assert name == "exit"
 
 
@@ -467,7 +466,7 @@ async def test_launcher_that_is_killed_counts_as_all_ranks_killed(start: Start) 
     launcher = next(
         process
         for process in psutil.Process(gang.pid).children(recursive=True)
-        if any("rank_launcher.py" in part for part in process.cmdline())
+        if any("rank_launcher" in part for part in process.cmdline())
         and "bwrap" not in process.name()
     )
     launcher.kill()

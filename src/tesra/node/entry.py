@@ -11,7 +11,8 @@ from tesra.wire.parameters import CONFIG_FILE, DEFAULT_FORMAT, PLACEHOLDER
 
 Parameter = str | int | float | bool
 
-CALL_ENTRY = Path(__file__).with_name("call_entry.py")
+IN_RANK = Path(__file__).with_name("in_rank")  # what runs beside a script, in its sandbox
+CALL_ENTRY = IN_RANK / "call_entry.py"
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _FOUND_LIMIT = 12
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from tesra.node.announce import RankPlace, gang_helpers, gang_variables, thread_variables
 from tesra.node.data_places import data_variables
 from tesra.node.devices import FoundDevice
-from tesra.node.entry import Parameters, command_of, parameter_text, source_roots
+from tesra.node.entry import IN_RANK, Parameters, command_of, parameter_text, source_roots
 from tesra.node.environments import Environment
 from tesra.node.sandbox import SAFE_ENVIRON
 from tesra.node.workspace import AttemptFolders
 from tesra.wire.site import RunSpec
 
-RANK_HOOK = Path(__file__).with_name("in_rank")
 RANK_MARK = "TESRA_GANG_RANK"
 RANK_RUNTIME = "TESRA_RANK_RUNTIME"
 
@@ -93,7 +92,7 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
     shared = _defaults(environment, folders, tmp) | filled | spec.env | spec.secrets
     shared |= _fixed(run, spec, folders) | _visible(devices) | data_variables(folders, spec)
     shared |= {RANK_RUNTIME: str(runtime)} if runtime is not None else {}
-    added = [path for path in (runtime, RANK_HOOK) if path is not None]
+    added = [path for path in (runtime, IN_RANK) if path is not None]
     shared |= _paths(shared, environment, [*source_roots(folders.work), *added])
     if single:
         argv_environ = thread_variables(threads) | variables(0) | shared | _own(folders, 0)

@@ -5,8 +5,11 @@ GPUs of a node only inside one PID and IPC namespace. Its first program is ``ran
 """
 
 import asyncio
+import compileall
 import contextlib
+import functools
 import json
+import marshal
 import os
 import signal
 import socket
@@ -15,8 +18,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -24,9 +27,9 @@ from tesra.kit.errors import Unavailable
 from tesra.node import processes
 from tesra.node.data_places import data_places
 from tesra.node.devices import FoundDevice
-from tesra.node.entry import CALL_ENTRY, EntryMissing
+from tesra.node.entry import IN_RANK, EntryMissing
 from tesra.node.environments import Environment
-from tesra.node.rank_plan import RANK_HOOK, Place, plan_ranks
+from tesra.node.rank_plan import Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
 from tesra.node.tuning.files import make_files
 from tesra.node.workspace import TESRA_RANK, AttemptFolders
@@ -34,7 +37,7 @@ from tesra.wire.site import RunSpec
 
 __all__ = ["Gang", "GangFailed", "Place", "RankExit"]
 
-LAUNCHER = Path(__file__).with_name("rank_launcher.py")
+LAUNCHER = IN_RANK / "rank_launcher.py"
 _START_TIMEOUT_S = 30
 _GONE_TIMEOUT_S = 5
 _SIGNALLED = 128  # a shell's way to say in an exit code which signal killed a program
@@ -206,7 +209,7 @@ class Gang:
     def _launch(self, theirs: socket.socket, logs: Sequence[int]) -> subprocess.Popen[bytes]:
         folders = self._folders
         argv = self._sandbox.command(
-            [_base_python(), "-I", "-S", str(LAUNCHER), str(theirs.fileno())],
+            [_base_python(), "-I", "-S", str(_launcher()), str(theirs.fileno())],
             cwd=folders.work,
             writable=[*folders.writable, *map(folders.status_of, self.ranks)],
             readable=self._readable,
@@ -227,17 +230,18 @@ class Gang:
 
     def _message(self, logs: Sequence[int]) -> bytes:
         """The plan as the launcher reads it; ``logs`` has the ranks' first."""
-        plan, count = self._plan, len(self._plan.ranks)
+        count = len(self._plan.ranks)
         ranks = [
             {"rank": command.rank, "argv": command.argv, "environ": command.environ, "log": log}
-            for command, log in zip(plan.ranks, logs[:count], strict=True)
+            for command, log in zip(self._plan.ranks, logs[:count], strict=True)
         ]
         helpers = [
             {"rank": helper.name, "argv": helper.argv, "environ": helper.environ, "log": log}
-            for helper, log in zip(plan.helpers, logs[count:], strict=True)
+            for helper, log in zip(self._plan.helpers, logs[count:], strict=True)
         ]
-        message = {"adopt": not self._sandbox.enabled, "ranks": ranks, "helpers": helpers}
-        return json.dumps(message).encode() + b"\n"
+        plan = {"adopt": not self._sandbox.enabled, "ranks": ranks, "helpers": helpers}
+        message = marshal.dumps(plan)
+        return len(message).to_bytes(4, "big") + message
 
     async def _until_running(self) -> None:
         wanted = len(self._plan.ranks)
@@ -275,7 +279,7 @@ class Gang:
                 break
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
-                self._apply(json.loads(line))
+                self._apply(*line.decode().split(" ", 2))
             self._changed.set()
         self._unheard = bool(self._running)
         for rank in sorted(self._running):
@@ -285,23 +289,20 @@ class Gang:
         self._running.clear()
         self._changed.set()
 
-    def _apply(self, event: dict[str, Any]) -> None:
-        rank = event["rank"]
-        match event["event"]:
-            case "started":
-                self._note_start(event["pid"])
-                if not isinstance(rank, str):
-                    self._running.add(rank)
-                    self._pids[event["pid"]] = rank
-            case "refused":
-                self._refused = str(event["why"])
-            case "ended" if isinstance(rank, str):
-                if event["code"] != 0:
-                    failed = _exit_of(TESRA_RANK, event["code"])
-                    self._exits.append(replace(failed, helper=rank))
-            case "ended" if rank in self._running:
-                self._running.discard(rank)
-                self._exits.append(_exit_of(rank, event["code"]))
+    def _apply(self, event: str, name: str, more: str) -> None:
+        rank = int(name) if name.isdigit() else None
+        if event == "refused":
+            self._refused = more
+        elif event == "started":
+            self._note_start(int(more))
+            if rank is not None:
+                self._running.add(rank)
+                self._pids[int(more)] = rank
+        elif rank is None and int(more) != 0:
+            self._exits.append(replace(_exit_of(TESRA_RANK, int(more)), helper=name))
+        elif rank in self._running:
+            self._running.discard(rank)
+            self._exits.append(_exit_of(rank, int(more)))
 
     def _note_start(self, pid: int) -> None:
         if not self._sandbox.enabled:
@@ -379,6 +380,13 @@ def _signal_name(number: int) -> str:
         return ""
 
 
+@functools.cache
+def _launcher() -> Path:
+    """Its byte code, as no rank may write that of the programs beside it: without, each compiles anew."""
+    compiled = compileall.compile_dir(IN_RANK, quiet=2)
+    return Path(cache_from_source(str(LAUNCHER))) if compiled else LAUNCHER
+
+
 def _base_python() -> str:
     """The interpreter that every sandbox holds, whatever the environment's is."""
     return str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
@@ -387,7 +395,7 @@ def _base_python() -> str:
 def _readable(
     environment: Environment, folders: AttemptFolders, runtime: Path | None
 ) -> list[Path]:
-    paths = [LAUNCHER, CALL_ENTRY, RANK_HOOK, folders.params, folders.tuning]
+    paths = [IN_RANK, folders.params, folders.tuning]
     paths += [environment.root, *environment.bases]
     return [*paths, runtime] if runtime else paths
 

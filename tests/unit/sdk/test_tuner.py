@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tesra.node.rank_plan import RANK_HOOK, RANK_RUNTIME
+from tesra.node.entry import IN_RANK
+from tesra.node.rank_plan import RANK_RUNTIME
 from tesra.sdk.runtime import tuner as module
 from tesra.sdk.runtime.parameters import Params, live
 from tesra.sdk.runtime.tuner import Tuner
@@ -256,7 +257,7 @@ def test_an_unmodified_script_is_watched_from_its_import_on(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import sitecustomize\n" + textwrap.dedent(script)],
         env={
-            "PYTHONPATH": f"{tmp_path / 'packages'}:{RANK_HOOK}",
+            "PYTHONPATH": f"{tmp_path / 'packages'}:{IN_RANK}",
             RANK_RUNTIME: str(SOURCES),
             "TESRA_PARAMS_FILE": str(tmp_path / "params.json"),
             "TESRA_TUNING_FILE": str(tmp_path / "orders.json"),

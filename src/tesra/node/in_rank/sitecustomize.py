@@ -150,9 +150,8 @@ def _leave_path(folder: str) -> None:
 
 def _load_hidden() -> None:
     """The environment's own ``sitecustomize``, which this one hides."""
-    from importlib.machinery import PathFinder
-
-    spec = PathFinder.find_spec("sitecustomize")
+    found = (finder.find_spec("sitecustomize", None) for finder in sys.meta_path)
+    spec = next((spec for spec in found if spec is not None), None)
     if spec is not None and spec.loader is not None:
         from importlib.util import module_from_spec
 

@@ -2,19 +2,24 @@
 
 It starts every rank of a node and tells how each ended; when its socket closes (the agent is
 gone, or has finished) it ends everything below itself and leaves. Started as
-``python -I -S rank_launcher.py FD``; FD is a socket that brings the plan as one line of JSON
-and takes one line of JSON for each event: ``started``, ``refused``, ``ended``. Helpers have names
-in place of ranks' numbers, and take no notice of SIGTERM: ranks may need them while they save.
+``python -I -S rank_launcher.py FD``; FD is a socket that brings the plan, its length before it,
+and takes a line for each event: ``started RANK PID``, ``ended RANK CODE``, ``refused RANK WHY``.
+Helpers have names in place of ranks' numbers, and take no notice of SIGTERM: ranks may need them
+while they save. Every run waits for this program: it imports only what is built in or quick.
 """
 
-import json
+import marshal
 import os
 import resource
 import select
-import signal
 import sys
-from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+else:
+    import _signal as signal  # without the enums, which take longer than all the rest
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -23,7 +28,7 @@ def main() -> None:
     """Start the ranks, then serve two events: a child ended, the socket closed."""
     link = int(sys.argv[1])
     os.set_inheritable(link, False)
-    plan = json.loads(_read_line(link))
+    plan = marshal.loads(_read(link, int.from_bytes(_read(link, 4), "big")))  # noqa: S302 - the agent's, which is of the same Python
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if plan["adopt"]:
         _adopt_orphans()
@@ -41,9 +46,10 @@ def main() -> None:
             break
     _serve(link, woken, ranks)
     _end_children()
+    os._exit(0)  # nothing is left that an interpreter would have to put away
 
 
-def _start(rank: dict[str, Any], ranks: dict[int, int | str], link: int) -> bool:
+def _start(rank: "dict[str, Any]", ranks: dict[int, int | str], link: int) -> bool:
     blocked = [signal.SIGTERM] if isinstance(rank["rank"], str) else []
     try:
         program = _find(rank["argv"][0], rank["environ"].get("PATH", os.defpath))
@@ -61,12 +67,12 @@ def _start(rank: dict[str, Any], ranks: dict[int, int | str], link: int) -> bool
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
     except OSError as error:
-        _tell(link, event="refused", rank=rank["rank"], why=error.strerror)
+        _tell(link, "refused", rank["rank"], error.strerror)
         return False
     finally:
         os.close(rank["log"])
     ranks[pid] = rank["rank"]
-    _tell(link, event="started", rank=rank["rank"], pid=pid)
+    _tell(link, "started", rank["rank"], pid)
     return True
 
 
@@ -103,7 +109,7 @@ def _reap(link: int, ranks: dict[int, int | str]) -> None:
             return
         if pid in ranks:
             code = os.waitstatus_to_exitcode(status)
-            _tell(link, event="ended", rank=ranks.pop(pid), code=code)
+            _tell(link, "ended", ranks.pop(pid), code)
 
 
 def _end_children() -> None:
@@ -127,19 +133,21 @@ def _adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _read_line(link: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(link, 1 << 20)
+def _read(link: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = os.read(link, count - len(data))
         if not part:
             sys.exit(1)
-        line += part
-    return line
+        data += part
+    return data
 
 
-def _tell(link: int, **event: object) -> None:
-    with suppress(BrokenPipeError, ConnectionResetError):  # nobody listens: the next read tells so
-        os.write(link, json.dumps(event).encode() + b"\n")
+def _tell(link: int, event: str, rank: int | str, more: object) -> None:
+    try:  # noqa: SIM105 - contextlib is slow to import
+        os.write(link, f"{event} {rank} {more}\n".encode())
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # nobody listens: the next read tells so
 
 
 def _ignore(_number: int, _frame: object) -> None:
