@@ -236,6 +236,7 @@ def test_every_call_that_creates_or_pays_takes_a_key(url: str) -> None:
         "/operator/vouchers",
         "/operator/prices",
         "/drive/changes",
+        "/drive/shares",
         "/runs/{run}/resume",
         "/runs/{run}/tuning",
         "/runs/{run}/tuning/rollback",

@@ -31,6 +31,7 @@ from tesra.drive.git_import import GitImports
 from tesra.drive.health import HealthService
 from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
+from tesra.drive.shares.service import ShareService
 from tesra.identity.service import IdentityService, OnRegistered
 from tesra.kit.clock import Clock, SystemClock
 from tesra.kit.ids import SiteId, UserId
@@ -124,6 +125,7 @@ def make_services(settings: Settings) -> Services:
         billing=billing,
         drive=drive,
         files=files,
+        shares=ShareService(database, drive, files),
         private=private,
         peers=kept.peers,
         care=kept.care,

@@ -100,6 +100,7 @@ def _housekeeping(services: Services) -> Blueprint:
     async def purge_expired(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         async with services.database.begin() as tx:
             await services.identity.purge_expired(tx)
+            await services.shares.purge(tx)
             await idempotency.purge(tx, ANSWERS_KEPT)
 
     @tasks.periodic(cron="37 * * * *")

@@ -1,12 +1,16 @@
-"""A snapshot as a zip, made while it is sent: nothing of it is ever whole on the server."""
+"""A tree as a zip or a tar, made while it is sent: nothing of it is ever whole on the server.
+
+Links that lead out of the tree are left out, as unpacking one would refuse them.
+"""
 
 import stat
+import tarfile
 import zipfile
 from collections.abc import AsyncIterator
 from typing import IO, cast
 
-from tesra.drive.reading import EpochReader
-from tesra.storage.tree import File, Folder, Link
+from tesra.drive.reading import EpochReader, Parts
+from tesra.storage.tree import Entry, File, Folder, Link, link_stays_inside
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # snapshots keep no times; zip's first day
 _SEND_BYTES = 256 * 2**10
@@ -37,7 +41,7 @@ async def zip_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
     """The bytes of a zip with all files, links and folders of the tree ``root``; not compressed."""
     outlet = _Outlet()
     with zipfile.ZipFile(cast(IO[bytes], outlet), "w", zipfile.ZIP_STORED) as packed:
-        async for parts, entry in reader.walk(root):
+        async for parts, entry in _inside(reader, root):
             path = "/".join(parts)
             match entry:
                 case Folder():
@@ -55,6 +59,32 @@ async def zip_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
             if len(outlet) >= _SEND_BYTES:
                 yield outlet.take()
     yield outlet.take()
+
+
+async def tar_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
+    """The same as a tar (pax)."""
+    async for parts, entry in _inside(reader, root):
+        info = tarfile.TarInfo("/".join(parts))
+        info.mode = 0o644
+        match entry:
+            case Folder():
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            case Link():
+                info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, entry.target
+            case File():
+                info.size, info.mode = entry.size, 0o755 if entry.executable else 0o644
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        if isinstance(entry, File):
+            async for piece in reader.content(entry, 0, entry.size):
+                yield piece
+            yield bytes(-entry.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+async def _inside(reader: EpochReader, root: bytes) -> AsyncIterator[tuple[Parts, Entry]]:
+    async for parts, entry in reader.walk(root):
+        if not isinstance(entry, Link) or link_stays_inside(len(parts) - 1, entry.target):
+            yield parts, entry
 
 
 def _info(path: str, mode: int) -> zipfile.ZipInfo:

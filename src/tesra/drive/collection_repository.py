@@ -25,6 +25,7 @@ from tesra.db.engine import Tx, metadata
 from tesra.drive.collecting import VersionAt
 from tesra.drive.files.repository import drive_heads, drive_trash, drive_versions
 from tesra.drive.repository import chunks, drives, epochs, pack_marks, packs, snapshots
+from tesra.drive.shares.repository import living_roots
 from tesra.kit.ids import DriveId, EpochId, UserId
 
 _TIME = DateTime(timezone=True)
@@ -89,7 +90,9 @@ class CollectionRepository:
         )
 
     async def snapshot_roots(self, tx: Tx, epoch: EpochId) -> list[bytes]:
-        statement = select(snapshots.c.root).where(snapshots.c.epoch_id == epoch)
+        """The trees of snapshots, and those that share links lead to."""
+        made = select(snapshots.c.root).where(snapshots.c.epoch_id == epoch)
+        statement = made.union(living_roots(epoch))
         return [bytes(root) for root in (await tx.execute(statement)).scalars()]
 
     async def packs(

@@ -1,5 +1,6 @@
 """Drives, epochs, snapshots, projects: what they are and what their owners are told."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,7 @@ from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId
 
 MAIN_PURPOSE = "main"
 PRIVATE_PURPOSE = "private:"  # begins the purpose of an epoch whose keys the server has not
+_PRIVATE_PATH = re.compile(r"[^/:]+:(/|$)")
 PROJECT_ID_PREFIX = "prj_"
 MAX_PROJECT_NAME = 128
 GO_BY_CLIENT = (
@@ -147,6 +149,12 @@ def check_project_name(name: str) -> str:
     if plain.startswith(PROJECT_ID_PREFIX):
         raise ProjectNameInvalid(f"A name can't begin with '{PROJECT_ID_PREFIX}', as ids do.")
     return plain
+
+
+def refuse_private_path(path: str) -> None:
+    """Raises ``KeyNotHere`` for ``NAME:/PATH``: paths of the default drive begin with a slash."""
+    if _PRIVATE_PATH.match(path):
+        raise KeyNotHere(way_out=GO_BY_CLIENT)
 
 
 def check_room(used_bytes: int, quota_bytes: int, needed_bytes: int) -> None:

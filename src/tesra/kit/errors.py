@@ -29,6 +29,10 @@ class NotFound(TesraError):
     """There is no such thing, or you may not see it."""
 
 
+class Gone(NotFound):
+    """This was here once, and is not any more."""
+
+
 class Conflict(TesraError):
     """This does not fit the present state."""
 

@@ -25,6 +25,7 @@ from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.notices import NoticeVerbs
 from tesra.sdk.private.verbs import AnyDriveVerbs
 from tesra.sdk.queue import QueueVerbs
+from tesra.sdk.shares import ShareVerbs
 from tesra.sdk.storage import StorageVerbs
 from tesra.sdk.sweeps import SweepVerbs
 from tesra.sdk.tuning import TuningVerbs
@@ -80,6 +81,7 @@ class Client(
     CheckpointVerbs,
     AnyDriveVerbs,
     QueueVerbs,
+    ShareVerbs,
     StorageVerbs,
     SweepVerbs,
     MetricVerbs,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tesra.drive.peers.service import PeerService
     from tesra.drive.private.service import PrivateDriveService
     from tesra.drive.service import DriveService
+    from tesra.drive.shares.service import ShareService
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
     from tesra.kit.settings import Settings
@@ -60,6 +61,7 @@ class Services:
     billing: BillingService
     drive: DriveService
     files: FileService
+    shares: ShareService
     private: PrivateDriveService
     peers: PeerService
     care: CareService

@@ -27,6 +27,7 @@ MAX_REPORTED_FIELDS = 50
 MAX_PATH_CHARACTERS = 200
 
 _STATUS: tuple[tuple[type[errors.TesraError], int], ...] = (
+    (errors.Gone, 410),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
     (errors.Unauthenticated, 401),

@@ -17,6 +17,7 @@ from tesra.db.notify import notify
 from tesra.drive.files.repository import FileRepository, Thrown, Version
 from tesra.drive.files.workbench import Workbench
 from tesra.drive.model import MAIN_PURPOSE, Drive, StoredSnapshot
+from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
 from tesra.drive.snapshots import OpenFile
 from tesra.kit.errors import Conflict, Invalid, NotFound
@@ -72,6 +73,10 @@ class NameMissing(Invalid):
     """A file needs a name: this is the root."""
 
 
+class NotAFolder(Invalid):
+    """Only a folder comes as an archive: this is a file or a link."""
+
+
 class TooBusy(Conflict):
     """Others changed the drive again and again at the same moment."""
 
@@ -90,6 +95,15 @@ class Found:
 
     path: Parts
     entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What stood at a path: ``root`` is a folder's own, or that of one which holds just the file."""
+
+    found: Found
+    at: Version
+    root: bytes
 
 
 class FileService:
@@ -141,6 +155,25 @@ class FileService:
             raise NothingThere(f"'{show_path(found.path)}' is a folder or a link, not a file.")
         reader = await self._drive.reader(owner, at.epoch)
         return OpenFile(found.entry.name, found.entry.size, found.entry, reader)
+
+    async def folder(
+        self, owner: UserId, path: str, *, version: int | None = None
+    ) -> tuple[str, EpochReader, bytes]:
+        """A folder's name, reader and root, to be sent as one file."""
+        at = await self._at(owner, version)
+        found = await self.find(owner, path, version=at.number)
+        if not isinstance(found.entry, Folder):
+            raise NotAFolder(way_out="Download the file itself.")
+        name = found.path[-1] if found.path else "drive"
+        return name, await self._drive.reader(owner, at.epoch), found.entry.tree
+
+    async def pin(self, owner: UserId, path: str) -> Pinned:
+        """What stands at a path now, safe for a day from the collector: refer to it by then."""
+        at = await self._at(owner, None)
+        found = await self.find(owner, path, version=at.number)
+        root = await self._root_of(owner, at, found)
+        await self._drive.hold(at.epoch, root)
+        return Pinned(found, at, root)
 
     async def plan(self, owner: UserId, path: str, *, version: int | None = None) -> ReadPlan:
         """All that the owner's client needs to read what stands at a path; a file comes as a

@@ -3,16 +3,18 @@
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
 from tesra.db.engine import Tx
+from tesra.drive.archive import tar_stream, zip_stream
 from tesra.drive.files.repository import Version
 from tesra.drive.files.service import Found, Landed, NameMissing
 from tesra.drive.intake import Intake
 from tesra.drive.model import check_room
+from tesra.drive.reading import EpochReader
 from tesra.kit.ids import UserId
 from tesra.storage.editing import parse_path, show_path
 from tesra.storage.tree import File, Folder, Link, content_id
@@ -37,6 +39,8 @@ from tesra.wire.files import (
 
 PathQuery = Annotated[str, Query(max_length=4096, description="Such as `/models/best.pt`")]
 VersionQuery = Annotated[int | None, Query(ge=1, le=2**62, description="Default: as it is now")]
+
+ArchiveKind = Annotated[Literal["zip", "tar"], Query()]
 
 router = APIRouter(prefix="/api/v1/drive", tags=["drive"])
 
@@ -78,9 +82,23 @@ async def content(
     path: PathQuery,
     version: VersionQuery = None,
 ) -> StreamingResponse:
-    """A file or a range of it, as a download."""
+    """A file or a range of it, as a download; its ETag stays the same while its content does."""
     found = await services.files.open(caller.user_id, path, version=version)
-    return ranged(request, found.size_bytes, found.read, headers=attachment(found.name))
+    etag = content_id(found.file).hex()
+    return ranged(request, found.size_bytes, found.read, etag=etag, headers=attachment(found.name))
+
+
+@router.get("/archive", response_class=StreamingResponse)
+async def archive(
+    services: ServicesDep,
+    caller: Reader,
+    path: PathQuery = "/",
+    version: VersionQuery = None,
+    kind: ArchiveKind = "zip",
+) -> StreamingResponse:
+    """A folder as one file, made while it is sent."""
+    name, reader, root = await services.files.folder(caller.user_id, path, version=version)
+    return archived(name, reader, root, kind)
 
 
 @router.get("/plan")
@@ -190,6 +208,16 @@ async def use(
         files += not isinstance(found.entry, Folder)
         size += found.entry.size if isinstance(found.entry, File) else 0
     return DriveUse(path=show_path(parse_path(path)), files=files, size_bytes=size)
+
+
+def archived(
+    name: str, reader: EpochReader, root: bytes, kind: Literal["zip", "tar"]
+) -> StreamingResponse:
+    """A tree as a download."""
+    stream = zip_stream if kind == "zip" else tar_stream
+    media = "application/zip" if kind == "zip" else "application/x-tar"
+    headers = {"X-Content-Type-Options": "nosniff", **attachment(f"{name}.{kind}")}
+    return StreamingResponse(stream(reader, root), media_type=media, headers=headers)
 
 
 async def _head(services: Services, owner: UserId, version: Version) -> DriveHead:
