@@ -92,14 +92,12 @@ async def open_services(settings: Settings) -> Services:
 
 def make_services(settings: Settings) -> Services:
     """All services of one process; nothing is connected yet."""
-    url = database_url(settings)
-    clock = SystemClock()
+    url, clock = database_url(settings), SystemClock()
     database = Database(url)
     sealer = Sealer(load_or_create_master_key(settings.home.keys / "master.key"))
     billing = _make_billing(settings, clock)
     identity = IdentityService(on_registered=_open_account(billing))
-    listener = Listener(url)
-    jobs = make_jobs(url)
+    listener, jobs = Listener(url), make_jobs(url)
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     kept = make_keeping(settings, database, listener, jobs, tell_of_alarms(notices, identity))
     drive = _make_drive(settings, database, sealer, kept)
