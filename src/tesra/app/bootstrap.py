@@ -29,6 +29,7 @@ from tesra.drive.collection import Collector
 from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
 from tesra.drive.health import HealthService
+from tesra.drive.previews.service import PreviewService
 from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
 from tesra.drive.shares.service import ShareService
@@ -124,6 +125,7 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         files=files,
         shares=ShareService(database, drive, files),
+        previews=PreviewService(files),
         private=private,
         peers=kept.peers,
         care=kept.care,

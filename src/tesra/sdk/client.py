@@ -19,11 +19,11 @@ from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.checkpoints import CheckpointVerbs
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.sdk.credentials import find_access
+from tesra.sdk.finding import FindingVerbs
 from tesra.sdk.follow import TERMINAL_STATES, Reconnection, follow_log
 from tesra.sdk.metrics import MetricVerbs
 from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.notices import NoticeVerbs
-from tesra.sdk.private.verbs import AnyDriveVerbs
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.shares import ShareVerbs
 from tesra.sdk.storage import StorageVerbs
@@ -79,7 +79,7 @@ class LiveRun(Run):
 class Client(
     BillingVerbs,
     CheckpointVerbs,
-    AnyDriveVerbs,
+    FindingVerbs,
     QueueVerbs,
     ShareVerbs,
     StorageVerbs,

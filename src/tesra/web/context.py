@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tesra.drive.health import HealthService
     from tesra.drive.peers.care import CareService
     from tesra.drive.peers.service import PeerService
+    from tesra.drive.previews.service import PreviewService
     from tesra.drive.private.service import PrivateDriveService
     from tesra.drive.service import DriveService
     from tesra.drive.shares.service import ShareService
@@ -61,7 +62,11 @@ class Services:
     billing: BillingService
     drive: DriveService
     files: FileService
+<<<<<<< HEAD
     shares: ShareService
+=======
+    previews: PreviewService
+>>>>>>> 49bf506 (Files of the drive are seen without a download: images, text, tables, Markdown, tensors, decoded where they can do no harm)
     private: PrivateDriveService
     peers: PeerService
     care: CareService

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tesra.cli import words
-from tesra.cli.commands import private, shares, storage
+from tesra.cli.commands import finding, private, shares, storage
 from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
 from tesra.kit.errors import Invalid
@@ -60,6 +60,7 @@ def register(app: typer.Typer) -> None:
     private.register(group)
     storage.extend(group)
     shares.extend(group)
+    finding.extend(group)
     app.add_typer(group, name="drive", rich_help_panel=PANEL, epilog=f"{_EXAMPLE}ls xingpan:/")
 
 
