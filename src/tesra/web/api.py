@@ -49,12 +49,9 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     identity.router,
     drive.router,
     files.router,
-<<<<<<< HEAD
     shares.router,
     shares.links,
-=======
     previews.router,
->>>>>>> 49bf506 (Files of the drive are seen without a download: images, text, tables, Markdown, tensors, decoded where they can do no harm)
     private.router,
     training.router,
     tuning.router,

@@ -62,11 +62,8 @@ class Services:
     billing: BillingService
     drive: DriveService
     files: FileService
-<<<<<<< HEAD
     shares: ShareService
-=======
     previews: PreviewService
->>>>>>> 49bf506 (Files of the drive are seen without a download: images, text, tables, Markdown, tensors, decoded where they can do no harm)
     private: PrivateDriveService
     peers: PeerService
     care: CareService
