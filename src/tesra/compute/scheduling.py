@@ -261,12 +261,13 @@ class _Pool:
                 continue
             chosen = _fewest_nodes(devices, run)
             if chosen:
+                nodes = len({device.node for device in chosen})
                 far = sum(device.node not in run.near for device in chosen)
-                rank = (-chosen[0].rating_micro_t, far, len(devices), device_class, site)
+                rank = (-chosen[0].rating_micro_t, nodes, far, len(devices), device_class, site)
                 candidates.append((rank, chosen))
         if not candidates:
             return None
-        (_, _, _, device_class, site), chosen = min(candidates, key=lambda c: c[0])
+        (*_, device_class, site), chosen = min(candidates, key=lambda c: c[0])
         taken = {device.id for device in chosen}
         left = [d for d in self._free[device_class, site] if d.id not in taken]
         self._free[device_class, site] = left
