@@ -1,6 +1,7 @@
 """Share links and downloads on a real database and a real disk, over HTTP within the process."""
 
 import asyncio
+import hashlib
 import io
 import os
 import tarfile
@@ -29,6 +30,7 @@ from tesra.web.routes import drive as drive_routes
 from tesra.web.routes import files as file_routes
 from tesra.web.routes import identity as identity_routes
 from tesra.web.routes import shares as share_routes
+from tesra.wire.shares import ShareRequest
 
 pytestmark = pytest.mark.postgres
 
@@ -269,3 +271,44 @@ async def test_the_collector_keeps_what_a_link_leads_to_until_it_ends(doors: Doo
     await doors.owner.delete(f"{PREFIX}/shares/{made['id']}")
     async with doors.database.begin() as tx:
         assert await CollectionRepository().snapshot_roots(tx, EpochId(row.epoch_id)) == []
+
+
+async def test_many_parts_at_once_with_the_right_password_are_no_guesses(doors: Doors) -> None:
+    await doors.put("/a.bin", bytes(100_000))
+    address = (await doors.share("/a.bin", password="right"))["address"]
+
+    async def part(number: int) -> int:
+        headers = {"Tesra-Share-Password": "right", "Range": f"bytes={number * 1000}-"}
+        return (await doors.visitor.get(address, headers=headers)).status_code
+
+    assert await asyncio.gather(*(part(number) for number in range(24))) == [206] * 24
+
+
+async def test_going_on_is_for_the_file_that_was_begun(doors: Doors) -> None:
+    await doors.put("/out/small", b"small")
+    await doors.put("/out/large", os.urandom(50_000))
+    address = (await doors.share("/out", max_downloads=1))["address"]
+    assert (await doors.visitor.get(address, params={"path": "small"})).status_code == 200
+    rest = {"Range": "bytes=1-"}
+    same = await doors.visitor.get(address, params={"path": "small"}, headers=rest)
+    assert (same.status_code, same.content) == (206, b"mall")
+    other = await doors.visitor.get(address, params={"path": "large"}, headers=rest)
+    assert said(other)[1] in {"share_used_up", "download_not_begun"}
+
+
+async def test_no_quick_hash_of_a_links_password_is_kept_with_its_key(doors: Doors) -> None:
+    await doors.put("/a", b"a")
+    key = {"Idempotency-Key": os.urandom(8).hex()}
+    first = {"path": "/a", "password": "1234"}
+    made = await doors.owner.post(f"{PREFIX}/shares", json=first, headers=key)
+    async with doors.database.begin() as tx:
+        statement = "SELECT request_hash FROM idempotency_keys WHERE key = :key"
+        kept = (await tx.execute(text(statement), {"key": key["Idempotency-Key"]})).scalar_one()
+    call = f"POST {PREFIX}/shares\ntesra.wire.shares:ShareRequest\n"
+    guessed = hashlib.sha256((call + ShareRequest(**first).model_dump_json()).encode()).digest()
+    assert bytes(kept) != guessed
+    again = await doors.owner.post(f"{PREFIX}/shares", json=first, headers=key)
+    assert again.json() == made.json()
+    for other in ({"path": "/a"}, {"path": "/a", "password": "1234", "live": True}):
+        refused = await doors.owner.post(f"{PREFIX}/shares", json=other, headers=key)
+        assert said(refused) == (409, "key_reused")

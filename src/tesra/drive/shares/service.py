@@ -4,8 +4,10 @@ Only the hash of an address' secret is kept. A download is counted before its fi
 in one statement, so that a link for N downloads never gives N + 1, however many ask at once.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from tesra.db.engine import Database, Tx
 from tesra.drive.files.service import FileService, Found
@@ -95,6 +97,7 @@ class ShareService:
         self._files = files
         self._passwords = passwords or Passwords()
         self._repository = ShareRepository()
+        self._checking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def prepare(self, owner: UserId, request: ShareRequest) -> Prepared:
         """Look at what is to be shared, and hash the password: outside of any transaction."""
@@ -174,9 +177,12 @@ class ShareService:
             return SharedFolder(name, reader, share.root)
         return _opened(share, await reader.find(share.root, "/".join(below)), reader, name)
 
-    async def count(self, share: StoredShare, *, address: str, begins: bool) -> None:
-        """Admit a download; raises when the link has none left. Only what ``begins`` is counted."""
-        who = address_hash(share.id, address)
+    async def count(self, share: StoredShare, *, address: str, what: str, begins: bool) -> None:
+        """Admit a download; raises when the link has none left. Only what ``begins`` is counted.
+
+        ``what`` tells this content from others of the link: only it may be gone on with.
+        """
+        who = address_hash(share.id, f"{what}:{address}")
         async with self._database.begin() as tx:
             if begins:
                 taken = await self._repository.take(tx, share.id)
@@ -199,6 +205,11 @@ class ShareService:
                 way_out="Send it as the password of Basic authentication, in the header"
                 " Tesra-Share-Password, or as the form field 'password'."
             )
+        # One at a time: parts fetched at once with the right password are not many guesses.
+        async with self._checking.setdefault(share.id, asyncio.Lock()):
+            await self._guess(share, hashed, password)
+
+    async def _guess(self, share: StoredShare, hashed: str, password: str) -> None:
         async with self._database.begin() as tx:
             guesses = await self._repository.guess(tx, share.id, GUESSES_WITHIN)
         if guesses > GUESSES:

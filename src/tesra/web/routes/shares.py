@@ -45,11 +45,13 @@ async def create(
     """A link to a path of your drive. Its address is told this once: the server keeps a hash."""
     prepared = await services.shares.prepare(caller.user_id, wanted)
     base_url = str(request.base_url)
+    # A quick hash of what identifies the call is kept: a password must not be in it.
+    without = wanted.model_copy(update={"password": "given" if wanted.password else None})
     return await once(
         services,
         caller,
         key,
-        wanted,
+        without,
         lambda tx: services.shares.create(tx, caller.user_id, prepared, base_url=base_url),
     )
 
@@ -125,18 +127,20 @@ async def _download(
         return problem(401, error.detail, code=error.code, way_out=error.way_out, headers=CHALLENGE)
     found = await services.shares.open(share, path)
     if isinstance(found, SharedFolder):
-        await _count(services, request, share, begins=True)
+        await _count(services, request, share, what="", begins=True)
         return archived(found.name, found.reader, found.root, kind)
     if not known(request, found.etag):
         first = begins_at(request, found.size_bytes, found.etag)
-        await _count(services, request, share, begins=first == 0)
+        await _count(services, request, share, what=found.etag, begins=first == 0)
     headers = attachment(found.name)
     return ranged(request, found.size_bytes, found.read, etag=found.etag, headers=headers)
 
 
-async def _count(services: Services, request: Request, share: StoredShare, *, begins: bool) -> None:
+async def _count(
+    services: Services, request: Request, share: StoredShare, *, what: str, begins: bool
+) -> None:
     address = request.client.host if request.client else "unknown"
-    await services.shares.count(share, address=address, begins=begins)
+    await services.shares.count(share, address=address, what=what, begins=begins)
 
 
 def _basic(request: Request) -> str | None:
