@@ -5,27 +5,32 @@ and gives its id. The result is canonical: the tree that writing all of it anew 
 that equal folders stay equal whatever the order in which they came about.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from tesra.kit.errors import Conflict, Invalid, NotFound
 from tesra.storage.tree import (
     MAX_DEPTH,
-    Entries,
     Entry,
     Folder,
     NodeList,
     NodeWriter,
+    RawEntries,
     TreeBroken,
     check_name,
-    read_node,
+    open_node,
+    read_entries,
+    read_entry,
 )
 
 Parts = tuple[str, ...]
 Changes = Mapping[Parts, Entry | None]  # what stands there from now on; None: nothing
 _CACHED = 256
+_OPENED = 4  # nodes of up to 2 MiB, some ten times that in memory
+_ENDS_KEPT = 50_000
 
 
 class PathInvalid(Invalid):
@@ -69,10 +74,19 @@ def show_path(parts: Parts) -> str:
 class TreeEditor:
     """Made for one piece of work; what it has read it keeps."""
 
-    def __init__(self, read: Callable[[bytes], bytes], store: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self,
+        read: Callable[[bytes], bytes],
+        store: Callable[[bytes], bytes],
+        *,
+        ends: dict[bytes, bytes] | None = None,
+    ) -> None:
+        """``ends`` may be shared by editors: the last names of nodes, by which names are found."""
         self._read = read
         self._store = store
-        self._cache: dict[bytes, Entries | NodeList] = {}
+        self._cache: dict[bytes, tuple[Entry, ...]] = {}
+        self._opened: dict[bytes, NodeList | RawEntries] = {}
+        self._ends = ends if ends is not None else {}
 
     def empty(self) -> bytes:
         """The root of a tree that holds nothing."""
@@ -100,9 +114,13 @@ class TreeEditor:
         key = after.encode() if after is not None else b""
         start = self._node_of(nodes, key) if after is not None else 0
         for node in nodes[start:]:
-            for entry in self._entries(node):
-                if after is None or entry.name.encode() > key:
-                    yield entry
+            raw = self._raw(node)
+            for item in raw[bisect_right(raw, key, key=_name) :]:
+                entry = read_entry(item)
+                if entry.name.encode() <= key:
+                    raise TreeBroken("the entries of a tree node are not sorted")
+                key = entry.name.encode()
+                yield entry
 
     def edit(self, root: bytes, changes: Changes) -> bytes:
         """The root after all changes; missing folders above them are made.
@@ -289,33 +307,47 @@ class TreeEditor:
         return min(found, len(nodes) - 1)
 
     def _last_name(self, node: bytes) -> bytes:
-        entries = self._entries(node)
-        return entries[-1].name.encode() if entries else b""
+        end = self._ends.get(node)
+        if end is None:
+            raw = self._raw(node)
+            if len(self._ends) >= _ENDS_KEPT:
+                self._ends.clear()
+            end = self._ends[node] = _name(raw[-1]) if raw else b""
+        return end
 
     def _child(self, tree: bytes, name: str) -> Entry | None:
         nodes = self._nodes(tree)
-        for entry in self._entries(nodes[self._node_of(nodes, name.encode())]):
-            if entry.name == name:
-                return entry
-        return None
+        key = name.encode()
+        raw = self._raw(nodes[self._node_of(nodes, key)])
+        at = bisect_left(raw, key, key=_name)
+        return read_entry(raw[at]) if at < len(raw) and raw[at][1] == name else None
 
     def _nodes(self, tree: bytes) -> list[bytes]:
-        node = self._load(tree)
+        node = self._open(tree)
         return list(node.nodes) if isinstance(node, NodeList) else [tree]
 
     def _entries(self, node_id: bytes) -> tuple[Entry, ...]:
-        node = self._load(node_id)
-        if isinstance(node, NodeList):
-            raise TreeBroken("a list of nodes names another list")
-        return node.entries
-
-    def _load(self, node_id: bytes) -> Entries | NodeList:
-        node = self._cache.get(node_id)
-        if node is None:
-            node = read_node(self._read(node_id))
+        entries = self._cache.get(node_id)
+        if entries is None:
+            entries = read_entries(self._raw(node_id))
             while len(self._cache) >= _CACHED:
                 del self._cache[next(iter(self._cache))]
-            self._cache[node_id] = node
+            self._cache[node_id] = entries
+        return entries
+
+    def _raw(self, node_id: bytes) -> RawEntries:
+        node = self._open(node_id)
+        if isinstance(node, NodeList):
+            raise TreeBroken("a list of nodes names another list")
+        return node
+
+    def _open(self, node_id: bytes) -> NodeList | RawEntries:
+        node = self._opened.get(node_id)
+        if node is None:
+            node = open_node(self._read(node_id))
+            while len(self._opened) >= _OPENED:
+                del self._opened[next(iter(self._opened))]
+            self._opened[node_id] = node
         return node
 
     def _add(self, writer: NodeWriter, entry: Entry) -> None:
@@ -351,6 +383,10 @@ def _makes(wanted: _Wanted) -> bool:
         change.entry is not None if isinstance(change, _Leaf) else _makes(change)
         for change in wanted.values()
     )
+
+
+def _name(item: list[Any]) -> bytes:
+    return str(item[1]).encode()
 
 
 def _renamed(entry: Entry, name: str) -> Entry:

@@ -113,6 +113,7 @@ class FileService:
         self._database = database
         self._drive = drive
         self._repository = FileRepository()
+        self._ends: dict[bytes, bytes] = {}  # nodes never change: what is known of them stays
 
     async def head(self, owner: UserId) -> Version:
         """The tree as it is now; an empty one is made for who never had any."""
@@ -356,7 +357,7 @@ class FileService:
 
     async def _workbench(self, owner: UserId, epoch: EpochId) -> Workbench:
         reader = await self._drive.reader(owner, epoch)
-        return Workbench(self._drive, owner, epoch, reader)
+        return Workbench(self._drive, owner, epoch, reader, ends=self._ends)
 
 
 def _changed(

@@ -16,7 +16,13 @@ class Workbench:
     """One piece of work on one drive's tree."""
 
     def __init__(
-        self, drive: DriveService, owner: UserId, epoch: EpochId, reader: EpochReader
+        self,
+        drive: DriveService,
+        owner: UserId,
+        epoch: EpochId,
+        reader: EpochReader,
+        *,
+        ends: dict[bytes, bytes] | None = None,
     ) -> None:
         self._drive = drive
         self._owner = owner
@@ -24,7 +30,7 @@ class Workbench:
         self._reader = reader
         self._fresh: dict[bytes, bytes] = {}
         self._loop = asyncio.get_running_loop()
-        self.editor = TreeEditor(self._read, self._keep)
+        self.editor = TreeEditor(self._read, self._keep, ends=ends)
 
     async def store(self) -> None:
         """What was made is in the drive when this returns."""
