@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
+from tesra.identity.account import AccountService
+from tesra.identity.factors import SecondFactors
 from tesra.identity.passwords import Passwords
-from tesra.identity.service import IdentityService, LoginLimits
+from tesra.identity.service import IdentityService, LoginLimits, RegistrationLimits
 from tesra.kit.clock import SystemClock
 from tesra.kit.ids import UserId
 from tesra.kit.settings import Home, Settings
@@ -38,6 +40,8 @@ def identity_service(**options: Any) -> IdentityService:
     options.setdefault("passwords", cheap_passwords())
     # All tests come from one address: let no test close the door for the others.
     options.setdefault("limits", LoginLimits(per_address=100_000))
+    options.setdefault("registrations", RegistrationLimits(per_address=100_000))
+    options.setdefault("factors", SecondFactors(Sealer(bytes(32)), SystemClock()))
     return IdentityService(**options)
 
 
@@ -50,6 +54,8 @@ def services_on(database: Database, **services: Any) -> Services:
         "database": database,
         "sealer": Sealer(bytes(32)),
         "identity": identity_service(),
+        "factors": SecondFactors(Sealer(bytes(32)), SystemClock()),
+        "account": AccountService(),
     }
     return Services(**cast(Any, made | services))
 

@@ -33,7 +33,9 @@ from tesra.drive.previews.service import PreviewService
 from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
 from tesra.drive.shares.service import ShareService
-from tesra.identity.service import IdentityService, OnRegistered
+from tesra.identity.account import AccountService
+from tesra.identity.factors import SecondFactors
+from tesra.identity.service import IdentityService, OnRegistered, RegistrationLimits
 from tesra.kit.clock import Clock, SystemClock
 from tesra.kit.ids import SiteId, UserId
 from tesra.kit.settings import Settings
@@ -93,11 +95,11 @@ async def open_services(settings: Settings) -> Services:
 
 def make_services(settings: Settings) -> Services:
     """All services of one process; nothing is connected yet."""
-    url, clock = database_url(settings), SystemClock()
+    url, keys, clock = database_url(settings), settings.home.keys, SystemClock()
     database = Database(url)
-    sealer = Sealer(load_or_create_master_key(settings.home.keys / "master.key"))
+    sealer = Sealer(load_or_create_master_key(keys / "master.key"))
     billing = _make_billing(settings, clock)
-    identity = IdentityService(on_registered=_open_account(billing))
+    identity, factors = _make_identity(settings, billing, sealer, clock)
     listener, jobs = Listener(url), make_jobs(url)
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     kept = make_keeping(settings, database, listener, jobs, tell_of_alarms(notices, identity))
@@ -111,8 +113,6 @@ def make_services(settings: Settings) -> Services:
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
     attempts = AttemptService(domains)
     metrics = MetricService(attempts)
-    sweeps = SweepService(domains, training, Readings(metrics))
-    keys = settings.home.keys
     return Services(
         settings=settings,
         clock=clock,
@@ -121,6 +121,8 @@ def make_services(settings: Settings) -> Services:
         jobs=jobs,
         sealer=sealer,
         identity=identity,
+        factors=factors,
+        account=AccountService(),
         billing=billing,
         drive=drive,
         files=files,
@@ -147,7 +149,7 @@ def make_services(settings: Settings) -> Services:
         sites=SiteCredentials({LOCAL_SITE: read_or_make_secret(keys / "site.token")}),
         authority=Authority(keys / "authority"),
         peer_credentials=PeerCredentials(read_or_make_secret(keys / "peer.token")),
-        sweeps=sweeps,
+        sweeps=SweepService(domains, training, Readings(metrics)),
         checkpoints=CheckpointService(domains),
         resuming=ResumeService(domains, training),
         records=_make_records(settings, domains, metrics),
@@ -165,6 +167,18 @@ def _make_git_imports(database: Database, drive: DriveService, jobs: App) -> Git
     return GitImports(
         database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
     )
+
+
+def _make_identity(
+    settings: Settings, billing: BillingService, sealer: Sealer, clock: Clock
+) -> tuple[IdentityService, SecondFactors]:
+    factors = SecondFactors(sealer, clock)
+    identity = IdentityService(
+        on_registered=_open_account(billing),
+        factors=factors,
+        registrations=RegistrationLimits(per_address=settings.registrations_per_hour),
+    )
+    return identity, factors
 
 
 def _make_billing(settings: Settings, clock: Clock) -> BillingService:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from tesra.cli.commands import (
     account,
+    account_safety,
     billing,
     checkpoints,
     compute,
@@ -38,6 +39,7 @@ from tesra.kit.errors import TesraError
 
 GROUPS = (  # in the order of the help
     account,
+    account_safety,
     projects,
     doctor,
     drive,

@@ -24,6 +24,32 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+class TokenKind(StrEnum):
+    """How a token came to be: by signing in, or made to be given to a program."""
+
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+
+
+class Theme(StrEnum):
+    LIGHT = "light"
+    DARK = "dark"
+    AUTO = "auto"
+
+
+class Locale(StrEnum):
+    CHINESE = "zh-CN"
+    ENGLISH = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """How a person wants pages; without a locale, as the browser says."""
+
+    locale: Locale | None = None
+    theme: Theme = Theme.AUTO
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is calling, and what the token used for this call admits."""
@@ -33,6 +59,7 @@ class Principal:
     role: Role
     scopes: frozenset[str]
     token_id: TokenId
+    kind: TokenKind = TokenKind.TOKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +72,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What may be shown of a token; its secret is not kept."""
+    """What may be shown of a token; its secret is not kept.
+
+    Where it was begun (``user_agent``, ``address``) is known of sessions alone.
+    """
 
     id: TokenId
     name: str
@@ -53,6 +83,9 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    kind: TokenKind
+    user_agent: str | None
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +128,20 @@ class TokenNotFound(NotFound):
     """You have no such token."""
 
 
+class SessionNotFound(NotFound):
+    """You have no such session."""
+
+
 class WrongCredentials(Unauthenticated):
     """The name or the password is wrong."""
+
+
+class PasswordWrong(Unauthenticated):
+    """The password is wrong."""
+
+
+class PasswordMissing(Conflict):
+    """This account has no password."""
 
 
 class TokenMissing(Unauthenticated):
@@ -125,6 +170,10 @@ class OperatorOnly(Forbidden):
 
 class TooManyLogins(TooMany):
     """Too many failed logins: wait a little and try again."""
+
+
+class TooManyRegistrations(TooMany):
+    """Too many accounts were made from your address lately."""
 
 
 def normalise_name(text: str) -> str:

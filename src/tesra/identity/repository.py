@@ -1,17 +1,15 @@
-"""Users, tokens and login attempts in the database; used by ``identity.service`` alone."""
+"""Users and their tokens in the database; used by ``identity.service`` alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
-    BigInteger,
     Column,
     DateTime,
     ForeignKey,
-    Identity,
-    Index,
     LargeBinary,
     Table,
     Text,
@@ -26,7 +24,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
-from tesra.identity.model import Role, Token, User
+from tesra.identity.model import (
+    Locale,
+    Preferences,
+    Role,
+    Theme,
+    Token,
+    TokenKind,
+    User,
+    UserUnknown,
+)
+from tesra.identity.origins import Origin
 from tesra.identity.tokens import TokenKey
 from tesra.kit.ids import TokenId, UserId
 
@@ -41,6 +49,8 @@ users = Table(
     Column("password_hash", Text),
     Column("role", Text, nullable=False),
     Column("created_at", _time, nullable=False, server_default=func.now()),
+    Column("locale", Text),
+    Column("theme", Text, nullable=False, server_default=Theme.AUTO.value),
 )
 
 tokens = Table(
@@ -55,17 +65,9 @@ tokens = Table(
     Column("expires_at", _time),
     Column("revoked_at", _time),
     Column("last_used_at", _time),
-)
-
-login_attempts = Table(
-    "login_attempts",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("name_key", Text, nullable=False),
-    Column("address", Text, nullable=False),
-    Column("at", _time, nullable=False, server_default=func.now()),
-    Index("ix_login_attempts_name_key_at", "name_key", "at"),
-    Index("ix_login_attempts_address_at", "address", "at"),
+    Column("kind", Text, nullable=False),
+    Column("user_agent", Text),
+    Column("address", Text),
 )
 
 _token_columns = (
@@ -75,8 +77,23 @@ _token_columns = (
     tokens.c.created_at,
     tokens.c.expires_at,
     tokens.c.last_used_at,
+    tokens.c.kind,
+    tokens.c.user_agent,
+    tokens.c.address,
 )
 _user_columns = (users.c.id, users.c.name, users.c.role, users.c.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """``origin``: where it was signed in from; without ``lifetime`` it does not expire."""
+
+    key: TokenKey
+    name: str
+    scopes: frozenset[str]
+    lifetime: timedelta | None
+    kind: TokenKind
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,7 @@ class TokenState:
     owner: User
     secret_hash: bytes
     scopes: frozenset[str]
+    kind: TokenKind
     revoked: bool
     expired: bool
     use_is_stale: bool
@@ -131,28 +149,42 @@ async def operators(tx: Tx) -> list[UserId]:
     return [UserId(one) for one in (await tx.execute(statement)).scalars()]
 
 
+async def locked_password_hash(tx: Tx, user_id: UserId) -> str | None:
+    """As it is now; until this transaction ends it does not change, nor does anybody sign in."""
+    statement = select(users.c.password_hash).where(users.c.id == user_id)
+    return cast(str | None, await tx.scalar(statement.with_for_update(key_share=True)))
+
+
 async def set_password_hash(tx: Tx, user_id: UserId, password_hash: str) -> None:
     await tx.execute(update(users).where(users.c.id == user_id).values(password_hash=password_hash))
 
 
-async def add_token(
-    tx: Tx,
-    user_id: UserId,
-    *,
-    key: TokenKey,
-    name: str,
-    scopes: frozenset[str],
-    lifetime: timedelta | None,
-) -> Token:
+async def preferences(tx: Tx, user_id: UserId) -> Preferences:
+    statement = select(users.c.locale, users.c.theme).where(users.c.id == user_id)
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:
+        raise UserUnknown
+    return Preferences(Locale(row.locale) if row.locale else None, Theme(row.theme))
+
+
+async def set_preferences(tx: Tx, user_id: UserId, changes: Mapping[str, str | None]) -> None:
+    await tx.execute(update(users).where(users.c.id == user_id).values(**changes))
+
+
+async def add_token(tx: Tx, user_id: UserId, new: NewToken) -> Token:
+    lifetime, origin = new.lifetime, new.origin
     statement = (
         insert(tokens)
         .values(
-            id=key.id,
+            id=new.key.id,
             user_id=user_id,
-            name=name,
-            secret_hash=key.secret_hash,
-            scopes=sorted(scopes),
+            name=new.name,
+            secret_hash=new.key.secret_hash,
+            scopes=sorted(new.scopes),
             expires_at=None if lifetime is None else func.now() + literal(lifetime),
+            kind=new.kind.value,
+            user_agent=origin.user_agent if origin else None,
+            address=origin.address if origin else None,
         )
         .returning(*_token_columns)
     )
@@ -167,6 +199,7 @@ async def token_state(
             *_user_columns,
             tokens.c.secret_hash,
             tokens.c.scopes,
+            tokens.c.kind,
             tokens.c.revoked_at.is_not(None).label("revoked"),
             func.coalesce(tokens.c.expires_at <= func.now(), False).label("expired"),
             func.coalesce(
@@ -183,6 +216,7 @@ async def token_state(
         owner=_user(row),
         secret_hash=bytes(row.secret_hash),
         scopes=frozenset(row.scopes),
+        kind=TokenKind(row.kind),
         revoked=row.revoked,
         expired=row.expired,
         use_is_stale=row.use_is_stale,
@@ -193,7 +227,9 @@ async def touch_token(tx: Tx, token_id: TokenId) -> None:
     await tx.execute(update(tokens).where(tokens.c.id == token_id).values(last_used_at=func.now()))
 
 
-async def list_tokens(tx: Tx, user_id: UserId, *, after: str | None, limit: int) -> list[Token]:
+async def list_tokens(
+    tx: Tx, user_id: UserId, *, after: str | None, limit: int, kind: TokenKind | None = None
+) -> list[Token]:
     """Those that still work, newest first."""
     statement = (
         select(*_token_columns)
@@ -203,57 +239,41 @@ async def list_tokens(tx: Tx, user_id: UserId, *, after: str | None, limit: int)
     )
     if after is not None:
         statement = statement.where(tokens.c.id < after)
+    if kind is not None:
+        statement = statement.where(tokens.c.kind == kind.value)
     return [_token(row) for row in await tx.execute(statement)]
 
 
-async def revoke_token(tx: Tx, user_id: UserId, token_id: str) -> bool:
+async def revoke_token(
+    tx: Tx, user_id: UserId, token_id: str, *, kind: TokenKind | None = None
+) -> bool:
     """Whether there was such a token of this user, revoked before or now."""
     statement = (
         update(tokens)
         .where(tokens.c.id == token_id, tokens.c.user_id == user_id)
         .values(revoked_at=func.coalesce(tokens.c.revoked_at, func.now()))
     )
+    if kind is not None:
+        statement = statement.where(tokens.c.kind == kind.value)
     return bool((await tx.execute(statement)).rowcount)
 
 
-async def lock_logins(tx: Tx, name_key: str, address: str) -> None:
-    """Attempts at one name, and from one address, are counted one after the other."""
-    for text in sorted((f"login name {name_key}", f"login address {address}")):
-        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(text, 0))))
-
-
-async def seconds_until_admitted(
-    tx: Tx, column: str, *, value: str, limit: int, window: timedelta
-) -> float | None:
-    """None when fewer than ``limit`` attempts lie in the window, else how long that takes."""
-    attempts = login_attempts.c
+async def revoke_sessions(tx: Tx, user_id: UserId, *, but: TokenId) -> int:
+    """All sessions that still work, save one; how many."""
     statement = (
-        select(func.extract("epoch", attempts.at + literal(window) - func.now()))
-        .where(attempts[column] == value, attempts.at > func.now() - literal(window))
-        .order_by(attempts.at.desc())
-        .offset(limit - 1)
-        .limit(1)
+        update(tokens)
+        .where(tokens.c.user_id == user_id, tokens.c.kind == TokenKind.SESSION.value)
+        .where(tokens.c.id != but, tokens.c.revoked_at.is_(None), _alive())
+        .values(revoked_at=func.now())
     )
-    seconds = await tx.scalar(statement)
-    return None if seconds is None else float(seconds)
+    return (await tx.execute(statement)).rowcount
 
 
-async def add_attempt(tx: Tx, name_key: str, address: str) -> None:
-    await tx.execute(insert(login_attempts).values(name_key=name_key, address=address))
-
-
-async def clear_attempts(tx: Tx, name_key: str) -> None:
-    await tx.execute(delete(login_attempts).where(login_attempts.c.name_key == name_key))
-
-
-async def purge(tx: Tx, *, dead_tokens: timedelta, attempts: timedelta) -> int:
-    """Deletes tokens that died so long ago, and old attempts; returns how many rows."""
+async def purge(tx: Tx, *, dead_tokens: timedelta) -> int:
+    """Deletes tokens that died so long ago; returns how many."""
     horizon = func.now() - literal(dead_tokens)
     dead = or_(tokens.c.expires_at < horizon, tokens.c.revoked_at < horizon)
-    old = login_attempts.c.at < func.now() - literal(attempts)
-    gone = await tx.execute(delete(tokens).where(dead))
-    forgotten = await tx.execute(delete(login_attempts).where(old))
-    return gone.rowcount + forgotten.rowcount
+    return (await tx.execute(delete(tokens).where(dead))).rowcount
 
 
 def _alive() -> Any:
@@ -272,4 +292,7 @@ def _token(row: Any) -> Token:
         created_at=row.created_at,
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
+        kind=TokenKind(row.kind),
+        user_agent=row.user_agent,
+        address=row.address,
     )

@@ -6,26 +6,30 @@ concurrent guess goes uncounted: ``admit_login`` counts the attempt as failed (c
 """
 
 import hmac
-import ipaddress
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tesra.db.engine import Tx
-from tesra.identity import permissions, repository, tokens
+from tesra.identity import admissions, permissions, repository, tokens
+from tesra.identity.factors import SecondFactors
 from tesra.identity.model import (
     IssuedToken,
     LoginAttempt,
     NameTaken,
+    PasswordMissing,
+    PasswordWrong,
     Principal,
     Role,
     Token,
     TokenExpired,
+    TokenKind,
     TokenNotFound,
     TokenRevoked,
     TokenUnknown,
     TooManyLogins,
+    TooManyRegistrations,
     User,
     UserUnknown,
     WrongCredentials,
@@ -35,6 +39,7 @@ from tesra.identity.model import (
     normalise_name,
     normalise_password,
 )
+from tesra.identity.origins import Origin, subscriber_of
 from tesra.identity.passwords import Passwords
 from tesra.kit.ids import UserId, new_id
 
@@ -60,6 +65,14 @@ class LoginLimits:
     window: timedelta = timedelta(minutes=5)
 
 
+@dataclass(frozen=True, slots=True)
+class RegistrationLimits:
+    """Accounts that one address may make within the window: each comes with a voucher."""
+
+    per_address: int = 60
+    window: timedelta = timedelta(hours=1)
+
+
 class IdentityService:
     """Registration, login, tokens and users."""
 
@@ -67,25 +80,60 @@ class IdentityService:
         self,
         *,
         on_registered: OnRegistered,
+        factors: SecondFactors,
         passwords: Passwords | None = None,
         limits: LoginLimits | None = None,
+        registrations: RegistrationLimits | None = None,
     ) -> None:
         self._on_registered = on_registered
+        self._factors = factors
         self._passwords = passwords or Passwords()
         self._limits = limits or LoginLimits()
+        self._registrations = registrations or RegistrationLimits()
 
     async def prepare_password(self, text: str) -> str:
         """The hash to register with, made outside of any transaction; refuses a short password."""
         return await self._passwords.hash(new_password(text))
 
+    async def admit_registration(self, tx: Tx, *, address: str) -> None:
+        """Raises ``TooManyRegistrations``; asked before a password is hashed, which costs."""
+        limits, subscriber = self._registrations, subscriber_of(address)
+        wait_s = await admissions.seconds_until_admitted(
+            tx,
+            admissions.registrations.c.address,
+            value=subscriber,
+            limit=limits.per_address,
+            window=limits.window,
+        )
+        if wait_s is not None:
+            minutes = max(1, math.ceil(wait_s / 60))
+            raise TooManyRegistrations(
+                way_out=f"Try again in {minutes} minutes, or sign in to an account that you have.",
+                retry_after_s=max(1, math.ceil(wait_s)),
+            )
+
     async def register(
-        self, tx: Tx, name: str, *, password_hash: str, role: Role = Role.USER
+        self,
+        tx: Tx,
+        name: str,
+        *,
+        password_hash: str,
+        role: Role = Role.USER,
+        origin: Origin | None = None,
     ) -> tuple[User, IssuedToken]:
-        """A new user, signed in; raises ``NameInvalid`` or ``NameTaken``."""
+        """A new user, signed in; one from elsewhere (``origin``) counts for its address.
+
+        Raises ``NameInvalid``, ``NameTaken`` or ``TooManyRegistrations``.
+        """
+        if origin is not None:
+            subscriber = subscriber_of(origin.address)
+            await admissions.lock_registrations(tx, subscriber)
+            await self.admit_registration(tx, address=origin.address)
+            await admissions.add_registration(tx, subscriber)
         user = await self._add_user(tx, new_name(name), role=role, password_hash=password_hash)
         if user is None:
             raise NameTaken(way_out="Choose another name, or sign in with 'tesra login'.")
-        return user, await self._issue_session(tx, user)
+        return user, await self._issue_session(tx, user, origin)
 
     async def bootstrap_operator(self, tx: Tx, name: str = "operator") -> tuple[User, str]:
         """The first operator, made if missing, and a fresh token; has no password.
@@ -97,18 +145,19 @@ class IdentityService:
         user = await self.user_by_name(tx, name)
         if user.role is not Role.OPERATOR:
             raise NameTaken(f"'{name}' is a {user.role}, not an operator.")
-        issued = await self._issue_session(tx, user)
+        issued = await self._issue_session(tx, user, None)
         return user, issued.text
 
     async def admit_login(self, tx: Tx, name: str, *, address: str) -> LoginAttempt:
         """Counts an attempt; commit before checking the password. Raises ``TooManyLogins``."""
-        key, origin = name_key(name), _origin(address)
-        await repository.lock_logins(tx, key, origin)
+        key, subscriber = name_key(name), subscriber_of(address)
+        await admissions.lock_logins(tx, key, subscriber)
+        columns = admissions.login_attempts.c
         for column, value, limit in (
-            ("name_key", key, self._limits.per_name),
-            ("address", origin, self._limits.per_address),
+            (columns.name_key, key, self._limits.per_name),
+            (columns.address, subscriber, self._limits.per_address),
         ):
-            wait_s = await repository.seconds_until_admitted(
+            wait_s = await admissions.seconds_until_admitted(
                 tx, column, value=value, limit=limit, window=self._limits.window
             )
             if wait_s is not None:
@@ -116,7 +165,7 @@ class IdentityService:
                 raise TooManyLogins(
                     way_out=f"Try again in {seconds} seconds.", retry_after_s=seconds
                 )
-        await repository.add_attempt(tx, key, origin)
+        await admissions.add_attempt(tx, key, subscriber)
         found = await repository.user_with_password(tx, key)
         user, password_hash = found or (None, None)
         return LoginAttempt(key, user, password_hash)
@@ -132,14 +181,42 @@ class IdentityService:
         return None
 
     async def finish_login(
-        self, tx: Tx, attempt: LoginAttempt, *, new_hash: str | None
+        self,
+        tx: Tx,
+        attempt: LoginAttempt,
+        *,
+        new_hash: str | None,
+        code: str | None = None,
+        origin: Origin | None = None,
     ) -> tuple[User, IssuedToken]:
-        """A session for an attempt whose password was right; the failures before are forgotten."""
-        assert attempt.user is not None
-        await repository.clear_attempts(tx, attempt.name_key)
+        """A session for an attempt whose password was right; the failures before are forgotten.
+
+        Raises ``SecondFactorNeeded`` or ``SecondFactorWrong``; the attempt stays counted then.
+        """
+        user = await self.prove(tx, attempt, code=code)
         if new_hash is not None:
-            await repository.set_password_hash(tx, attempt.user.id, new_hash)
-        return attempt.user, await self._issue_session(tx, attempt.user)
+            await repository.set_password_hash(tx, user.id, new_hash)
+        return user, await self._issue_session(tx, user, origin)
+
+    async def check_own_password(self, attempt: LoginAttempt, password: str) -> None:
+        """The same for who is signed in already; raises ``PasswordWrong``, ``PasswordMissing``."""
+        if attempt.password_hash is None:
+            raise PasswordMissing("This account has no password; it is used with its token alone.")
+        if not await self._passwords.verify(attempt.password_hash, normalise_password(password)):
+            raise PasswordWrong
+
+    async def prove(self, tx: Tx, attempt: LoginAttempt, *, code: str | None) -> User:
+        """Who it is, after the password was right: its second factor too, if there is one.
+
+        Raises ``SecondFactorNeeded``, ``SecondFactorWrong``, or ``WrongCredentials`` when the
+        password was changed meanwhile.
+        """
+        assert attempt.user is not None
+        if await repository.locked_password_hash(tx, attempt.user.id) != attempt.password_hash:
+            raise WrongCredentials("The password has just been changed.")
+        await self._factors.check(tx, attempt.user.id, code)
+        await admissions.clear_attempts(tx, attempt.name_key)
+        return attempt.user
 
     async def authenticate(self, tx: Tx, token: str) -> Principal:
         """Who the token belongs to; raises ``TokenUnknown``, ``TokenRevoked``, ``TokenExpired``."""
@@ -158,7 +235,7 @@ class IdentityService:
             await repository.touch_token(tx, key.id)
         owner = state.owner
         scopes = permissions.effective_scopes(owner.role, state.scopes)
-        return Principal(owner.id, owner.name, owner.role, scopes, key.id)
+        return Principal(owner.id, owner.name, owner.role, scopes, key.id, state.kind)
 
     async def create_token(
         self, tx: Tx, maker: Principal, *, name: str, scopes: Iterable[str], days: int | None
@@ -166,13 +243,21 @@ class IdentityService:
         """A token for ``maker``, of no more scope than the one in use; raises ``ScopeMissing``."""
         granted = permissions.grantable(maker, scopes)
         lifetime = None if days is None else timedelta(days=days)
-        return await self._issue(tx, maker.user_id, name=name, scopes=granted, lifetime=lifetime)
+        key, text = tokens.mint()
+        new = repository.NewToken(key, name, granted, lifetime, TokenKind.TOKEN)
+        return IssuedToken(await repository.add_token(tx, maker.user_id, new), text)
 
     async def tokens(
-        self, tx: Tx, owner: UserId, *, after: str | None = None, limit: int = 50
+        self,
+        tx: Tx,
+        owner: UserId,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+        kind: TokenKind | None = None,
     ) -> list[Token]:
-        """Those that still work, newest first."""
-        return await repository.list_tokens(tx, owner, after=after, limit=limit)
+        """Those that still work, newest first; sessions too, unless a ``kind`` is wanted."""
+        return await repository.list_tokens(tx, owner, after=after, limit=limit, kind=kind)
 
     async def revoke(self, tx: Tx, owner: UserId, *, token_id: str) -> None:
         """The token stops working at once; raises ``TokenNotFound`` when it is not the owner's."""
@@ -203,7 +288,8 @@ class IdentityService:
 
     async def purge_expired(self, tx: Tx) -> int:
         """Forgets long dead tokens and old login attempts; returns how many rows."""
-        return await repository.purge(tx, dead_tokens=DEAD_TOKENS_KEPT, attempts=ATTEMPTS_KEPT)
+        gone = await repository.purge(tx, dead_tokens=DEAD_TOKENS_KEPT)
+        return gone + await admissions.purge(tx, older_than=ATTEMPTS_KEPT)
 
     async def _add_user(
         self, tx: Tx, name: str, *, role: Role, password_hash: str | None
@@ -220,35 +306,10 @@ class IdentityService:
             await self._on_registered(tx, user.id)
         return user
 
-    async def _issue_session(self, tx: Tx, user: User) -> IssuedToken:
-        scopes = permissions.scopes_of(user.role)
-        return await self._issue(
-            tx, user.id, name="session", scopes=scopes, lifetime=SESSION_LIFETIME
-        )
-
-    async def _issue(
-        self,
-        tx: Tx,
-        owner: UserId,
-        *,
-        name: str,
-        scopes: frozenset[str],
-        lifetime: timedelta | None,
-    ) -> IssuedToken:
+    async def _issue_session(self, tx: Tx, user: User, origin: Origin | None) -> IssuedToken:
         key, text = tokens.mint()
-        token = await repository.add_token(
-            tx, owner, key=key, name=name, scopes=scopes, lifetime=lifetime
+        scopes = permissions.scopes_of(user.role)
+        new = repository.NewToken(
+            key, "session", scopes, SESSION_LIFETIME, TokenKind.SESSION, origin
         )
-        return IssuedToken(token, text)
-
-
-def _origin(address: str) -> str:
-    """What counts as one address: an IPv6 subscriber has a whole /64."""
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(parsed, ipaddress.IPv6Address):
-        mapped = parsed.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
+        return IssuedToken(await repository.add_token(tx, user.id, new), text)

@@ -96,6 +96,7 @@ class Settings:
     exposure_limit_micros: int = 100_000_000
     smtp_url: str | None = field(default=None, repr=False)  # it may hold a password
     webhook_private: bool = False
+    registrations_per_hour: int = 60
 
 
 DEFAULT_PORT = 8420
@@ -133,10 +134,11 @@ def read_settings(
         exposure_limit_micros=_number(environ, "TESRA_EXPOSURE_LIMIT_MICROS", 100_000_000),
         smtp_url=environ.get("TESRA_SMTP_URL") or None,
         webhook_private=environ.get("TESRA_WEBHOOK_PRIVATE", "") == "1",
+        registrations_per_hour=_number(environ, "TESRA_REGISTRATIONS_PER_HOUR", 60, least=1),
     )
 
 
-def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+def _number(environ: Mapping[str, str], name: str, default: int, *, least: int = 0) -> int:
     text = environ.get(name)
     if not text:
         return default
@@ -144,4 +146,6 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
         raise SettingInvalid(
             f"{name}={text} is not a whole number.", way_out="Correct it, or unset it."
         )
+    if int(text) < least:
+        raise SettingInvalid(f"{name} is at least {least}.", way_out="Correct it, or unset it.")
     return int(text)

@@ -15,6 +15,7 @@ import httpx
 from pydantic import PrivateAttr, ValidationError
 
 from tesra.kit.errors import NotFound
+from tesra.sdk.account import AccountVerbs
 from tesra.sdk.billing import BillingVerbs
 from tesra.sdk.checkpoints import CheckpointVerbs
 from tesra.sdk.connection import PREFIX, Connection
@@ -33,7 +34,6 @@ from tesra.storage.progress import Report, silent
 from tesra.wire.compute import DeviceClass
 from tesra.wire.doctor import DoctorAnswer
 from tesra.wire.drive import FileEntry, Project, ProjectCommit
-from tesra.wire.identity import Credentials, Session, User
 from tesra.wire.record import PublicKeys, SignedRecord
 from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
 
@@ -77,6 +77,7 @@ class LiveRun(Run):
 
 
 class Client(
+    AccountVerbs,
     BillingVerbs,
     CheckpointVerbs,
     FindingVerbs,
@@ -127,24 +128,6 @@ class Client(
     @property
     def token(self) -> str | None:
         return self.connection.access.token
-
-    # Account
-
-    def register(self, name: str, password: str) -> Session:
-        """Make an account and go on as it."""
-        return self._sign_in("/register", name, password)
-
-    def login(self, name: str, password: str) -> Session:
-        """Go on as the owner of an account."""
-        return self._sign_in("/login", name, password)
-
-    def logout(self) -> None:
-        """Revoke the token in use."""
-        self.connection.send("POST", "/logout")
-        self.connection.sign(None)
-
-    def whoami(self) -> User:
-        return self.connection.get("/me", User)
 
     # Projects
 
@@ -274,17 +257,6 @@ class Client(
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
         fetch_snapshot(door, found.output, Path(dest), report)
         return Path(dest)
-
-    def _sign_in(self, path: str, name: str, password: str) -> Session:
-        try:
-            body = Credentials(name=name, password=password)
-        except ValidationError as error:
-            raise RequestInvalid(
-                "A name has 1 to 64 characters and a password 1 to 1024."
-            ) from error
-        session = self.connection.post(path, Session, body)
-        self.connection.sign(session.token)
-        return session
 
     def _log(
         self,

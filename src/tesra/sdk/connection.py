@@ -19,9 +19,10 @@ from tesra.sdk.follow import Silence
 from tesra.wire.common import Page
 
 Model = TypeVar("Model", bound=BaseModel)
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 PREFIX = "/api/v1"
+_JSON = {"Content-Type": "application/json"}
 PAUSES_S = (0.1, 0.3, 0.6)  # a second in all: long enough for a hiccup, short when nobody is there
 PAGE_LIMIT = 200
 STREAM_SILENCE_S = 60.0  # a stream that is silent for longer is opened again
@@ -90,6 +91,11 @@ class Connection:
     def put(self, path: str, model: type[Model], body: BaseModel) -> Model:
         return self._understand(model, self.send("PUT", path, body))
 
+    def patch(self, path: str, model: type[Model], body: BaseModel) -> Model:
+        """Change the fields that were set in the body, to values: repeating it changes nothing."""
+        content = body.model_dump_json(exclude_unset=True).encode()
+        return self._understand(model, self._send("PATCH", path, content=content, headers=_JSON))
+
     def pages(
         self,
         path: str,
@@ -142,7 +148,7 @@ class Connection:
             PREFIX + path,
             params=_given(query or {}),
             content=body.model_dump_json().encode() if body is not None else content,
-            headers={**(headers or {}), **({"Content-Type": "application/json"} if body else {})},
+            headers={**(headers or {}), **(_JSON if body else {})},
         )
         repeatable = method != "POST" or "Idempotency-Key" in request.headers
         for pause_s in (*PAUSES_S, None):

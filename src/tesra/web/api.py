@@ -11,6 +11,7 @@ from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
 from tesra.web.routes import (
+    account,
     billing,
     checkpoints,
     compute,
@@ -47,6 +48,8 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     site.router,
     metrics.site_router,
     identity.router,
+    account.router,
+    account.operator_router,
     drive.router,
     files.router,
     shares.router,

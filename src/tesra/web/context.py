@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tesra.drive.private.service import PrivateDriveService
     from tesra.drive.service import DriveService
     from tesra.drive.shares.service import ShareService
+    from tesra.identity.account import AccountService
+    from tesra.identity.factors import SecondFactors
     from tesra.identity.service import IdentityService
     from tesra.kit.clock import Clock
     from tesra.kit.settings import Settings
@@ -59,6 +61,8 @@ class Services:
     jobs: App
     sealer: Sealer
     identity: IdentityService
+    factors: SecondFactors
+    account: AccountService
     billing: BillingService
     drive: DriveService
     files: FileService

@@ -24,3 +24,9 @@ def test_arguments_come_before_the_environment_before_the_defaults() -> None:
 def test_what_is_no_number_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(SettingInvalid, match="TESRA_PORT"):
         read_settings(environ={"TESRA_PORT": text})
+
+
+def test_a_limit_of_no_accounts_is_refused() -> None:
+    assert read_settings(environ={}).registrations_per_hour == 60
+    with pytest.raises(SettingInvalid, match="TESRA_REGISTRATIONS_PER_HOUR"):
+        read_settings(environ={"TESRA_REGISTRATIONS_PER_HOUR": "0"})

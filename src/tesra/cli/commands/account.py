@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesra.cli import words
+from tesra.cli.commands.account_safety import Code, with_code
 from tesra.cli.context import Session, connected
 from tesra.cli.output import is_terminal
 from tesra.kit.errors import TesraError, Unauthenticated, Unavailable
@@ -60,14 +61,15 @@ def login(
         str | None, typer.Option("--name", "-n", help="The account's name.", show_default=False)
     ] = None,
     password: Password = None,
+    code: Code = None,
 ) -> None:
     """Sign in and remember it. With --token, that token is checked and remembered."""
     if session.given_token and name is None:
         _login_by_token(session, session.given_token)
         return
-    name = name or session.ask("Name")
-    password = password or session.ask("Password", hidden=True)
-    signed_in = session.client.login(name, password)
+    who = name or session.ask("Name")
+    secret = password or session.ask("Password", hidden=True)
+    signed_in = with_code(session, code, lambda given: session.client.login(who, secret, given))
     answer = _remember(session, signed_in)
     session.out.answer(answer, lambda: _greet(session, signed_in, None))
 

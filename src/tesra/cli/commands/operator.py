@@ -27,6 +27,11 @@ def register(app: typer.Typer) -> None:
     )
     limits.callback()(_operator)
     limits.command("limit", epilog="Example: tesra operator limit ann 500")(limit)
+    limits.command(
+        "second-factor-off",
+        epilog="Example: tesra operator second-factor-off ann --note 'lost phone; called back'",
+    )(second_factor_off)
+    limits.command("events", epilog="Example: tesra operator events ann")(events)
     app.add_typer(limits, name="operator", rich_help_panel=PANEL)
 
 
@@ -53,6 +58,41 @@ def limit(
         lambda: session.out.say(
             f"{holds.user}'s runs may come to owe CNY {holds.limit_cny},"
             " beside what vouchers and wallet hold."
+        ),
+    )
+
+
+@connected
+def second_factor_off(
+    session: Session,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's name.")],
+    *,
+    note: Annotated[str, typer.Option("--note", help="Why, and how you knew who asked; kept.")],
+) -> None:
+    """Turn off the second factor of a user who lost the phone and the recovery codes."""
+    session.client.second_factor_off_for(user, note)
+    session.out.answer(
+        {"user": user, "on": False},
+        lambda: session.out.say(f"{user} signs in with the password alone now."),
+    )
+
+
+@connected
+def events(
+    session: Session,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's name.")],
+) -> None:
+    """Show what happened to a user's password and second factor, and by whom."""
+    found = session.client.account_events_of(user)
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["When", "What", "By", "Note"],
+            [
+                [words.moment(one.at), one.kind.replace("_", " "), one.actor, one.note or "-"]
+                for one in found
+            ],
+            empty="Nothing happened to this account yet.",
         ),
     )
 

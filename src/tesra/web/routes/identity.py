@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from tesra.db.engine import Tx
 from tesra.identity import model, permissions
+from tesra.web import proving
 from tesra.web.auth import Caller, Operator, Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
@@ -17,24 +18,29 @@ router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 
 @router.post("/register", status_code=201)
-async def register(body: wire.Credentials, services: ServicesDep) -> wire.Session:
-    """Makes an account and signs in. A name is unique whatever its case; it can't be changed."""
-    password_hash = await services.identity.prepare_password(body.password)
-    async with services.database.begin() as tx:
-        user, issued = await services.identity.register(tx, body.name, password_hash=password_hash)
-    return _session(user, issued)
+async def register(body: wire.Credentials, request: Request, services: ServicesDep) -> wire.Session:
+    """Makes an account and signs in. A name is unique whatever its case; it can't be changed.
+
+    An address makes a bounded number of accounts an hour.
+    """
+    origin = proving.origin_of(request)
+    return _session(
+        *await proving.sign_up(services, origin, name=body.name, password=body.password)
+    )
 
 
 @router.post("/login")
-async def login(body: wire.Credentials, request: Request, services: ServicesDep) -> wire.Session:
-    """Signs in with name and password. Too many failures close the door for five minutes."""
-    address = request.client.host if request.client else "unknown"
-    async with services.database.begin() as tx:
-        attempt = await services.identity.admit_login(tx, body.name, address=address)
-    new_hash = await services.identity.check_password(attempt, body.password)
-    async with services.database.begin() as tx:
-        user, issued = await services.identity.finish_login(tx, attempt, new_hash=new_hash)
-    return _session(user, issued)
+async def login(body: wire.LoginRequest, request: Request, services: ServicesDep) -> wire.Session:
+    """Signs in with name and password. Too many failures close the door for five minutes.
+
+    401 `second_factor_needed`: both were right, and a `code` is wanted too.
+    """
+    origin = proving.origin_of(request)
+    return _session(
+        *await proving.sign_in(
+            services, origin, name=body.name, password=body.password, code=body.code
+        )
+    )
 
 
 @router.post("/logout", status_code=204)
@@ -53,13 +59,19 @@ async def me(caller: Reader, services: ServicesDep) -> wire.User:
 
 
 @router.get("/tokens")
-async def tokens(caller: Reader, services: ServicesDep, ask: PageAsk) -> Page[wire.Token]:
-    """Your tokens that still work, newest first."""
+async def tokens(
+    caller: Reader, services: ServicesDep, ask: PageAsk, kind: wire.TokenKind | None = None
+) -> Page[wire.Token]:
+    """Your tokens that still work, newest first; sessions too, unless a `kind` is given."""
     async with services.database.begin() as tx:
         found = await services.identity.tokens(
-            tx, caller.user_id, after=ask.after, limit=ask.limit + 1
+            tx,
+            caller.user_id,
+            after=ask.after,
+            limit=ask.limit + 1,
+            kind=model.TokenKind(kind) if kind else None,
         )
-    return page_of([_token(token) for token in found], ask.limit)
+    return page_of([_token(token, caller.token_id) for token in found], ask.limit)
 
 
 @router.post("/tokens", status_code=201)
@@ -106,7 +118,7 @@ def _session(user: model.User, issued: model.IssuedToken) -> wire.Session:
     return wire.Session(token=issued.text, expires_at=issued.token.expires_at, user=_user(user))
 
 
-def _token(token: model.Token) -> wire.Token:
+def _token(token: model.Token, current: str | None = None) -> wire.Token:
     return wire.Token.model_validate(
         {
             "id": token.id,
@@ -115,5 +127,7 @@ def _token(token: model.Token) -> wire.Token:
             "created_at": token.created_at,
             "expires_at": token.expires_at,
             "last_used_at": token.last_used_at,
+            "kind": token.kind.value,
+            "current": token.id == current,
         }
     )
