@@ -176,6 +176,7 @@ def test_what_was_asked_for_is_what_is_sent(tesra: Terminal, network: Network) -
         "smoke": False,
         "checkpoint_every_s": 30,
         "max_restarts": 1,
+        "data": [],
     }
 
 
