@@ -55,6 +55,14 @@ if rank == 1:
     sys.exit("the data is bad")
 wait_for_the_other()
 """
+# Its connections close as its interpreter ends, and it is gone long after who failed of it.
+FAIL_SLOWLY = """
+import atexit
+if rank == 1:
+    atexit.register(lambda: (link.close(), time.sleep(1)))
+    raise ValueError("the data is bad")
+wait_for_the_other()
+"""
 WAIT = "wait_for_the_other()\n"
 STALL = """
 import signal
@@ -169,6 +177,18 @@ def test_rank_that_fails_ends_the_gang_on_both_nodes_and_is_named_with_its_node(
     assert words == f"Rank 1 ended with exit code 1 on node {site.node(1).name}."
     assert lines[-1] == "the data is bad"
     assert ranks_of(site, attempt) == []
+
+
+def test_rank_that_failed_first_is_named_though_another_is_gone_a_second_before(
+    site: Site, server: FakeServer
+) -> None:
+    attempt = site.assign(MEET + FAIL_SLOWLY, on=(0, 1))
+    ended = server.until(lambda: server.ended(attempt), 30)
+    assert (ended.outcome, ended.exit_code, ended.rank) == ("failed", 1, 1)
+    assert ended.reason is not None
+    words, *lines = ended.reason.splitlines()
+    assert words == f"Rank 1 ended with exit code 1 on node {site.node(1).name}."
+    assert lines[-1] == "ValueError: the data is bad"
 
 
 def test_gang_over_two_nodes_changes_a_parameter_at_the_same_step_on_both(

@@ -35,7 +35,7 @@ from tesra.node.site_client import SiteClient, StaleFence, meaning
 from tesra.node.smoke import judged, passed, wait_within
 from tesra.node.tuning.desk import TuningDesk
 from tesra.node.tuning.model import Order
-from tesra.node.verdicts import judge, span_ms, until, words_of
+from tesra.node.verdicts import failed_before, judge, span_ms, until, words_of
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
@@ -237,10 +237,17 @@ class Attempt:
                 self._checkpoints.begin()
             exits = await until(self._stopping, wait_within(gang, smoke_s), _Stopped)
         except _Stopped:
-            self._freeze(await gang.stop(self._grace_s))
+            told_at = time.time()
+            after = await gang.stop(self._grace_s)
+            self._freeze(after)
+            failed = failed_before(told_at, after, self._folders, self._tools.name)
+            if failed is not None and self._why == "stopped":
+                return failed
             raise
         finally:
-            self._checkpoints.ended(await gang.stop(FAILED_GRACE_S), len(gang.ranks))
+            told_at = time.time()
+            after = await gang.stop(FAILED_GRACE_S)
+            self._checkpoints.ended(after, len(gang.ranks))
             if self._desk is not None:
                 self._desk.close()
             if self._watch is not None:
@@ -250,7 +257,7 @@ class Attempt:
         self._freeze(exits or [])
         if gang.broken:
             return Verdict("lost", reason="The run's sandbox was killed from outside.")
-        verdict = judge(exits or [], self._folders, self._tools.name)
+        verdict = judge(exits or [], self._folders, self._tools.name, after=after, told_at=told_at)
         return verdict if smoke_s is None else judged(verdict)
 
     def _stop_verdict(self) -> Verdict:

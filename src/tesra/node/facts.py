@@ -1,11 +1,10 @@
 """From what the nodes report of an attempt to what the server must be told. Pure."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict
+from tesra.node.orders import AttemptStatus, Outcome, Stage, Verdict, by_cause
 from tesra.node.spool import Body, Note
 from tesra.node.stalls import news
 from tesra.node.tuning.told import digest, tuned
@@ -67,9 +66,9 @@ def combine(parts: Sequence[AttemptStatus], *, stall: Stalled | None = None) -> 
     )
 
 
-def _severity(verdict: Verdict) -> tuple[int, float]:
-    """Of equals the first in time: the others followed from it."""
-    return _SEVERITY[verdict.outcome], verdict.at if verdict.at is not None else math.inf
+def _severity(verdict: Verdict) -> tuple[int, bool, float]:
+    """Of equals the cause, which the others followed from."""
+    return _SEVERITY[verdict.outcome], *by_cause(verdict)
 
 
 def to_tell(note: Note, gang: GangStatus) -> list[Body]:

@@ -5,6 +5,7 @@ are idempotent per (attempt, fence); reports are snapshots of state, never event
 missed one costs nothing.
 """
 
+import math
 import socket
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,13 +78,22 @@ class GangOrder:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How this node's part of an attempt ended, and when (seconds since the epoch)."""
+    """How this node's part of an attempt ended, and when (seconds since the epoch).
+
+    ``in_wake``: the rank that failed says itself that it lost another.
+    """
 
     outcome: Outcome
     exit_code: int | None = None
     rank: int | None = None
     reason: str | None = None
     at: float | None = None
+    in_wake: bool = False
+
+
+def by_cause(verdict: Verdict) -> tuple[bool, float]:
+    """The order of ranks that failed: the cause before those that say they lost another."""
+    return verdict.in_wake, verdict.at if verdict.at is not None else math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def plan_ranks(  # noqa: PLR0913 - everything that a rank is told, from eight so
             | variables(place.rank_start + index)
             | shared
             | _own(folders, place.rank_start + index)
-            | ({RANK_MARK: "1"} if many else {})
+            | ({RANK_MARK: str(folders.failing_of(place.rank_start + index))} if many else {})
             | gang_variables(spec.engine.announce, _rank_place(place, index, len(devices))),
         )
         for index, device in enumerate(devices)

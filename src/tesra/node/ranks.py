@@ -29,6 +29,7 @@ from tesra.node.data_places import data_places
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import IN_RANK, EntryMissing
 from tesra.node.environments import Environment
+from tesra.node.failing import make_notes
 from tesra.node.rank_plan import Place, plan_ranks
 from tesra.node.sandbox import RANK_UID, SAFE_ENVIRON, Sandbox
 from tesra.node.tuning.files import make_files
@@ -159,6 +160,7 @@ class Gang:
         self._folders.params.write_text(json.dumps(self._params))
         self._folders.params.chmod(0o644)
         make_files(self._folders, self.ranks)
+        make_notes(self._folders, self.ranks)
         ours, theirs = socket.socketpair()
         logs = [_open_log(self._folders.log_of(command.rank)) for command in self._plan.ranks]
         logs += [_open_own_log(self._folders.log_of(TESRA_RANK)) for _ in self._plan.helpers]
@@ -211,7 +213,11 @@ class Gang:
         argv = self._sandbox.command(
             [_base_python(), "-I", "-S", str(_launcher()), str(theirs.fileno())],
             cwd=folders.work,
-            writable=[*folders.writable, *map(folders.status_of, self.ranks)],
+            writable=[
+                *folders.writable,
+                *map(folders.status_of, self.ranks),
+                *map(folders.failing_of, self.ranks),
+            ],
             readable=self._readable,
             devices=[path for device in self._devices for path in device.paths],
             tmp=folders.tmp,
@@ -298,11 +304,15 @@ class Gang:
             if rank is not None:
                 self._running.add(rank)
                 self._pids[int(more)] = rank
-        elif rank is None and int(more) != 0:
-            self._exits.append(replace(_exit_of(TESRA_RANK, int(more)), helper=name))
+        else:
+            self._note_end(name, rank, *more.split(" "))
+
+    def _note_end(self, name: str, rank: int | None, code: str, at: str) -> None:
+        if rank is None and int(code) != 0:
+            self._exits.append(replace(_exit_of(TESRA_RANK, int(code), float(at)), helper=name))
         elif rank in self._running:
             self._running.discard(rank)
-            self._exits.append(_exit_of(rank, int(more)))
+            self._exits.append(_exit_of(rank, int(code), float(at)))
 
     def _note_start(self, pid: int) -> None:
         if not self._sandbox.enabled:
@@ -368,9 +378,9 @@ class Gang:
         return text.splitlines()[-1] if text else "the launcher gave no reason"
 
 
-def _exit_of(rank: int, code: int) -> RankExit:
-    now = time.monotonic()
-    return RankExit(rank, code, now) if code >= 0 else RankExit(rank, _SIGNALLED - code, now, -code)
+def _exit_of(rank: int, code: int, at: float) -> RankExit:
+    """``at`` is the launcher's monotonic clock, which is ours: the machine has one."""
+    return RankExit(rank, code, at) if code >= 0 else RankExit(rank, _SIGNALLED - code, at, -code)
 
 
 def _signal_name(number: int) -> str:

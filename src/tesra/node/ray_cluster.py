@@ -53,6 +53,8 @@ from tesra.wire.site import EnrolNode, RunLimit
 
 NAMESPACE = "tesra"
 _CALL_S = 15.0
+_BIRTH_S = 90.0  # of an agent's process on a busy machine
+_REBIRTH_S = 30.0  # others wait to hear whether its node is lost
 _DESCRIBE_S = 180.0  # measures each GPU at the first time
 _FORGET_S = 120.0  # it deletes what may be large
 _RESERVE_S = 10.0
@@ -93,7 +95,7 @@ class RayCluster:
             await self._stop()
 
     async def agents(self) -> dict[str, Agent]:
-        agents = await asyncio.gather(*(self._agent(node) for node in self._parts))
+        agents = await asyncio.gather(*(self._agent(node, _BIRTH_S) for node in self._parts))
         return dict(zip(self._parts, agents, strict=True))
 
     def died(self, node: str) -> bool:
@@ -105,7 +107,7 @@ class RayCluster:
                 if not self._lives(node):
                     await self._start()
                 await asyncio.to_thread(_end_actor, self._name_of(node))
-                return await self._agent(node)
+                return await self._agent(node, _REBIRTH_S)
             except (RayError, RayUnavailable, ValueError) as error:
                 raise AgentLost(f"Node {node} has no agent: {error}") from error
 
@@ -121,13 +123,13 @@ class RayCluster:
     async def reserved(self) -> list[str]:
         return await _in_time(_reserved)
 
-    async def _agent(self, node: str) -> Agent:
+    async def _agent(self, node: str, within_s: float) -> Agent:
         """The node's agent, made if there is none; and a record of all processes it brought along."""
         slot = agent_slot_of(node, self._mark(node))
         config = self._agent_config(node)
         handle = await asyncio.to_thread(_get_or_create, self._name_of(node), slot, config)
         agent = RayAgent(handle, lambda: self._lives(node))
-        await agent.status(-1, 0.0)
+        await agent.born(within_s)
         if node in self._cores:
             core = await asyncio.to_thread(refresh_core, config.site_folder, self._cores[node])
             self._cores[node] = core
@@ -217,6 +219,10 @@ class RayAgent:
     async def describe(self) -> EnrolNode:
         node: EnrolNode = await self._ask(_DESCRIBE_S, "describe")
         return node
+
+    async def born(self, within_s: float) -> None:
+        """Returns once the agent's process answers."""
+        await self._ask(within_s, "status", -1, 0.0)
 
     async def free_ports(self, count: int) -> list[int]:
         ports: list[int] = await self._ask(_CALL_S, "free_ports", count)

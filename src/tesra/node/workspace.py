@@ -89,6 +89,10 @@ class AttemptFolders:
     def status_of(self, rank: int) -> Path:
         return self.tuned / f"rank-{rank}"
 
+    def failing_of(self, rank: int) -> Path:
+        """Where a rank of a gang notes that it fails (``failing``); a file as those above."""
+        return self.tuned / f"failing-{rank}"
+
     @property
     def data(self) -> Path:
         """What the run trains on, read-only: a link to it, or a folder of such links."""

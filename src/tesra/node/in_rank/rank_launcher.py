@@ -3,7 +3,8 @@
 It starts every rank of a node and tells how each ended; when its socket closes (the agent is
 gone, or has finished) it ends everything below itself and leaves. Started as
 ``python -I -S rank_launcher.py FD``; FD is a socket that brings the plan, its length before it,
-and takes a line for each event: ``started RANK PID``, ``ended RANK CODE``, ``refused RANK WHY``.
+and takes a line for each event: ``started RANK PID``, ``ended RANK CODE AT`` (monotonic),
+``refused RANK WHY``.
 Helpers have names in place of ranks' numbers, and take no notice of SIGTERM: ranks may need them
 while they save. Every run waits for this program: it imports only what is built in or quick.
 """
@@ -13,6 +14,7 @@ import os
 import resource
 import select
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def _reap(link: int, ranks: dict[int, int | str]) -> None:
             return
         if pid in ranks:
             code = os.waitstatus_to_exitcode(status)
-            _tell(link, "ended", ranks.pop(pid), code)
+            _tell(link, "ended", ranks.pop(pid), f"{code} {time.monotonic()}")
 
 
 def _end_children() -> None:

@@ -3,7 +3,8 @@
 Two things: optimisers that the script imports later are watched, so that parameters can be changed
 while it runs (``tuning_hooks``); and in gangs, a rank whose script has failed ends soon. JAX and
 MXNet wait for all other ranks while the interpreter ends, and those wait in a collective call for
-the rank that has failed: without this, nobody would learn of the failure for minutes.
+the rank that has failed: without this, nobody would learn of the failure for minutes. It also
+notes when it began to fail, so that of several ranks the first is known.
 
 Standard library only, and quick: nothing is imported before it is needed. Changes nothing for a
 script that imports no known framework and succeeds, nor for the rank's children.
@@ -25,28 +26,36 @@ _HARD_AFTER_S = 0.3  # when no thread of Python's runs any more
 _FOLDER = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib is slow to import
 
 _asked: list[object] = []  # what sys.exit was last called with
+_asked_ns: list[int] = []  # and when
 
 
-def _guard() -> None:
+def _guard(note: str) -> None:
+    """``note``: the file that says when this process began to fail."""
     import threading
+    import time
 
-    real_exit = sys.exit
+    real_exit, own = sys.exit, os.getpid()
 
     def exit_noted(status: Any = None, /) -> Any:
-        _asked[:] = [status]
+        _asked[:], _asked_ns[:] = [status], [time.time_ns()]
         real_exit(status)
+
+    def end_soon() -> None:
+        if os.getpid() == own:  # a fork of a rank is no rank
+            _end_soon(note)
 
     sys.exit = exit_noted
     register = getattr(threading, "_register_atexit", None)  # before atexit's, where they wait
     if register is not None:
-        register(_end_soon)
+        register(end_soon)
 
 
-def _end_soon() -> None:
+def _end_soon(note: str) -> None:
     """The interpreter begins to end: if that is for a failure, it may not take long."""
     code = _exit_code()
     if code == 0:
         return
+    _note(note, code)
     import faulthandler
     import threading
 
@@ -62,6 +71,20 @@ def _exit_code() -> int:
     if status is None:
         return 0
     return status & 0xFF if isinstance(status, int) else 1
+
+
+def _note(path: str, code: int) -> None:
+    """Before anything of this process is gone that another rank could fail of."""
+    import time
+
+    raised = getattr(sys, "last_value", None) is not None
+    at_ns = time.time_ns() if raised else _asked_ns[0]
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+        os.write(descriptor, b"%d %d" % (at_ns, code))
+        os.close(descriptor)
+    except OSError:
+        pass  # then its end has to do
 
 
 def _end(code: int) -> None:
@@ -160,8 +183,9 @@ def _load_hidden() -> None:
         spec.loader.exec_module(module)
 
 
-if os.environ.pop(MARK, None) is not None:
-    _guard()
+_noted_in = os.environ.pop(MARK, None)
+if _noted_in is not None:
+    _guard(_noted_in)
 _runtime = os.environ.pop(RUNTIME, None)
 if _runtime is not None:
     sys.meta_path.insert(0, ImportWatch(_runtime))
