@@ -22,7 +22,7 @@ from tesra.wire.tuning import Tuned, TuneOrder
 pytestmark = [pytest.mark.site, pytest.mark.timeout(240)]
 
 STALL_AFTER_S = 4.0
-BACK_S = 120  # a node's Ray starts in some seconds on an idle machine
+BACK_S = 150  # a node's Ray starts in some seconds on an idle machine
 
 # Rank 0 and rank 1 meet at the master's port, so each knows when the other is gone.
 MEET = """
@@ -116,7 +116,7 @@ def site(server: FakeServer) -> Iterator[Site]:
     )
     site.start()
     try:
-        server.until(lambda: server.enrolments, 90)
+        server.until(lambda: server.enrolments, BACK_S)
         yield site
     finally:
         left = site.ray()
