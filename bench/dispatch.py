@@ -222,7 +222,7 @@ def ok(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"{url}/api/v1/health").status_code == httpx.codes.OK:

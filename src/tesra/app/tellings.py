@@ -25,7 +25,10 @@ def tell_of_runs(notices: NoticeService, billing: BillingService) -> Observer:
         is_over = change.after.terminal and change.bill is not None
         if change.sweep is not None or not (is_over or _is_lost(change)):
             return
+        event = event_of(change)
         if not await notices.is_heard(tx, change.owner):
+            if event is not None:
+                await notices.show(tx, change.owner, [Happening(event, run=change.run)])
             return
         said = Happening(
             Event.BILL,
@@ -37,7 +40,6 @@ def tell_of_runs(notices: NoticeService, billing: BillingService) -> Observer:
             bill = await billing.bill(tx, change.owner, change.bill)
             said = replace(said, bill=bill.id if bill.paid_at is None else None)
         happenings = []
-        event = event_of(change)
         if event is not None:
             happenings.append(replace(said, event=event, reason=change.reason))
         if said.bill is not None:

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import parse_qsl, urlencode
 
 import psycopg
 from sqlalchemy import ARRAY, Text, bindparam, func, select
@@ -41,9 +42,16 @@ async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
     await tx.execute(_NOTIFY, {"payloads": [payload]})
 
 
+def topic_with(topic: str, **ids: str) -> str:
+    """A topic with ids, as one text that ``notify_all`` takes: ``user:usr_1?run=run_2``."""
+    return f"{topic}?{urlencode(ids)}"
+
+
 async def notify_all(tx: Tx, topics: Sequence[str]) -> None:
-    """``notify`` for several topics without ids, in one statement."""
-    payloads = [json.dumps({"topic": topic}, separators=(",", ":")) for topic in topics]
+    """``notify`` for several topics, in one statement; ids stand behind them as ``topic_with`` put them."""
+    parted = [topic.partition("?") for topic in topics]
+    said = [{"topic": topic, **dict(parse_qsl(ids))} for topic, _, ids in parted]
+    payloads = [json.dumps(one, separators=(",", ":")) for one in said]
     await tx.execute(_NOTIFY, {"payloads": payloads})
 
 
@@ -53,6 +61,7 @@ class Subscription:
     def __init__(self) -> None:
         self._pending: dict[str, Ids] = {}  # by their JSON, so that equal ones are kept once
         self._woken = asyncio.Event()
+        self.forgotten = 0  # how often wake-ups may have been missed
 
     async def wait(self, timeout_s: float) -> list[Ids]:
         """The ids of all wake-ups since the last call, equal ones once, oldest first.
@@ -80,6 +89,7 @@ class Subscription:
 
     def forget(self) -> None:
         """Wake up with nothing known."""
+        self.forgotten += 1
         self._pending.clear()
         self._woken.set()
 

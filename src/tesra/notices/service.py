@@ -15,6 +15,7 @@ from sqlalchemy import Row, func, select
 
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Tx
+from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import UserId, new_id
 from tesra.notices.model import (
     CODE_DIGITS,
@@ -56,6 +57,7 @@ class NoticeService:
 
     async def tell(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
         """One job for each happening and channel that wants it; those of one moment together."""
+        await self.show(tx, owner, happenings)
         rows = await self._repository.heard_by(tx, owner)
         if not rows:
             return
@@ -64,6 +66,22 @@ class NoticeService:
         for row in rows:
             for said in heard(row.kind, frozenset(row.events), timed):
                 await self._queue(tx, row.id, said)
+
+    async def show(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
+        """What the owner's open pages hear of it, whether or not there is a channel."""
+        seen = [
+            topic_with(
+                f"user:{owner}",
+                notice=one.event.value,
+                **{
+                    name: value
+                    for name in ("run", "sweep", "bill")
+                    if (value := getattr(one, name)) is not None
+                },
+            )
+            for one in happenings
+        ]
+        await notify_all(tx, seen)
 
     async def is_heard(self, tx: Tx, owner: UserId) -> bool:
         """Whether there is a channel to tell anything on."""

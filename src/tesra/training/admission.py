@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from tesra.billing.service import BillingService
 from tesra.compute.model import Device
 from tesra.db.engine import Tx
-from tesra.db.notify import notify
+from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import RunId, UserId
 from tesra.training import exposure
 from tesra.training.queue_rows import QueueRows
@@ -66,7 +66,7 @@ class Admission:
 
     async def _note(self, tx: Tx, row: RunRow, phase: str | None, words: str | None) -> None:
         await self._repository.update_run(tx, RunId(row.id), {"phase": phase, "reason": words})
-        await notify(tx, f"run:{row.id}")
+        await notify_all(tx, [f"run:{row.id}", topic_with(f"user:{row.owner}", run=row.id)])
 
 
 def _rating(row: RunRow, free: Collection[Device]) -> int:

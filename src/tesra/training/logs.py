@@ -16,7 +16,6 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    func,
     insert,
     select,
     text,
@@ -29,7 +28,6 @@ from tesra.db.notify import notify
 from tesra.kit.ids import AttemptId, RunId, SiteId
 
 MAX_SEGMENT_BYTES = 2**20
-_SEGMENTS_A_READ = 64
 
 run_logs = Table(
     "run_logs",
@@ -131,7 +129,7 @@ _APPEND = text(
 
 
 class LogStore:
-    """Append and read segments."""
+    """Append segments; ``log_reading`` has the other side."""
 
     async def append_next(
         self, tx: Tx, site: SiteId, held: tuple[AttemptId, int], part: tuple[int, int, bytes]
@@ -145,7 +143,7 @@ class LogStore:
         values |= {"size": len(data), "data": _packed(data)}
         run = (await tx.execute(_APPEND, values)).scalar_one_or_none()
         if run is not None:
-            await notify(tx, f"run:{run}")
+            await notify(tx, f"run:{run}", log=1)
         return run is not None
 
     async def append(self, tx: Tx, run: RunId, piece: LogPiece) -> int:
@@ -180,36 +178,7 @@ class LogStore:
                 "data": _packed(fresh),
             },
         )
-        await notify(tx, f"run:{run}")
-
-    async def read(
-        self, tx: Tx, run: RunId, *, after: int, rank: int | None, limit_bytes: int
-    ) -> list[Segment]:
-        """Segments behind sequence number ``after``, in order, about ``limit_bytes`` of them."""
-        statement = (
-            select(log_segments)
-            .where(log_segments.c.run_id == run, log_segments.c.seq > after)
-            .order_by(log_segments.c.seq)
-        )
-        if rank is not None:
-            statement = statement.where(log_segments.c.rank.in_([rank, -1]))
-        some = statement.limit(_SEGMENTS_A_READ).subquery()
-        before = func.sum(some.c.size_bytes).over(order_by=some.c.seq) - some.c.size_bytes
-        sized = select(some, before.label("before")).subquery()
-        rows = await tx.execute(
-            select(sized).where(sized.c.before < limit_bytes).order_by(sized.c.seq)
-        )
-        unpack = zstandard.ZstdDecompressor().decompress
-        return [
-            Segment(
-                seq=row.seq,
-                attempt=row.attempt,
-                rank=row.rank,
-                offset=row.offset,
-                data=unpack(row.data, max_output_size=row.size_bytes),
-            )
-            for row in rows
-        ]
+        await notify(tx, f"run:{run}", log=1)
 
     async def _advance(self, tx: Tx, piece: LogPiece, held: int, end: int) -> bool:
         """The rank's log reaches ``end`` now, and is locked; False if it did not reach just ``held``."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tesra.db.engine import Tx
-from tesra.db.notify import notify
+from tesra.db.notify import notify, notify_all, topic_with
 from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import CheckpointId, RunId, SnapshotId, UserId, new_id
 from tesra.kit.money import parse_cny
@@ -14,7 +14,8 @@ from tesra.training.device_choice import Wanted, check_offer
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
-from tesra.training.logs import LogStore, Segment
+from tesra.training.log_reading import READ_BYTES, Span, read_log
+from tesra.training.logs import Segment
 from tesra.training.metrics.main import main_values
 from tesra.training.model import RunFilter, RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
@@ -27,7 +28,6 @@ from tesra.training.views import show_event, show_run
 from tesra.wire.drive import Project
 from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
 
-LOG_READ_BYTES = 2**20
 ANY_RUN = RunFilter()
 
 
@@ -66,7 +66,6 @@ class TrainingService:
         self.engines = engines
         self.doctor = ProjectDoctor(domains.database, domains.drive)
         self._repository = RunRepository()
-        self._logs = LogStore()
         self._accounts = Accounts()
         self._queue = QueueService(domains.compute)
 
@@ -107,7 +106,7 @@ class TrainingService:
         """
         project = await self.admit(tx, owner, prepared)
         run = await self.enqueue(tx, owner, prepared, project, trial=trial, origin=origin)
-        await notify(tx, "dispatch")
+        await notify_all(tx, ["dispatch", topic_with(f"user:{owner}", run=run)])
         return await self._show(tx, await self._row(tx, owner, run))
 
     async def admit(self, tx: Tx, owner: UserId, prepared: Prepared) -> Project:
@@ -223,10 +222,10 @@ class TrainingService:
         ]
 
     async def log(
-        self, tx: Tx, run: RunId, *, after: int, rank: int | None, limit_bytes: int = LOG_READ_BYTES
+        self, tx: Tx, run: RunId, *, after: int, rank: int | None, limit_bytes: int = READ_BYTES
     ) -> list[Segment]:
         """The next part of a log; the caller has checked whose run it is."""
-        return await self._logs.read(tx, run, after=after, rank=rank, limit_bytes=limit_bytes)
+        return await read_log(tx, run, Span(after, rank=rank), limit_bytes=limit_bytes)
 
     async def own(self, tx: Tx, owner: UserId, run: RunId) -> None:
         """Refuse a run that is not the owner's."""

@@ -9,7 +9,7 @@ from sqlalchemy import func
 from tesra.billing.service import BillingService
 from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
-from tesra.db.notify import notify_all
+from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import AttemptId, BillId, RunId, SiteId, SnapshotId, UserId
 from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.checkpoints.repository import CheckpointRepository
@@ -117,7 +117,7 @@ class Transitions:
                 await observer(tx, change)
         if after.state.terminal and row.sweep_id is not None:
             topics.append("sweeps")
-        return [f"run:{run}", *topics]
+        return [f"run:{run}", topic_with(f"user:{row.owner}", run=run), *topics]
 
     async def _complete(self, tx: Tx, event: RunEvent) -> RunEvent:
         """With what the database knows of it: the checkpoint that a lost attempt leaves."""

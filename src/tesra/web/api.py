@@ -10,6 +10,7 @@ from sqlalchemy import text
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
 from tesra.web.headers import Guard, refuse_nul
+from tesra.web.live.hubs import Hubs
 from tesra.web.routes import (
     account,
     billing,
@@ -20,6 +21,7 @@ from tesra.web.routes import (
     drive,
     files,
     identity,
+    live,
     metrics,
     notices,
     peer,
@@ -57,6 +59,7 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     previews.router,
     private.router,
     training.router,
+    live.router,
     tuning.router,
     checkpoints.router,
     doctor.router,
@@ -112,6 +115,7 @@ def create_api(
         **options,
     )
     api.state.services = services
+    api.state.hubs = Hubs()
     problems.install(api)
     api.add_middleware(Guard)
     for router in (_own, *routers):

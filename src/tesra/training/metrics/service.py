@@ -140,6 +140,10 @@ class MetricService:
         lines = lines_of(await reading.heads_of(tx, run, devices=True, tails=True))
         return [await reading.draw(tx, line, "time", points) for line in lines]
 
+    async def device_lines(self, tx: Tx, run: RunId, *, after: int = 0) -> list[Line]:
+        """What is known of the use of its devices, of what grew behind delivery ``after``."""
+        return lines_of(await reading.heads_of(tx, run, devices=True, after=after))
+
     async def device_places(self, tx: Tx, run: RunId) -> dict[str, tuple[str, int]]:
         """The devices of a run: the node of each, and its number there."""
         return await reading.device_places(tx, run)

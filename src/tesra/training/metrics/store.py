@@ -267,7 +267,7 @@ class MetricStore:
     ) -> None:
         head = {"of_attempt": delivery.attempt, "of_source": delivery.source, "held": held}
         await tx.execute(_ADVANCE, {"run": delivery.run, **head, **changes})
-        await notify(tx, f"metrics:{delivery.run}")
+        await notify(tx, f"metrics:{delivery.run}", metrics=1)
 
 
 def _rows(

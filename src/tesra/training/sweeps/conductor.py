@@ -17,6 +17,7 @@ from sqlalchemy import func
 from tesra.crypto.aead import Sealer
 from tesra.db import leases
 from tesra.db.engine import Database, Tx
+from tesra.db.notify import topic_with
 from tesra.kit.errors import PaymentDue, QuotaExceeded, TesraError, TooMany, Unavailable
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
@@ -231,7 +232,8 @@ class Conductor:
         await self._repository.update(tx, SweepId(row.id), values)
         for observer in self._observers:
             await observer(tx, SweepEnd(row.id, owner, row.project_name, reason, bill))
-        await self._transitions.tell(tx, [f"sweep:{row.id}"])
+        billed = topic_with(f"user:{owner}", bill=bill.id)
+        await self._transitions.tell(tx, [f"sweep:{row.id}", billed])
 
     # what comes next
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 
 from tesra.billing import model, pricing
 from tesra.db.engine import Tx
-from tesra.db.notify import notify
+from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import BillId, UserId
 from tesra.kit.money import format_cny, format_micros, parse_cny
 from tesra.web.auth import Operator, Reader, Writer
@@ -54,7 +54,8 @@ async def pay(
         paid = await services.billing.pay(
             tx, caller.user_id, BillId(bill_id), key=key, voucher_code=body.voucher
         )
-        await notify(tx, "dispatch")  # runs that wait for this payment
+        mine = topic_with(f"user:{caller.user_id}", bill=bill_id)
+        await notify_all(tx, ["dispatch", mine])  # "dispatch": runs that wait for this payment
         return _bill(paid)
 
     return await once(services, caller, key, body, act)
