@@ -13,14 +13,14 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-system demo up test test-fast test-engines check check-fast lint format-check types \
-        imports sizes lock fmt bench clean
+        imports sizes lock messages fmt bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv with everything in it (instant when nothing has changed)
 
-$(STAMP): pyproject.toml requirements/tools.txt requirements/dev.txt
+$(STAMP): pyproject.toml requirements/tools.txt requirements/dev.txt hatch_build.py package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Tesra needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@rm -f $@
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml requirements/tools.txt requirements/dev.txt
 setup-system:  ## Install the system's packages that a bare machine may lack (Debian, Ubuntu)
 	@command -v apt-get >/dev/null || { echo "Install Python 3.11 with venv, pip and git." >&2; exit 1; }
 	$$(test "$$(id -u)" = 0 || echo sudo) apt-get update
-	$$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y python3-venv python3-pip git
+	$$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y python3-venv python3-pip git chromium fonts-noto-cjk
 
 demo: setup  ## Run the main job on this machine: import, train, bill, pay, download
 	@$(BIN)/python tools/demo.py
@@ -75,6 +75,9 @@ sizes:
 
 lock: setup  ## Write the hashed requirements files (make lock UPGRADE=1 takes new versions)
 	@$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
+
+messages: setup  ## Bring the pages' catalogues up to date; lists what lacks a translation
+	@$(BIN)/python tools/messages.py
 
 fmt: setup  ## Format the code
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)

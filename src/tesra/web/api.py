@@ -1,4 +1,4 @@
-"""The HTTP API: routers, errors, headers and its own reference, over services made elsewhere."""
+"""The HTTP API and the pages: routers, errors, headers, over services made elsewhere."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +35,8 @@ from tesra.web.routes import (
     training,
     tuning,
 )
+from tesra.web.ui.problem_pages import page_of
+from tesra.web.ui.routers import PAGES
 from tesra.wire.common import Answer, Problem
 
 OPENAPI_URL = "/api/openapi.json"
@@ -72,6 +74,7 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     peer.router,
     storage.router,
     data.router,
+    *PAGES,
 )
 
 _PROBLEM_CONTENT = {
@@ -116,7 +119,7 @@ def create_api(
     )
     api.state.services = services
     api.state.hubs = Hubs()
-    problems.install(api)
+    problems.install(api, page_of=page_of)
     api.add_middleware(Guard)
     for router in (_own, *routers):
         api.include_router(router)

@@ -21,9 +21,7 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .5rem; border-bo
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'"
-)
+CONTENT_SECURITY_POLICY = f"default-src 'none'; script-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'"
 
 
 def render(document: Mapping[str, Any], *, openapi_url: str) -> str:

@@ -18,9 +18,12 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'none'; frame-ancestors 'none'; base-uri 'none'"
+    ),
     "Cache-Control": "no-store",
 }
+_HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 _RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 MAX_BODY_BYTES = 10 * 2**20  # of a body that is parsed; streams are bounded by their own routes
 
@@ -46,6 +49,8 @@ class Guard:
                 set_already = {name for name, _ in message["headers"]}
                 missing = (pair for pair in _RAW if pair[0] not in set_already)
                 message["headers"] = [*message["headers"], *missing]
+                if scope["scheme"] == "https":
+                    message["headers"].append(_HTTPS_ONLY)
             await send(message)
 
         await self._app(scope, self._bounded(scope, receive), send_guarded)

@@ -7,7 +7,7 @@ an id and nothing else; the log has the rest under that id.
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -41,16 +41,31 @@ _STATUS: tuple[tuple[type[errors.TesraError], int], ...] = (
 
 _log = logging.getLogger("tesra.web")
 
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+PageOf = Callable[[Request, Exception, Response], Awaitable[Response | None]]
 
-def install(app: FastAPI) -> None:
-    """Makes every error of this API a problem document."""
-    app.add_exception_handler(errors.TesraError, _on_tesra_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(DataError, _on_refused_value)
+
+def install(app: FastAPI, *, page_of: PageOf | None = None) -> None:
+    """Makes every error of this API a problem document.
+
+    ``page_of`` may answer with a page instead, for a request that a browser makes for one.
+    """
+
+    def add(kind: type[Exception], handler: Handler) -> None:
+        async def handle(request: Request, error: Exception) -> Response:
+            document = await handler(request, error)
+            page = await page_of(request, error, document) if page_of else None
+            return page or document
+
+        app.add_exception_handler(kind, handle)
+
+    add(errors.TesraError, _on_tesra_error)
+    add(RequestValidationError, _on_validation_error)
+    add(HTTPException, _on_http_exception)
+    add(DataError, _on_refused_value)
     for gone in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(gone, _on_database_gone)
-    app.add_exception_handler(Exception, _on_unexpected_error)
+        add(gone, _on_database_gone)
+    add(Exception, _on_unexpected_error)
 
 
 def status_of(error: errors.TesraError) -> int:

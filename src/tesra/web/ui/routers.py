@@ -1,0 +1,10 @@
+"""All pages, in the order in which they are searched."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+
+from tesra.web.ui import static_files
+from tesra.web.ui.pages import home, sign_in
+
+PAGES: Sequence[APIRouter] = (static_files.router, home.router, sign_in.router)

@@ -1,0 +1,157 @@
+"""Bring the catalogues of the pages up to date: what is new is added, what is gone is taken out.
+
+Each folder of templates has a catalogue of its own, together with the page modules that render
+from it and with what it names in ``SOURCES``; a text that ``base`` has is not repeated elsewhere.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po, write_po
+
+ROOT = Path(__file__).resolve().parent.parent
+UI = ROOT / "src/tesra/web/ui"
+TEMPLATES = UI / "templates"
+LOCALES = {"zh_CN": UI / "locale/zh_CN"}
+FUNCTIONS = {"say": None, "say_many": (1, 2), "_": None, "gettext": None, "ngettext": (1, 2)}
+_RENDERED = re.compile(r'"([a-z_]+)/[a-z_]+\.html"')
+KINDS = ROOT / "src/tesra"
+NOT_THE_SERVERS = {"cli", "sdk", "node", "app"}  # their errors are told on no page
+Key = str | tuple[str, str]
+
+
+def parts() -> dict[str, list[Key]]:
+    """The texts of each part, ``base`` first; a text belongs to the first part that has it."""
+    names = sorted({path.parent.name for path in TEMPLATES.glob("*/*.html")} - {"base"})
+    seen: set[Key] = set()
+    found: dict[str, list[Key]] = {}
+    for part in ("base", *names, "errors"):
+        texts = sorted(set(_texts(part)) - seen, key=str)
+        seen.update(texts)
+        found[part] = texts
+    return found
+
+
+def update(folder: Path, locale: str) -> None:
+    """Write each part's catalogue, keeping the translations it has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {message.id: message for path in folder.glob("*.po") for message in _read(path, locale)}
+    for part, texts in parts().items():
+        catalogue = Catalog(locale=locale, fuzzy=False, header_comment="")
+        for text in texts:
+            old = known.get(text)
+            catalogue.add(text, old.string if old else "")
+        with (folder / f"{part}.po").open("wb") as file:
+            write_po(file, catalogue, omit_header=False, width=100, sort_output=True)
+        _without_dates(folder / f"{part}.po")
+
+
+def missing(folder: Path, locale: str) -> list[str]:
+    """The texts that have no translation, or whose catalogue is not up to date."""
+    known = {
+        message.id: message.string
+        for path in folder.glob("*.po")
+        for message in _read(path, locale)
+    }
+    return [
+        f"{part}: {text}"
+        for part, texts in parts().items()
+        for text in texts
+        if not _whole(known.get(text))
+    ]
+
+
+def _texts(part: str) -> Iterator[Key]:
+    if part == "errors":
+        yield from _error_kinds()
+        return
+    for path in sorted((TEMPLATES / part).glob("*.html")):
+        yield from _extract("jinja2.ext:babel_extract", path)
+    for path in sorted(UI.rglob("*.py")):
+        if part == _part_of(path):
+            yield from _extract("python", path)
+
+
+def _part_of(path: Path) -> str:
+    """The part that a module's texts belong to: that of the templates it renders."""
+    rendered = _RENDERED.findall(path.read_text(encoding="utf-8"))
+    return rendered[0] if rendered else "base"
+
+
+def _extract(method: str, path: Path) -> Iterator[Key]:
+    options = {"extensions": "jinja2.ext.do", "trimmed": "false"} if path.suffix == ".html" else {}
+    keywords = {**FUNCTIONS}
+    for _, text, _, _ in extract_from_file(method, str(path), keywords=keywords, options=options):
+        yield tuple(text) if isinstance(text, (list, tuple)) else text  # type: ignore[misc]
+
+
+def _error_kinds() -> Iterator[str]:
+    """The messages of all error kinds: the first line of their docstrings."""
+    kinds = {"TesraError"}
+    paths = [
+        path
+        for path in sorted(KINDS.rglob("*.py"))
+        if path.relative_to(KINDS).parts[0] not in NOT_THE_SERVERS
+    ]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    grown = True
+    while grown:
+        named = {c.name for c in classes if any(_name(base) in kinds for base in c.bases)}
+        grown = not named <= kinds
+        kinds |= named
+    for node in classes:
+        said = ast.get_docstring(node)
+        if node.name in kinds and said:
+            yield said.strip().split("\n")[0]
+
+
+def _name(base: ast.expr) -> str:
+    return base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+
+
+def _read(path: Path, locale: str) -> list[Message]:
+    with path.open("rb") as file:
+        return [message for message in read_po(file, locale=locale) if message.id]
+
+
+def _whole(said: object) -> bool:
+    return all(said) if isinstance(said, (tuple, list)) and said else bool(said)
+
+
+def _without_dates(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    drop = (
+        "Project-Id-Version",
+        "Report-Msgid",
+        "POT-",
+        "PO-",
+        "Last-",
+        "Language-Team",
+        "Generated",
+    )
+    path.write_text(
+        "".join(x for x in lines if not x.startswith(tuple(f'"{name}' for name in drop))),
+        encoding="utf-8",
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="list what has no translation")
+    if not parser.parse_args().check:
+        for locale, folder in LOCALES.items():
+            update(folder, locale)
+    gaps = [gap for locale, folder in LOCALES.items() for gap in missing(folder, locale)]
+    sys.stdout.write("".join(f"{gap}\n" for gap in gaps))
+    return 1 if gaps else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
