@@ -14,8 +14,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(self, events: AsyncIterator[bytes], status_code: int = 200) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(status_code=status_code, headers=headers)
         del self.headers["content-length"]
         self._events = events
 
@@ -25,7 +26,11 @@ class EventStream(Response):
         receive: Receive,
         send: Send,
     ) -> None:
-        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
         await send(start)
         telling = asyncio.create_task(self._tell(send))
         leaving = asyncio.create_task(_left(receive))
