@@ -23,6 +23,17 @@ FUNCTIONS = {"say": None, "say_many": (1, 2), "_": None, "gettext": None, "ngett
 _RENDERED = re.compile(r'"([a-z_]+)/[a-z_]+\.html"')
 KINDS = ROOT / "src/tesra"
 NOT_THE_SERVERS = {"cli", "sdk", "node", "app"}  # their errors are told on no page
+TOLD_ON_PAGES = {
+    "web",
+    "training",
+    "drive",
+    "compute",
+    "notices",
+    "billing",
+    "identity",
+    "security",
+}
+NAMES_A_COMMAND = re.compile(r"\btesra [a-z…]|\bTESRA_|(?<![\w-])--[a-z]")
 Key = str | tuple[str, str]
 
 
@@ -92,16 +103,17 @@ def _extract(method: str, path: Path) -> Iterator[Key]:
 
 
 def _error_kinds() -> Iterator[str]:
-    """The messages of all error kinds: the first line of their docstrings."""
-    kinds = {"TesraError"}
+    """The messages of all error kinds, the first line of their docstrings; then their cases."""
     paths = [
         path
         for path in sorted(KINDS.rglob("*.py"))
         if path.relative_to(KINDS).parts[0] not in NOT_THE_SERVERS
     ]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    grown = True
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    classes = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    ]
+    kinds, grown = {"TesraError"}, True
     while grown:
         named = {c.name for c in classes if any(_name(base) in kinds for base in c.bases)}
         grown = not named <= kinds
@@ -110,6 +122,25 @@ def _error_kinds() -> Iterator[str]:
         said = ast.get_docstring(node)
         if node.name in kinds and said:
             yield said.strip().split("\n")[0]
+    for path, tree in trees.items():
+        if path.relative_to(KINDS).parts[0] in TOLD_ON_PAGES:
+            yield from _cases(tree, kinds)
+
+
+def _cases(tree: ast.AST, kinds: set[str]) -> Iterator[str]:
+    """What single cases of the kinds say, and their ways out, where they are always the same.
+
+    A way out that names a command is left out: pages give a link instead.
+    """
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or _name(node.func) not in kinds:
+            continue
+        ways = [word.value for word in node.keywords if word.arg == "way_out"]
+        for said in (*node.args[:1], *ways):
+            if not isinstance(said, ast.Constant) or not isinstance(said.value, str):
+                continue
+            if said.value[:1].isupper() and not NAMES_A_COMMAND.search(said.value):
+                yield said.value
 
 
 def _name(base: ast.expr) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tesra.kit.errors import TesraError
 from tesra.web.headers import SECURITY_HEADERS
 from tesra.web.ui.visit import SignInNeeded, Visit, sign_in_url, visit_of
+from tesra.web.ui.wording import WayOut
 
 _log = logging.getLogger("tesra.web")
 
@@ -43,7 +44,9 @@ def _render(visit: Visit, error: Exception, document: Response) -> Response:
         detail=visit.words(error)
         if isinstance(error, TesraError)
         else visit.say(problem["detail"]),
-        way_out=problem["way_out"] and visit.say(problem["way_out"]),
+        way_out=visit.way_out(error)
+        if isinstance(error, TesraError)
+        else WayOut(problem["way_out"] and visit.say(problem["way_out"])),
         code=problem["code"],
         needs_sign_in=isinstance(error, SignInNeeded),
         sign_in=sign_in_url(visit.here),

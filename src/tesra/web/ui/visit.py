@@ -27,6 +27,7 @@ from tesra.web.session import (
 )
 from tesra.web.ui.language import TAGS, Language, accepted_tag, known_tag, language
 from tesra.web.ui.render import render
+from tesra.web.ui.wording import WayOut, error_words, way_out
 
 LANGUAGE_COOKIE = "tesra_lang"
 THEME_COOKIE = "tesra_theme"
@@ -88,6 +89,10 @@ class Visit:
         """What an error says, in the visitor's language as far as the catalogue goes."""
         return error_words(self.language, error)
 
+    def way_out(self, error: TesraError) -> WayOut:
+        """What can be done about an error, in a browser."""
+        return way_out(self.language, error)
+
     def page(self, template: str, /, *, status: int = 200, **context: Any) -> Response:
         """A page, or a part of one, from a template."""
         body = render(
@@ -139,15 +144,6 @@ class Visit:
         for name, (value, max_age_s) in self._cookies.items():
             set_cookie(self.request, answer, name, value, max_age_s=max_age_s)
         return answer
-
-
-def error_words(spoken: Language, error: TesraError) -> str:
-    """The error's own words; a case that says more than its kind keeps that in English behind."""
-    kind = (type(error).__doc__ or "").strip().split("\n")[0]
-    said = spoken.say(kind) if kind else error.detail
-    if error.detail == kind or spoken.tag == "en":
-        return said if error.detail == kind else error.detail
-    return spoken.say(error.detail) if said == kind else f"{said} ({error.detail})"
 
 
 def safe_next(target: str | None, *, default: str = "/") -> str:
