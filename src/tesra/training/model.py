@@ -199,3 +199,5 @@ class RunFilter:
     project: str | None = None
     sweep: str | None = None
     trials: bool = True
+    tag: str | None = None
+    text: str | None = None

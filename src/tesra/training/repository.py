@@ -26,6 +26,7 @@ from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
 from tesra.training.checkpoints.tables import checkpoints
+from tesra.training.labels import labelled
 from tesra.training.model import Restart, RunFilter, RunLife, RunState, StopCause
 from tesra.training.tables import attempts, run_events, runs
 from tesra.training.tuning.repository import tuning_changes
@@ -210,6 +211,8 @@ class RunRepository:
             statement = statement.where(runs.c.sweep_id == kind.sweep)
         if not kind.trials:
             statement = statement.where(runs.c.sweep_id.is_(None))
+        if kind.tag or kind.text:
+            statement = statement.where(labelled(kind))
         return list(await tx.execute(statement))
 
     async def update_run(

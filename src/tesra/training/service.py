@@ -14,9 +14,10 @@ from tesra.training.device_choice import Wanted, check_offer
 from tesra.training.domains import Domains
 from tesra.training.engines.catalog import EngineCatalog
 from tesra.training.entries import check_entry, check_output_path
+from tesra.training.labels import tags_of, write_labels
 from tesra.training.log_reading import READ_BYTES, Span, read_log
 from tesra.training.logs import Segment
-from tesra.training.metrics.main import main_values
+from tesra.training.metrics.main import main_metric_of, main_values
 from tesra.training.model import RunFilter, RunState, StopCause, StopRequested
 from tesra.training.project_doctor import ProjectDoctor
 from tesra.training.proposals import Prepared, as_it_is, complete, needs_doctor, started_file
@@ -26,7 +27,7 @@ from tesra.training.smoke import as_smoke, check_room, check_slots
 from tesra.training.tuning.model import check_ranges
 from tesra.training.views import show_event, show_run
 from tesra.wire.drive import Project
-from tesra.wire.training import Run, RunEvent, RunRequest, WholeRequest
+from tesra.wire.training import Run, RunEvent, RunLabels, RunRequest, WholeRequest
 
 ANY_RUN = RunFilter()
 
@@ -182,6 +183,16 @@ class TrainingService:
         await notify(tx, "dispatch")
         return await self.run(tx, owner, run)
 
+    async def label(self, tx: Tx, owner: UserId, run: RunId, labels: RunLabels) -> Run:
+        """Tags and note of one of the owner's runs; what is not given stays."""
+        await self._row(tx, owner, run)
+        await write_labels(tx, run, labels)
+        return await self.run(tx, owner, run)
+
+    async def tags(self, tx: Tx, owner: UserId) -> Sequence[str]:
+        """The tags that the owner's runs have, by name."""
+        return await tags_of(tx, owner)
+
     async def stop(self, tx: Tx, owner: UserId, run: RunId) -> Run:
         """Ask for the end: at once when it waits, else SIGTERM, grace, SIGKILL. Harmless when it has ended."""
         await self._row(tx, owner, run)
@@ -210,6 +221,11 @@ class TrainingService:
         rows = await self._repository.runs_of(tx, owner, kind, before=cursor, limit=limit)
         queue = await self._queue_for(tx, rows)
         return [await self._show(tx, row, queue) for row in rows]
+
+    async def with_main_metric(self, tx: Tx, runs: Sequence[Run]) -> list[Run]:
+        """The same runs, each with its most telling metric, if it has any."""
+        found = await main_metric_of(tx, [run.id for run in runs])
+        return [run.model_copy(update={"metrics": found.get(run.id, {})}) for run in runs]
 
     async def events(
         self, tx: Tx, owner: UserId, run: RunId, *, after: int = 0, limit: int = 200

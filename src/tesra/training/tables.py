@@ -15,7 +15,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Sequence as DbSequence
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tesra.db.engine import metadata
 
@@ -65,6 +65,8 @@ runs = Table(
     Column("resume_checkpoint", Text),  # what the present attempt, or the next, goes on from
     Column("restart_checkpoint", Text),  # while a restart is asked for
     Column("restart_why", Text),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # its user's own
+    Column("note", Text, nullable=False, server_default=text("''")),
     Index("ix_runs_owner_id", "owner", "id"),
     Index("ix_runs_sweep_id", "sweep_id", "trial"),
     Index(

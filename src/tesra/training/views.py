@@ -57,6 +57,8 @@ def show_run(row: RunRow, *, micro_th_so_far: int, queue: QueuePlace | None = No
         restarts=row.restarts,
         resumed_from=_resumed_from(row),
         data=spec.get("data", []),
+        tags=row.tags,
+        note=row.note,
     )
 
 

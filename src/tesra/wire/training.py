@@ -93,6 +93,16 @@ class RunRequest(Wire):
     data: list[RunData] = Field(default=[], max_length=MAX_DATA)
 
 
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^,\x00-\x1f]{1,40}$")]
+
+
+class RunLabels(Wire):
+    """What its user writes on a run; what is left out stays. Tags are a whole new list."""
+
+    tags: list[Tag] | None = Field(default=None, max_length=20)
+    note: str | None = Field(default=None, max_length=4000)
+
+
 class QueuePlace(Answer):
     """Where a queued run stands among all (``place`` 1 is next) and why it waits, in words.
 
@@ -197,6 +207,8 @@ class Run(Answer):
     resumed_from: ResumedFrom | None = None
     forecast: RunForecast | None = None
     data: list[RunData] = []
+    tags: list[str] = []
+    note: str = ""
 
 
 class RunEvent(Answer):

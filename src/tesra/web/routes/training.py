@@ -14,7 +14,7 @@ from tesra.web.log_stream import LogView, log_lines
 from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
 from tesra.wire.quotes import Quote, QuoteRequest
-from tesra.wire.training import PriorityRequest, Run, RunEvent, RunRequest, RunState
+from tesra.wire.training import PriorityRequest, Run, RunEvent, RunLabels, RunRequest, RunState
 
 router = APIRouter(prefix="/api/v1", tags=["training"])
 
@@ -47,13 +47,18 @@ async def runs(
     project: Annotated[str | None, Query(max_length=128)] = None,
     sweep: Annotated[str | None, Query(max_length=64)] = None,
     trials: bool = True,
+    tag: Annotated[str | None, Query(max_length=64)] = None,
+    text: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Page[Run]:
-    """Your runs, the newest first; those of a ``sweep``, or none of any with ``trials=false``."""
+    """Your runs, the newest first; those of a ``sweep``, or none of any with ``trials=false``.
+
+    ``text``: in the id, the project's or the engine's name, the tags or the note.
+    """
     async with services.database.begin() as tx:
         found = await services.training.runs(
             tx,
             caller.user_id,
-            RunFilter(tuple(state), project, sweep, trials),
+            RunFilter(tuple(state), project, sweep, trials, tag, text),
             cursor=ask.after,
             limit=ask.limit + 1,
         )
@@ -67,6 +72,13 @@ async def run(run: str, services: ServicesDep, caller: Reader) -> Run:
         found = await services.training.run(tx, caller.user_id, RunId(run))
         forecast = await services.forecasts.of(tx, RunId(run))
     return found.model_copy(update={"forecast": forecast}) if forecast else found
+
+
+@router.patch("/runs/{run}")
+async def label(run: str, request: RunLabels, services: ServicesDep, caller: Writer) -> Run:
+    """Tags and a note, to find a run again; what is left out stays as it is."""
+    async with services.database.begin() as tx:
+        return await services.training.label(tx, caller.user_id, RunId(run), request)
 
 
 @router.post("/quotes")
