@@ -3,7 +3,9 @@
 The server and PostgreSQL are real; the site is one that reports log pieces over its protocol as
 often as a node does, ten times a second. Viewers are connections of `text/event-stream` in a process
 of their own, which checks that each line is the one that was due. One more reads nothing while its
-run prints megabytes. The floor is the same without any viewer: what the lines cost that come in.
+run prints megabytes. The floor is the same without any viewer: what the lines cost that come in. On a busy machine pieces
+come more seldom and are larger; the cores are then told for the full rate, as if all cost were by the
+piece.
 """
 
 import asyncio
@@ -34,6 +36,7 @@ PIECE_S = 0.1
 SECONDS = 20.0
 SETTLE_S = 3.0  # after the viewers have come, before anything is measured
 DEADLINE_S = 60.0
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 TORRENT_LINES, TORRENT_PIECES = 3_000, 40  # 10 MB: more than all buffers on the way hold
 SPECIMEN = "step {number:09d} loss 0.1234 acc 0.98 lr 0.001 a line as a training loop prints it\n"
 
@@ -81,12 +84,14 @@ def watch(running: Server, user: httpx.Client, site: "FakeSite", runs: int) -> N
         "lines_a_s_each": LINES_A_S,
     }
     common["seconds"] = round(time.monotonic() - began, 1)
+    full = max(1.0, runs / PIECE_S / used.pieces_a_s)
     costs = {
+        "cores_as_measured": used.server_cores,
         "cores_without_viewers": floor_cores,
         "postgres_cores": used.database_cores,
         "pieces_a_s": used.pieces_a_s,
     }
-    report(CPU, used.server_cores, target=CPU_TARGET, versus=common | costs)
+    report(CPU, round(used.server_cores * full, 3), target=CPU_TARGET, versus=common | costs)
     report(
         MEMORY, round(peak_mb, 1), target=MEMORY_TARGET_MB, versus=common | {"before_mb": rest_mb}
     )
@@ -171,47 +176,62 @@ class FakeSite:
     def lines_of(self, names: list[str]) -> dict[str, int]:
         return {name: self.sent[name][0] for name in names}
 
-    def client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self.running.site_token}"}
-        return httpx.AsyncClient(base_url=self.running.url, headers=headers, timeout=30)
-
     async def burst(self, name: str, pieces: int) -> None:
         """Large pieces, one after another."""
-        async with self.client() as http:
-            for _ in range(pieces):
-                lines, _ = self.sent.get(name, (0, 0))
-                await self._put(http, name, lines + TORRENT_LINES)
+        reader, writer = await self.line()
+        for _ in range(pieces):
+            lines, _ = self.sent.get(name, (0, 0))
+            await self._put((reader, writer), name, lines + TORRENT_LINES)
+        writer.close()
+
+    async def line(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the server."""
+        place = urlsplit(self.running.url)
+        return await asyncio.open_connection(place.hostname, place.port)
 
     async def feed(self, names: list[str], running: Server, seconds: float) -> Used:
         """Lines for so long; what was used behind ``SETTLE_S``."""
-        async with self.client() as http:
-            until = time.monotonic() + seconds
-            feeds = [asyncio.create_task(self._feed(http, name, until)) for name in names]
-            await asyncio.sleep(SETTLE_S)
-            pieces, before, began = self.pieces, _cpu_s(running), time.monotonic()
-            await asyncio.gather(*feeds)
-            after, took = _cpu_s(running), time.monotonic() - began
+        lines = [await self.line() for _ in names]
+        until = time.monotonic() + seconds
+        feeds = [
+            asyncio.create_task(self._feed(line, name, until))
+            for line, name in zip(lines, names, strict=True)
+        ]
+        await asyncio.sleep(SETTLE_S)
+        pieces, before, began = self.pieces, _cpu_s(running), time.monotonic()
+        await asyncio.gather(*feeds)
+        after, took = _cpu_s(running), time.monotonic() - began
+        for _, writer in lines:
+            writer.close()
         return Used(
             server_cores=round((after[0] - before[0]) / took, 3),
             database_cores=round((after[1] - before[1]) / took, 3),
             pieces_a_s=round((self.pieces - pieces) / took, 1),
         )
 
-    async def _feed(self, http: httpx.AsyncClient, name: str, until: float) -> None:
+    async def _feed(self, line: Line, name: str, until: float) -> None:
         first, _ = self.sent.get(name, (0, 0))
         began = time.monotonic()
         while (now := time.monotonic()) < until:
-            await self._put(http, name, first + int((now - began) * LINES_A_S))
+            await self._put(line, name, first + int((now - began) * LINES_A_S))
             await asyncio.sleep(max(0.0, PIECE_S - (time.monotonic() - now)))
 
-    async def _put(self, http: httpx.AsyncClient, name: str, due: int) -> None:
+    async def _put(self, line: Line, name: str, due: int) -> None:
         """All lines up to this number."""
         attempt, fence = self.held[name]
         lines, offset = self.sent.get(name, (0, 0))
         data = "".join(SPECIMEN.format(number=number) for number in range(lines, due)).encode()
         if data:
-            params = {"offset": offset, "fence": fence}
-            ok(await http.put(f"/site/v1/attempts/{attempt}/logs/0", params=params, content=data))
+            reader, writer = line
+            path = f"/site/v1/attempts/{attempt}/logs/0?offset={offset}&fence={fence}"
+            head = f"PUT {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(data)}\r\n"
+            token = f"Authorization: Bearer {self.running.site_token}\r\n\r\n"
+            writer.write(f"{head}{token}".encode() + data)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 200 "):
+                raise BenchFailed(answer.decode())
+            size = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(size)
             self.sent[name] = (due, offset + len(data))
             self.pieces += 1
 
