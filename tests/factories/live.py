@@ -119,6 +119,7 @@ class Training:
     run: str
     assignment: Assignment
     held: dict[int, int] = field(default_factory=dict)
+    spooled: int = 0
 
     async def say(self, text: str, rank: int = 0) -> None:
         data = text.encode()
@@ -126,6 +127,16 @@ class Training:
         async with self.network.services.database.begin() as tx:
             self.held[rank] = await self.network.services.attempts.append_log(
                 tx, LOCAL_SITE, held, rank=rank, offset=self.held.get(rank, 0), data=data
+            )
+
+    async def log(self, *lines: dict[str, Any]) -> None:
+        """Deliver spool lines of metrics."""
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        held = (AttemptId(self.assignment.attempt), self.assignment.fence)
+        metrics = self.network.services.metrics
+        async with self.network.services.database.begin() as tx:
+            self.spooled = await metrics.take(
+                tx, LOCAL_SITE, held, source=0, offset=self.spooled, data=data
             )
 
     async def end(self) -> None:

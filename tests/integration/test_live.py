@@ -247,6 +247,34 @@ async def test_a_change_of_a_parameter_is_heard(
     assert source.named("tune")[-1]["changes"][0]["values"] == {"lr": 0.2}
 
 
+async def test_metrics_and_device_use_are_heard_as_they_come_and_whole_at_first(
+    network: NetworkDouble, server: LiveServer, ann: Person
+) -> None:
+    job = await training(network, ann.id)
+    device = job.assignment.devices[0].device
+    sample = {"k": "d", "d": device, "t": 1.7e9, "v": {"use": 0.5, "memory_bytes": 1024}}
+
+    def point(step: int, **values: float | str) -> dict[str, Any]:
+        return {"k": "m", "r": 0, "o": "log", "t": 1.7e9 + step, "s": step, "v": values}
+
+    await job.log(point(1, loss=0.5, acc=0.1), sample)
+    async with watching(source_of(server, ann, job.run)) as source:
+        await until(lambda: bool(source.named("use")), "what was known")
+        values = source.named("metrics")[0]["values"]
+        assert {one["name"]: (one["step"], one["value"]) for one in values} == {
+            "loss": (1, 0.5),
+            "acc": (1, 0.1),
+        }
+        assert [
+            (one["device"], one["use"], one["memory_bytes"])
+            for one in source.named("use")[0]["devices"]
+        ] == [(device, 0.5, 1024)]
+        await job.log(point(2, loss="nan"))
+        await until(lambda: len(source.named("metrics")) == 2, "what came")
+        (value,) = source.named("metrics")[1]["values"]
+        assert (value["name"], value["step"], value["value"]) == ("loss", 2, "nan")
+
+
 async def test_the_log_is_a_file_and_can_be_searched(
     network: NetworkDouble, server: LiveServer, ann: Person
 ) -> None:
