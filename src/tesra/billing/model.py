@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -124,6 +124,16 @@ class Bill(BillSummary):
 
     lines: tuple[BillLine, ...]
     payments: tuple[Payment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayBilled:
+    """What the bills made on one day (UTC) come to."""
+
+    day: date
+    bills: int
+    amount_micros: int
+    micro_th: int
 
 
 class VoucherOrigin(StrEnum):

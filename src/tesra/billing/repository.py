@@ -5,7 +5,7 @@ Every function runs in the caller's transaction. Money moves only through ``save
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +35,7 @@ from tesra.billing.model import (
     BillLine,
     BillSummary,
     Credit,
+    DayBilled,
     Part,
     Payment,
     Price,
@@ -323,14 +324,36 @@ async def load_bill_of_run(tx: Tx, run_id: RunId) -> Bill | None:
 
 
 async def list_bills(
-    tx: Tx, user_id: UserId, *, before: str | None, limit: int
+    tx: Tx, user_id: UserId, *, before: str | None, limit: int, paid: bool | None = None
 ) -> list[BillSummary]:
     """Newest first; ``before`` is the id that the last page ended with."""
     query = select(t.bills).where(t.bills.c.user_id == user_id)
+    if paid is not None:
+        query = query.where(t.bills.c.paid_at.is_not(None) if paid else t.bills.c.paid_at.is_(None))
     if before is not None:
         query = query.where(t.bills.c.id < before)
     rows = await tx.execute(query.order_by(t.bills.c.id.desc()).limit(limit))
     return [BillSummary(**_summary(row)) for row in rows]
+
+
+async def billed_by_day(tx: Tx, user_id: UserId, *, since: datetime) -> list[DayBilled]:
+    """The days (UTC) on which bills were made, the oldest first."""
+    day = func.date_trunc("day", t.bills.c.created_at, "UTC").label("day")
+    rows = await tx.execute(
+        select(
+            day,
+            func.count().label("bills"),
+            func.sum(t.bills.c.amount_micros).label("amount"),
+            func.sum(t.bills.c.micro_th).label("th"),
+        )
+        .where(t.bills.c.user_id == user_id, t.bills.c.created_at >= since)
+        .group_by(day)
+        .order_by(day)
+    )
+    return [
+        DayBilled(row.day.astimezone(UTC).date(), row.bills, int(row.amount), int(row.th))
+        for row in rows
+    ]
 
 
 async def oldest_unpaid(tx: Tx, user_id: UserId) -> BillSummary | None:

@@ -7,7 +7,7 @@ start between a bill's making and its being seen.
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tesra.billing import ledger, pricing, repository, voucher_repository
 from tesra.billing.funds import Funds
@@ -17,6 +17,7 @@ from tesra.billing.model import (
     BillLine,
     BillMissing,
     BillSummary,
+    DayBilled,
     InsufficientFunds,
     Part,
     Payment,
@@ -188,10 +189,24 @@ class BillingService(Funds):
         return await self.bill(tx, user_id, bill_id)
 
     async def bills(
-        self, tx: Tx, user_id: UserId, cursor: str | None = None, limit: int = 50
+        self,
+        tx: Tx,
+        user_id: UserId,
+        cursor: str | None = None,
+        limit: int = 50,
+        *,
+        paid: bool | None = None,
     ) -> list[BillSummary]:
-        """The user's bills, newest first; ``cursor`` is the id that the last page ended with."""
-        return await repository.list_bills(tx, user_id, before=cursor, limit=limit)
+        """The user's bills, newest first; ``cursor`` is the id that the last page ended with.
+
+        ``paid``: only those that are paid, or only those that are not.
+        """
+        return await repository.list_bills(tx, user_id, before=cursor, limit=limit, paid=paid)
+
+    async def billed_by_day(self, tx: Tx, user_id: UserId, *, days: int) -> list[DayBilled]:
+        """What was billed on each of the last ``days`` (UTC) on which there was a bill."""
+        since = self._clock.now() - timedelta(days=days)
+        return await repository.billed_by_day(tx, user_id, since=since)
 
     async def bill(self, tx: Tx, user_id: UserId, bill_id: BillId) -> Bill:
         """One of the user's own bills; another's does not exist (``BillMissing``)."""

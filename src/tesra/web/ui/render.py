@@ -59,6 +59,7 @@ def _environment() -> Environment:
         duration=lambda length_s: _spoken.get().duration(length_s),
         day=lambda at: _spoken.get().day(at),
         when=_when,
+        moment=lambda at: _spoken.get().moment(at),
     )
     return environment
 

@@ -5,6 +5,17 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from tesra.web.ui import static_files
-from tesra.web.ui.pages import home, sign_in, training
+from tesra.web.ui.pages import (
+    bills,
+    home,
+    sign_in,
+    training,
+)
 
-PAGES: Sequence[APIRouter] = (static_files.router, home.router, sign_in.router, training.router)
+PAGES: Sequence[APIRouter] = (
+    static_files.router,
+    home.router,
+    sign_in.router,
+    training.router,
+    bills.router,
+)
