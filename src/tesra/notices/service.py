@@ -55,6 +55,11 @@ class NoticeService:
         self._private_hooks = private_hooks
         self._repository = ChannelRepository()
 
+    @property
+    def mails(self) -> bool:
+        """Whether this network sends e-mail."""
+        return self._mails
+
     async def tell(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
         """One job for each happening and channel that wants it; those of one moment together."""
         await self.show(tx, owner, happenings)

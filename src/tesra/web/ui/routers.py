@@ -6,8 +6,12 @@ from fastapi import APIRouter
 
 from tesra.web.ui import static_files
 from tesra.web.ui.pages import (
+    access,
+    account,
     bills,
+    channels,
     home,
+    second_factor,
     sign_in,
     training,
 )
@@ -18,4 +22,8 @@ PAGES: Sequence[APIRouter] = (
     sign_in.router,
     training.router,
     bills.router,
+    account.router,
+    second_factor.router,
+    access.router,
+    channels.router,
 )

@@ -72,6 +72,12 @@ class Visit:
         assert self.who is not None
         return self.who
 
+    @property
+    def writer(self) -> Principal:
+        """A member whose token may change things; raises ``SignInNeeded``, ``ScopeMissing``."""
+        permissions.require(self.member, permissions.WRITE)
+        return self.member
+
     def require_member(self) -> None:
         """Raises ``SignInNeeded`` for anybody else."""
         if self.who is None:

@@ -3,6 +3,7 @@
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from tesra.identity import permissions
 from tesra.web.session import csrf_of
 from tesra.web.ui.forms import Posted
 from tesra.web.ui.language import known_tag
@@ -11,6 +12,7 @@ from tesra.web.ui.visit import (
     LANGUAGE_COOKIE,
     THEME_COOKIE,
     THEMES,
+    Visit,
     Visitor,
     safe_next,
 )
@@ -30,6 +32,7 @@ async def choose_language(visit: Visitor, form: Posted) -> Response:
     tag = known_tag(form["to"])
     if tag is not None:
         visit.remember(LANGUAGE_COOKIE, tag)
+        await _keep(visit, locale=tag)
     return visit.redirect(safe_next(form["next"]))
 
 
@@ -37,6 +40,7 @@ async def choose_language(visit: Visitor, form: Posted) -> Response:
 async def choose_theme(visit: Visitor, form: Posted) -> Response:
     if form["to"] in THEMES:
         visit.remember(THEME_COOKIE, form["to"])
+        await _keep(visit, theme=form["to"])
     return visit.redirect(safe_next(form["next"]))
 
 
@@ -50,3 +54,10 @@ async def session(visit: Visitor) -> Response:
             "csrf": csrf_of(visit.secret) if visit.who else None,
         }
     )
+
+
+async def _keep(visit: Visit, **changes: str) -> None:
+    """A choice of somebody who has signed in goes along to their other browsers."""
+    if visit.who is not None and permissions.WRITE in visit.who.scopes:
+        async with visit.services.database.begin() as tx:
+            await visit.services.account.change_preferences(tx, visit.who.user_id, changes)
