@@ -47,6 +47,7 @@ from tesra.security.peers import PeerCredentials
 from tesra.security.sites import SiteCredentials
 from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
+from tesra.training.board import BoardService
 from tesra.training.checkpoints.resuming import ResumeService
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.data import DataService
@@ -96,8 +97,7 @@ async def open_services(settings: Settings) -> Services:
 def make_services(settings: Settings) -> Services:
     """All services of one process; nothing is connected yet."""
     url, keys, clock = database_url(settings), settings.home.keys, SystemClock()
-    database = Database(url)
-    sealer = Sealer(load_or_create_master_key(keys / "master.key"))
+    database, sealer = Database(url), Sealer(load_or_create_master_key(keys / "master.key"))
     billing = _make_billing(settings, clock)
     identity, factors = _make_identity(settings, billing, sealer, clock)
     listener, jobs = Listener(url), make_jobs(url)
@@ -153,6 +153,7 @@ def make_services(settings: Settings) -> Services:
         checkpoints=CheckpointService(domains),
         resuming=ResumeService(domains, training),
         records=_make_records(settings, domains, metrics),
+        board=BoardService(domains.compute, clock),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from procrastinate import Blueprint, RetryStrategy
 
-from tesra.db import idempotency
+from tesra.db import idempotency, job_board
 from tesra.notices.service import CODE_JOB, DELIVERY_JOB
 from tesra.web.context import Services
 
@@ -102,6 +102,7 @@ def _housekeeping(services: Services) -> Blueprint:
             await services.identity.purge_expired(tx)
             await services.shares.purge(tx)
             await idempotency.purge(tx, ANSWERS_KEPT)
+            await job_board.purge(tx)
 
     @tasks.periodic(cron="37 * * * *")
     @tasks.task(name="sweep_packs", queueing_lock="sweep_packs")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from tesra.app.jobs import declare_tasks
+from tesra.db.job_board import keeping_failures
 from tesra.training.dispatcher import Dispatcher
 from tesra.training.sweeps.runner import SweepRunner
 from tesra.web.context import Services
@@ -39,7 +40,10 @@ class Workers:
                 asyncio.create_task(
                     _keep(
                         lambda: jobs.run_worker_async(
-                            concurrency=4, install_signal_handlers=False, wait=True
+                            concurrency=4,
+                            install_signal_handlers=False,
+                            wait=True,
+                            worker_middleware=[keeping_failures(self._services.database)],
                         ),
                         "jobs",
                     )

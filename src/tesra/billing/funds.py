@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from tesra.billing import ledger, repository, voucher_repository, vouchers
+from tesra.billing.books import Books
 from tesra.billing.model import (
     Account,
     AccountMissing,
@@ -45,6 +46,7 @@ class Funds:
         self._welcome_micros = welcome_micros
         self._welcome_days = welcome_days
         self._exposure_limit_micros = exposure_limit_micros
+        self.books = Books(clock)
 
     async def open_account(self, tx: Tx, user_id: UserId) -> None:
         """Makes the row that locks a user's money; harmless when it is there."""

@@ -140,6 +140,7 @@ vouchers = Table(
     Column("redeemed_at", _TIME),
     CheckConstraint("amount_micros > 0", name="amount_positive"),
     CheckConstraint("remaining_micros BETWEEN 0 AND amount_micros", name="remaining_in_range"),
+    Index("ix_vouchers_issued", "id", postgresql_where=text("origin = 'operator'")),
     Index("ix_vouchers_open", "redeemed_by", postgresql_where=text("remaining_micros > 0")),
     Index("ix_vouchers_expiring", "expires_at", postgresql_where=text("remaining_micros > 0")),
     Index(
@@ -161,6 +162,7 @@ postings = Table(
     Column("at", _TIME, nullable=False, server_default=func.now()),
     Index("ix_ledger_postings_user", "user_id", "at"),
     Index("ix_ledger_postings_bill", "bill_id"),
+    Index("ix_ledger_postings_topups", "at", "key", postgresql_where=text("kind = 'topup'")),
 )
 
 entries = Table(

@@ -80,20 +80,20 @@ devices = Table(
 
 REACHABLE_S = 45.0  # a site polls every 25 s at least
 SEEN_TO_S = 1.0  # so exactly it is kept when a site was last heard of
-_reachable = sites.c.last_seen > func.clock_timestamp() - timedelta(seconds=REACHABLE_S)
+reachable = sites.c.last_seen > func.clock_timestamp() - timedelta(seconds=REACHABLE_S)
 _online = (
     select(
         devices,
         devices.c.index.label("device_index"),
         nodes.c.name.label("node_name"),
-        _reachable.label("reachable"),
+        reachable.label("reachable"),
     )
     .join(sites, sites.c.id == devices.c.site_id)
     .join(nodes, nodes.c.id == devices.c.node_id)
     .where(devices.c.online)
     .order_by(devices.c.id)
 )
-_FREE = _online.where(devices.c.attempt_id.is_(None), _reachable).with_for_update(of=devices)
+_FREE = _online.where(devices.c.attempt_id.is_(None), reachable).with_for_update(of=devices)
 _RELEASE = (
     update(devices).where(devices.c.attempt_id == bindparam("holder")).values(attempt_id=None)
 )

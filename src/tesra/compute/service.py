@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from tesra.compute.model import ClassOnOffer, ClassTable, Device
+from tesra.compute.network_map import MappedSite, read_map
 from tesra.compute.repository import ComputeRepository
 from tesra.compute.scheduling import classes_on_offer
 from tesra.compute.shares import UseShares
@@ -37,6 +38,10 @@ class ComputeService:
     async def online_devices(self, tx: Tx) -> list[Device]:
         """All devices of the network that are online, busy ones included."""
         return await self._repository.devices(tx)
+
+    async def network(self, tx: Tx) -> list[MappedSite]:
+        """Sites, nodes and devices, online or not, for an operator."""
+        return await read_map(tx)
 
     async def node_names(self, tx: Tx) -> dict[str, str]:
         """By id: what each node is called, whether it is online or not."""

@@ -23,6 +23,8 @@ from tesra.kit.ids import EpochId, UserId
 from tesra.storage.tree import File, NodeList
 from tesra.wire.storage import Collection
 
+SURVEYED = 200  # drives that an operator's look walks through
+
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,18 @@ class _Found:
     @property
     def size_bytes(self) -> int:
         return sum(sum(packs.values()) for packs in self.packs.values())
+
+
+@dataclass(slots=True)
+class Survey:
+    """Garbage of all drives; ``locked``: drives whose trees can't be read now."""
+
+    drives: int
+    looked_at: int = 0
+    locked: int = 0
+    packs: int = 0
+    size_bytes: int = 0
+    versions: int = 0
 
 
 class Collector:
@@ -107,6 +121,24 @@ class Collector:
             grace_hours=self._grace.total_seconds() / 3600,
             dry_run=dry_run,
         )
+
+    async def survey(self, *, limit: int = SURVEYED) -> Survey:
+        """What a collection of every drive would find now; changes nothing. At most ``limit`` drives."""
+        async with self._database.begin() as tx:
+            owners = await self._repository.owners(tx)
+        found = Survey(drives=len(owners))
+        for owner in owners[:limit]:
+            try:
+                looked = await self.collect(owner, dry_run=True)
+            except TesraError as error:
+                log.warning("garbage of %s can't be told: %s", owner, error.detail)
+                found.locked += 1
+                continue
+            found.looked_at += 1
+            found.packs += looked.found
+            found.size_bytes += looked.found_bytes
+            found.versions += looked.versions
+        return found
 
     async def undo(self, tx: Tx, owner: UserId) -> int:
         """Take all marks back; what was asked about the history is forgotten too."""

@@ -1,6 +1,6 @@
 """Users and their tokens in the database; used by ``identity.service`` alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -136,12 +136,25 @@ async def user_with_password(tx: Tx, name_key: str) -> tuple[User, str | None] |
     return (_user(row), row.password_hash) if row else None
 
 
-async def list_users(tx: Tx, *, after: str | None, limit: int) -> list[User]:
-    """In order of registration."""
+async def list_users(
+    tx: Tx, *, after: str | None, limit: int, key_part: str | None = None
+) -> list[User]:
+    """In order of registration; ``key_part``: only those whose name's key has it somewhere."""
     statement = select(*_user_columns).order_by(users.c.id).limit(limit)
+    if key_part:
+        statement = statement.where(users.c.name_key.contains(key_part, autoescape=True))
     if after is not None:
         statement = statement.where(users.c.id > after)
     return [_user(row) for row in await tx.execute(statement)]
+
+
+async def names(tx: Tx, user_ids: Collection[UserId]) -> dict[UserId, str]:
+    statement = select(users.c.id, users.c.name).where(users.c.id.in_(user_ids))
+    return {UserId(row.id): row.name for row in await tx.execute(statement)}
+
+
+async def count_users(tx: Tx) -> int:
+    return int(await tx.scalar(select(func.count()).select_from(users)) or 0)
 
 
 async def operators(tx: Tx) -> list[UserId]:

@@ -7,7 +7,7 @@ concurrent guess goes uncounted: ``admit_login`` counts the attempt as failed (c
 
 import hmac
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -278,9 +278,20 @@ class IdentityService:
             raise UserUnknown(f"There is no user called '{name}'.")
         return found[0]
 
-    async def users(self, tx: Tx, *, after: str | None = None, limit: int = 50) -> list[User]:
-        """Everybody, in order of registration."""
-        return await repository.list_users(tx, after=after, limit=limit)
+    async def users(
+        self, tx: Tx, *, after: str | None = None, limit: int = 50, search: str | None = None
+    ) -> list[User]:
+        """Everybody, in order of registration; or those whose name has ``search`` in any spelling."""
+        part = name_key(search) if search else None
+        return await repository.list_users(tx, after=after, limit=limit, key_part=part)
+
+    async def names(self, tx: Tx, user_ids: Collection[UserId]) -> dict[UserId, str]:
+        """What these people are called; who does not exist is left out."""
+        return await repository.names(tx, user_ids) if user_ids else {}
+
+    async def count(self, tx: Tx) -> int:
+        """How many people have an account."""
+        return await repository.count_users(tx)
 
     async def operators(self, tx: Tx) -> list[UserId]:
         """Who looks after the network."""

@@ -5,6 +5,7 @@ The layout is ULID's (48 bits of milliseconds, 80 random bits, Crockford base 32
 
 import os
 import time
+from datetime import datetime
 from typing import NewType
 
 UserId = NewType("UserId", str)
@@ -29,7 +30,15 @@ _LENGTH = 26
 
 def new_id(prefix: str) -> str:
     """A fresh id such as ``run_01jd…``; unique without coordination."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    return _written(prefix, (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10)))
+
+
+def earliest_id(prefix: str, at: datetime) -> str:
+    """The least id that can have been made then: what sorts at or after it was made then or later."""
+    return _written(prefix, int(at.timestamp() * 1000) << 80)
+
+
+def _written(prefix: str, value: int) -> str:
     characters = []
     for _ in range(_LENGTH):
         characters.append(_ALPHABET[value & 31])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tesra.security.peers import PeerCredentials
     from tesra.security.sites import SiteCredentials
     from tesra.training.attempts import AttemptService
+    from tesra.training.board import BoardService
     from tesra.training.checkpoints.resuming import ResumeService
     from tesra.training.checkpoints.service import CheckpointService
     from tesra.training.domains import Domains
@@ -93,6 +94,7 @@ class Services:
     checkpoints: CheckpointService
     resuming: ResumeService
     records: RecordService
+    board: BoardService
 
 
 async def services_of(request: Request) -> Services:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from tesra.db.engine import Tx
 from tesra.identity import model, permissions
@@ -103,10 +103,17 @@ async def revoke_token(
 
 
 @router.get("/operator/users", tags=["operator"])
-async def users(_: Operator, services: ServicesDep, ask: PageAsk) -> Page[wire.User]:
+async def users(
+    _: Operator,
+    services: ServicesDep,
+    ask: PageAsk,
+    search: Annotated[str | None, Query(max_length=64, description="A part of the name")] = None,
+) -> Page[wire.User]:
     """Everybody, in order of registration."""
     async with services.database.begin() as tx:
-        found = await services.identity.users(tx, after=ask.after, limit=ask.limit + 1)
+        found = await services.identity.users(
+            tx, after=ask.after, limit=ask.limit + 1, search=search
+        )
     return page_of([_user(user) for user in found], ask.limit)
 
 
