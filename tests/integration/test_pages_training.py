@@ -181,3 +181,218 @@ async def test_runs_of_others_are_not_there(
     )
     assert answer.status_code == 404
     assert run.id not in (await page.look("/training")).text
+
+
+# --- the form ---------------------------------------------------------------------------------
+
+SCRIPT = """
+import argparse, torch
+p = argparse.ArgumentParser()
+p.add_argument("--lr", type=float, default=0.1)
+p.parse_args()
+torch.save({}, "out/model.pt")
+"""
+
+
+async def fill(page: PageClient, **more: object) -> dict[str, object]:
+    """The fields of the form of project ``digits`` as the page has them."""
+    text = (await page.look("/training/new?project=digits")).text
+    form = text.split('<form id="run-form"')[1].split("</form>")[0]
+    found = {
+        name: value
+        for name in ("once", "project", "entry", "output")
+        for value in [form.split(f'name="{name}"')[1].split('value="')[1].split('"')[0]]
+    }
+    return {"engine": "pytorch", "devices": "1", **found, **more}
+
+
+async def count_runs(network: NetworkDouble, owner: UserId) -> int:
+    async with network.services.database.begin() as tx:
+        return len(await network.services.training.runs(tx, owner))
+
+
+async def test_the_form_has_what_the_code_says(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me, train=SCRIPT, helper="def f(): pass")
+    shown = await page.look("/training/new?project=digits")
+    form = await fill(page)
+    assert (form["entry"], form["output"]) == ("train.py", "out")
+    assert "+ lr = 0.1" in words_of(shown)
+    assert "imports torch" in words_of(shown)
+
+
+async def test_start_leads_to_the_run_with_everything_that_was_typed(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me, train=SCRIPT)
+    form = await fill(page, launch="gang", devices="2", args="--name 'a b'", priority="high")
+    form |= {"param_name": ["lr", "on", "note", ""], "param_kind": ["float", "bool", "str", "str"]}
+    form |= {"param_value": ["0.5", "yes", "x y", ""], "param_low": ["0.1", "", "", ""]}
+    form |= {"param_high": ["1", "", "", ""], "env_name": "SEED", "env_value": "7"}
+    form |= {"secret_name": "KEY", "secret_value": "hush", "max_cost_cny": "2.50"}
+    form |= {"max_time_h": "1.5", "checkpoint_every_s": "60", "max_restarts": "1"}
+    answer = await page.submit("/training/new", form)
+    assert answer.status_code == 303, words_of(answer)
+    run = await network.run(me, answer.headers["location"].removeprefix("/training/runs/"))
+    assert run.params == {"lr": 0.5, "on": True, "note": "x y"}
+    assert (run.devices, run.args, run.priority) == (2, ["--name", "a b"], 50)
+    assert (run.env, run.secrets) == ({"SEED": "7"}, ["KEY"])
+    assert (run.max_cost_cny, run.max_time_s, run.max_restarts) == ("2.50", 5400, 1)
+    again = await page.look(f"/training/new?project=digits&run={run.id}")
+    for text in ('value="0.5"', "--name &#39;a b&#39;", 'value="SEED"', 'value="KEY"', "2.50"):
+        assert text in again.text
+    assert "hush" not in again.text
+
+
+async def test_a_form_that_is_sent_twice_starts_one_run(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    form = await fill(page)
+    first = await page.submit("/training/new", form)
+    second = await page.submit("/training/new", form)
+    assert first.headers["location"] == second.headers["location"]
+    assert await count_runs(network, me) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "place", "words"),
+    [
+        ({"entry": "nowhere.py"}, 'data-error="entry"', "is not in the project"),
+        ({"output": "../up"}, 'id="h-output"', "leaves the project"),
+        ({"devices": "many"}, 'data-error="devices"', "whole number"),
+        ({"devices": "99"}, 'data-error="devices"', "99 devices are more"),
+        ({"max_cost_cny": "0.001"}, 'id="h-max_cost_cny"', "more than two decimals"),
+        ({"max_time_h": "soon"}, 'id="h-max_time_h"', "needs a number"),
+        ({"args": "'open"}, 'id="h-args"', "quotation marks"),
+        ({"data_path": "/nowhere", "data_name": ""}, 'data-error="data"', "nothing at"),
+    ],
+)
+async def test_an_error_stands_at_its_field_and_what_was_typed_stays(
+    network: NetworkDouble,
+    page: PageClient,
+    me: UserId,
+    typed: dict[str, str],
+    place: str,
+    words: str,
+) -> None:
+    await network.project(me)
+    form = await fill(page, env_name="KEPT", env_value=NASTY, **typed)
+    answer = await page.submit("/training/new", form)
+    assert answer.status_code in {404, 422}
+    assert words in answer.text.split(place)[1].split("</")[0].replace("&#39;", "'")
+    assert NASTY not in answer.text
+    assert words_of(answer) is not None
+    for value in ["KEPT", *(value for value in typed.values() if value)]:
+        assert value.replace("'", "&#39;") in answer.text
+    assert await count_runs(network, me) == 0
+
+
+async def test_errors_of_rows_stand_at_their_rows(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    form = await fill(page)
+    form |= {"param_name": ["lr", "", "lr", "9x"], "param_kind": ["int", "str", "str", "str"]}
+    form |= {"param_value": ["half", "", "1", "1"], "param_low": [""] * 4, "param_high": [""] * 4}
+    answer = await page.submit("/training/new", form)
+    rows = answer.text.split('data-rows="param"')[1].split("data-row-error")[1:5]
+    said = [row.split(">")[1].split("<")[0] for row in rows]
+    assert said == ["This needs a whole number.", "", "This name stands here twice.", ""]
+    form["param_name"], form["param_value"] = ["a", "", "b", "9x"], ["1", "", "1", "1"]
+    answer = await page.submit("/training/new", form)
+    rows = answer.text.split('data-rows="param"')[1].split("data-row-error")[1:5]
+    assert "begins with no digit" in rows[3]
+
+
+async def test_an_unpaid_bill_blocks_says_which_and_is_paid_in_place(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    run = await network.submit(me)
+    await network.dispatch()
+    [assignment] = await network.site.assignments()
+    await network.site.train(assignment)
+    bill = (await network.run(me, run.id)).bill
+    form = await fill(page)
+    blocked = await page.submit("/training/new", form)
+    assert blocked.status_code == 402
+    assert f"/bills/{bill}" in blocked.text
+    assert 'data-unpaid="yes"' in (await page.look("/training/new/unpaid")).text
+    paid = await page.post(
+        "/training/new/pay",
+        data={"csrf": page.csrf, "bill": bill, "once": "k1"},
+        headers={"X-Part": "unpaid", "Accept": "text/html"},
+    )
+    assert (paid.status_code, 'data-unpaid="no"' in paid.text) == (200, True)
+    assert (await page.submit("/training/new", form)).status_code == 303
+
+
+async def test_who_can_not_pay_is_asked_for_a_voucher(fresh_database: FreshDatabase) -> None:
+    async with network_on(await fresh_database(), welcome_voucher_micros=0) as network:
+        await network.site.enrol(1)
+        async with pages_over(network.services) as page:
+            await page.register()
+            async with network.services.database.begin() as tx:
+                me = (await network.services.identity.user_by_name(tx, page.name)).id
+            await network.project(me)
+            run = await network.submit(me)
+            await network.dispatch()
+            [assignment] = await network.site.assignments()
+            await network.site.train(assignment)
+            bill = (await network.run(me, run.id)).bill
+            refused = await page.submit("/training/new/pay", bill=bill, once="k1")
+    assert refused.status_code == 402
+    assert 'role="alert"' in refused.text
+    assert 'name="voucher"' in refused.text
+    assert 'data-unpaid="yes"' in refused.text
+
+
+async def test_the_quote_says_the_price_and_what_the_limits_mean(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    asked = {"devices": "2", "max_cost_cny": "2", "proposed_launch": "gang"}
+    quoted = words_of(await page.submit("/training/new/quote", asked))
+    assert "¥1.00 an hour" in quoted
+    assert "The bill is ¥2.00 at most." in quoted
+    assert "2 of 2 devices are free" in quoted
+    too_many = await page.submit("/training/new/quote", devices="9")
+    assert "more than one site has" in words_of(too_many)
+    assert (await page.submit("/training/new/quote", devices="x")).status_code == 200
+
+
+async def test_a_smoke_run_is_a_button(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    answer = await page.submit("/training/new", await fill(page, act="smoke", devices="2"))
+    run = await network.run(me, answer.headers["location"].removeprefix("/training/runs/"))
+    assert (run.smoke, run.devices) == (True, 1)
+
+
+async def test_the_form_of_others_projects_and_runs_is_not_there(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    other = await network.user()
+    project = await network.project(other, "theirs")
+    run = await network.submit(other, project="theirs")
+    for query in (f"project={project.id}", f"run={run.id}"):
+        assert (await page.look(f"/training/new?{query}")).status_code == 404
+    answer = await page.submit("/training/new", project=project.id, entry="train.py")
+    assert answer.status_code == 404
+
+
+async def test_without_a_project_the_form_leads_to_the_import(page: PageClient) -> None:
+    answer = await page.look("/training/new")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/training/import")
+
+
+async def test_the_form_speaks_chinese(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    page.headers["Accept-Language"] = "zh-CN"
+    shown = words_of(await page.look("/training/new?project=digits"))
+    for words in ("AI 引擎与版本", "设备数量", "开始训练", "可选参数"):
+        assert words in shown

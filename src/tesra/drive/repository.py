@@ -395,6 +395,22 @@ class DriveRepository:
         statement = statement.order_by(projects.c.id.desc()).limit(limit)
         return [_project(row) for row in await tx.execute(statement)]
 
+    async def versions(
+        self, tx: Tx, project: ProjectId, *, before: int | None, limit: int
+    ) -> list[Row[Any]]:
+        """The snapshots of a project, the newest first."""
+        own = project_snapshots.c
+        statement = (
+            select(own.number, own.added_at, snapshots)
+            .join(snapshots, snapshots.c.id == own.snapshot_id)
+            .where(own.project_id == project)
+            .order_by(own.number.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            statement = statement.where(own.number < before)
+        return list(await tx.execute(statement))
+
 
 _PROJECTS = select(
     projects,

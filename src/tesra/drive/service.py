@@ -42,6 +42,7 @@ from tesra.storage.packing import MAX_PACK_BYTES, Pack, PackBuilder
 from tesra.wire.drive import (
     PackReceipt,
     Project,
+    ProjectVersion,
     Quota,
     Snapshot,
     SnapshotCommit,
@@ -258,6 +259,23 @@ class DriveService(SnapshotReads):
         """The owner's projects, the newest first; ``cursor`` is the last id seen."""
         found = await self._repository.projects(tx, owner, after=cursor, limit=limit)
         return [_project(project) for project in found]
+
+    async def versions(
+        self, tx: Tx, owner: UserId, project: str, *, before: int | None = None, limit: int = 50
+    ) -> list[ProjectVersion]:
+        """What one of the owner's projects was at each import, the newest first."""
+        known = await self._project(tx, owner, project)
+        rows = await self._repository.versions(tx, known.id, before=before, limit=limit)
+        return [
+            ProjectVersion(
+                number=row.number,
+                snapshot=row.id,
+                file_count=row.file_count,
+                size_bytes=row.size_bytes,
+                added_at=row.added_at,
+            )
+            for row in rows
+        ]
 
     async def _require_unlocked(self, reader: EpochReader, root: bytes, packs: set[str]) -> None:
         if self._peers is None:

@@ -76,6 +76,16 @@ class Project(Answer):
     unchanged: bool = False
 
 
+class ProjectVersion(Answer):
+    """One of the snapshots that a project has had, the first is number 1."""
+
+    number: int
+    snapshot: str
+    file_count: int
+    size_bytes: int
+    added_at: datetime
+
+
 class ImportJob(Answer):
     """A server-side import; ``project`` is set when it is done, ``error`` when it failed."""
 

@@ -32,6 +32,7 @@ from tesra.wire.drive import (
     PackReceipt,
     Project,
     ProjectCommit,
+    ProjectVersion,
     Quota,
     ReadPlan,
     UploadGrant,
@@ -225,6 +226,18 @@ async def project(project: str, services: ServicesDep, caller: Reader) -> Projec
     """One of your projects, by name or id."""
     async with services.database.begin() as tx:
         return await services.drive.project(tx, caller.user_id, project)
+
+
+@router.get("/projects/{project}/versions")
+async def versions(
+    project: str, services: ServicesDep, caller: Reader, ask: PageAsk
+) -> Page[ProjectVersion]:
+    """Its snapshots, the newest first: each import that changed something made one."""
+    async with services.database.begin() as tx:
+        found = await services.drive.versions(
+            tx, caller.user_id, project, before=ask.number_after or None, limit=ask.limit + 1
+        )
+    return page_of(found, ask.limit, id_of=lambda version: version.number)
 
 
 @router.post("/projects/upload", status_code=201)

@@ -14,6 +14,7 @@ from tesra.web.ui.pages import (
     second_factor,
     sign_in,
     training,
+    training_new,
 )
 
 PAGES: Sequence[APIRouter] = (
@@ -26,4 +27,5 @@ PAGES: Sequence[APIRouter] = (
     second_factor.router,
     access.router,
     channels.router,
+    training_new.router,
 )
