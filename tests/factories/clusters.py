@@ -15,6 +15,7 @@ from tesra.db.migrate import migrate
 
 TEMPLATE = "tesra_template"
 MODULES_WITH_TABLES = (
+    "tesra.db.job_board",
     "tesra.db.leases",
     "tesra.db.idempotency",
     "tesra.identity.repository",
@@ -27,6 +28,8 @@ MODULES_WITH_TABLES = (
     "tesra.drive.collection_repository",
     "tesra.drive.files.repository",
     "tesra.drive.private.repository",
+    "tesra.drive.shares.repository",
+    "tesra.drive.uploads.repository",
     "tesra.compute.repository",
     "tesra.compute.shares",
     "tesra.training.holdings",

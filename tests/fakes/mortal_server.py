@@ -1,6 +1,7 @@
 """The real server in a process of its own, which kills itself (SIGKILL) between two steps of a put.
 
-Where is written into the file ``die`` of its home, one of ``BOUNDARIES``; once a file. What started
+Where is written into the file ``die`` of its home, one of ``BOUNDARIES`` or of
+``UPLOAD_BOUNDARIES``; once a file. What started
 it starts it again, as a supervisor does, and notes each death in the file ``deaths``. It is forked
 from what has imported all already: that takes seconds.
 """
@@ -19,10 +20,15 @@ import uvicorn
 from tesra.app.bootstrap import make_services
 from tesra.drive.files.repository import FileRepository
 from tesra.drive.files.service import FileService
+from tesra.drive.intake import Intake
 from tesra.drive.pack_store import PackStore
 from tesra.drive.peers.service import PeerService
 from tesra.drive.repository import DriveRepository
 from tesra.drive.service import DriveService
+from tesra.drive.uploads.landing import Landing
+from tesra.drive.uploads.repository import UploadRepository
+from tesra.drive.uploads.service import UploadService
+from tesra.drive.uploads.spool import Spool
 from tesra.kit.settings import Home, Settings
 from tesra.web.api import create_api
 
@@ -35,6 +41,15 @@ BOUNDARIES = {
     "snapshot in the transaction": (DriveService, "commit_snapshot"),
     "pointer in the transaction": (FileRepository, "move_head"),
     "pointer": (FileService, "_land"),
+}
+
+UPLOAD_BOUNDARIES = {
+    "bytes of an upload": (Spool, "append"),
+    "all bytes in the transaction": (UploadRepository, "landing"),
+    "all bytes": (UploadService, "_receive"),
+    "file of the upload": (Intake, "entry"),
+    "landed in the transaction": (UploadRepository, "landed"),
+    "landed": (Landing, "land"),
 }
 
 Asked = ParamSpec("Asked")
@@ -84,7 +99,7 @@ def serve_for_ever(settings: Settings, port: int) -> None:
 
 if __name__ == "__main__":
     home, url, port = Home(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-    for boundary, (owner, name) in BOUNDARIES.items():
+    for boundary, (owner, name) in {**BOUNDARIES, **UPLOAD_BOUNDARIES}.items():
         whole: Any = getattr(owner, name)
         setattr(owner, name, dying_after(whole, boundary, home.root / "die"))
     chosen = Settings(home=home, cache=home.root / "cache", database_url=url)

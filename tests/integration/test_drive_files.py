@@ -84,6 +84,15 @@ async def test_what_is_put_is_got_whole_and_in_ranges(client: httpx.AsyncClient)
     assert use == {"path": "/notes", "files": 2, "size_bytes": 5_000_005}
 
 
+async def test_more_at_once_than_the_loop_has_threads_come_to_their_end(
+    client: httpx.AsyncClient,
+) -> None:
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(put(client, f"/{n % 4}/{n}", os.urandom(20_000)) for n in range(40)))
+        listed = await asyncio.gather(*(names(client, f"/{n % 4}") for n in range(80)))
+    assert {len(found) for found in listed} == {10}
+
+
 async def test_moving_and_copying_move_no_content(client: httpx.AsyncClient) -> None:
     await put(client, "/a/big", os.urandom(3_000_000))
     before = (await client.get(f"{PREFIX}/quota")).json()["used_bytes"]

@@ -33,6 +33,8 @@ from tesra.drive.previews.service import PreviewService
 from tesra.drive.private.service import PrivateDriveService
 from tesra.drive.service import DriveService
 from tesra.drive.shares.service import ShareService
+from tesra.drive.uploads.service import UploadService
+from tesra.drive.uploads.spool import Spool
 from tesra.identity.account import AccountService
 from tesra.identity.factors import SecondFactors
 from tesra.identity.service import IdentityService, OnRegistered, RegistrationLimits
@@ -98,9 +100,8 @@ def make_services(settings: Settings) -> Services:
     """All services of one process; nothing is connected yet."""
     url, keys, clock = database_url(settings), settings.home.keys, SystemClock()
     database, sealer = Database(url), Sealer(load_or_create_master_key(keys / "master.key"))
-    billing = _make_billing(settings, clock)
+    billing, listener, jobs = _make_billing(settings, clock), Listener(url), make_jobs(url)
     identity, factors = _make_identity(settings, billing, sealer, clock)
-    listener, jobs = Listener(url), make_jobs(url)
     notices, deliveries = _make_notices(settings, database, sealer, jobs)
     kept = make_keeping(settings, database, listener, jobs, tell_of_alarms(notices, identity))
     drive = _make_drive(settings, database, sealer, kept)
@@ -127,6 +128,7 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         files=files,
         shares=ShareService(database, drive, files),
+        uploads=UploadService(database, drive, files, Spool(settings.home.uploads)),
         previews=PreviewService(files),
         private=private,
         peers=kept.peers,

@@ -78,6 +78,12 @@ def _storage(services: Services) -> Blueprint:
         await services.care.audit()
         await services.care.repair(rebalance=timestamp // 60 % 5 == 0)
 
+    @tasks.periodic(cron="* * * * *")
+    @tasks.task(name="look_after_uploads", queueing_lock="look_after_uploads")
+    async def look_after_uploads(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        """Those that a server left that died, and those that nobody went on with for a day."""
+        await services.uploads.look_after()
+
     @tasks.periodic(cron="23 4 * * *")
     @tasks.task(name="collect_garbage", queueing_lock="collect_garbage")
     async def collect_garbage(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it

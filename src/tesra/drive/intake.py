@@ -6,11 +6,12 @@ machine, in a worker thread, handed to the same service.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tesra.db.engine import Database
+from tesra.drive.aside import aside
 from tesra.drive.model import check_project_name
 from tesra.drive.service import DriveService
 from tesra.kit.ids import EpochId, UserId
@@ -18,8 +19,9 @@ from tesra.storage.archives import Limits, unpack
 from tesra.storage.format import EpochKeys
 from tesra.storage.packing import Pack
 from tesra.storage.selection import select_files
+from tesra.storage.sending import SERVER_PACE, ChunkSender
 from tesra.storage.tree import Entry
-from tesra.storage.uploading import UploadedTree, upload_folder
+from tesra.storage.uploading import UploadedTree, send_folder
 from tesra.wire.drive import Project, SnapshotCommit, UploadGrant
 
 Result = TypeVar("Result")
@@ -32,28 +34,26 @@ class Intake:
         self._database = database
         self._drive = drive
 
-    async def archive(self, owner: UserId, archive: Path, *, name: str) -> Project:
-        """Unpack (within the owner's quota, checked) and store; raises ``ArchiveRefused``."""
+    async def archive(
+        self, owner: UserId, archive: Path, *, name: str, scratch: Path | None = None
+    ) -> Project:
+        """Unpack (within the owner's quota, checked) and store; raises ``ArchiveRefused``.
+
+        ``scratch``: the folder to unpack in; the system's own for temporary files by default.
+        """
         checked = check_project_name(name)
         async with self._database.begin() as tx:
             quota = await self._drive.quota(tx, owner)
         limits = Limits(total_bytes=min(Limits().total_bytes, 2 * quota.quota_bytes))
-        with tempfile.TemporaryDirectory(prefix="tesra-intake-") as place:
+        with tempfile.TemporaryDirectory(prefix="tesra-intake-", dir=scratch) as place:
             root = await asyncio.to_thread(unpack, archive, Path(place) / "content", limits)
             return await self.folder(owner, root, name=checked)
 
     async def folder(self, owner: UserId, root: Path, *, name: str) -> Project:
         """Store what belongs to the project and make it the project's head."""
         checked = check_project_name(name)
-        async with self._database.begin() as tx:
-            grant = await self._drive.open_upload(tx, owner)
-        tree = await asyncio.to_thread(self._upload, owner, grant, root, asyncio.get_running_loop())
-        commit = SnapshotCommit(
-            epoch=grant.epoch,
-            root=tree.root.hex(),
-            file_count=tree.file_count,
-            size_bytes=tree.size_bytes,
-        )
+        selected = await asyncio.to_thread(select_files, root)
+        commit = await self.tree(owner, root, files=selected.files)
         await self._drive.check_complete(owner, commit)
         async with self._database.begin() as tx:
             snapshot = await self._drive.commit_snapshot(tx, owner, commit, kind="project")
@@ -61,12 +61,24 @@ class Intake:
 
     async def entry(self, owner: UserId, file: Path) -> Entry:
         """Store one file; how it stands in a tree, under its name."""
+        tree = await self.tree(owner, file.parent, files=[file])
+        reader = await self._drive.reader(owner, EpochId(tree.epoch))
+        return await anext(reader.entries(bytes.fromhex(tree.root)))
+
+    async def tree(
+        self, owner: UserId, root: Path, *, files: Sequence[Path] | None = None
+    ) -> SnapshotCommit:
+        """Store a folder, all of it or these files; what to commit."""
         async with self._database.begin() as tx:
             grant = await self._drive.open_upload(tx, owner)
         loop = asyncio.get_running_loop()
-        tree = await asyncio.to_thread(self._upload, owner, grant, file.parent, loop, [file])
-        reader = await self._drive.reader(owner, EpochId(grant.epoch))
-        return await anext(reader.entries(tree.root))
+        stored = await aside(lambda: self._upload(owner, grant, root, loop, files))
+        return SnapshotCommit(
+            epoch=grant.epoch,
+            root=stored.root.hex(),
+            file_count=stored.file_count,
+            size_bytes=stored.size_bytes,
+        )
 
     def _upload(
         self,
@@ -74,12 +86,12 @@ class Intake:
         grant: UploadGrant,
         root: Path,
         loop: asyncio.AbstractEventLoop,
-        files: list[Path] | None = None,
+        files: Sequence[Path] | None,
     ) -> UploadedTree:
         keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
         sink = _ServiceSink(self._database, self._drive, owner, EpochId(grant.epoch), loop)
-        chosen = select_files(root).files if files is None else files
-        return upload_folder(sink, keys, root, files=chosen)
+        with ChunkSender(sink, keys, pace=SERVER_PACE) as sender:
+            return send_folder(sender, root, files=files)
 
 
 class _ServiceSink:

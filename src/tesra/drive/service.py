@@ -237,7 +237,11 @@ class DriveService(SnapshotReads):
         self, tx: Tx, owner: UserId, name: str, snapshot: Snapshot
     ) -> Project:
         """The project of that name with this snapshot as its head; ``unchanged`` when it was."""
-        checked, head = check_project_name(name), SnapshotId(snapshot.id)
+        return await self.point_project(tx, owner, name, SnapshotId(snapshot.id))
+
+    async def point_project(self, tx: Tx, owner: UserId, name: str, head: SnapshotId) -> Project:
+        """The same, by the snapshot's id."""
+        checked = check_project_name(name)
         found = await self._repository.snapshot(tx, head)
         if found is None or found[1] != owner:
             raise SnapshotUnknown

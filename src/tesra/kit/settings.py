@@ -48,6 +48,11 @@ class Home:
         return self.root / f"peer-{number}"
 
     @property
+    def uploads(self) -> Path:
+        """What browsers have sent so far of uploads that are not finished."""
+        return self.root / "uploads"
+
+    @property
     def packs(self) -> Path:
         """The gateway's packs."""
         return self.peer(1) / "packs"
@@ -77,7 +82,7 @@ class Home:
 
     def create(self) -> None:
         """Make the folders, private to their owner."""
-        for folder in (self.root, self.keys, self.packs, self.site, self.logs):
+        for folder in (self.root, self.keys, self.packs, self.uploads, self.site, self.logs):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 

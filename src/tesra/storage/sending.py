@@ -22,9 +22,20 @@ _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 1
 _SEALING_BYTES = 4 * 2**20
 _SMALL_PACKS = 4  # an upload that goes on after so many makes larger ones
-_IN_FLIGHT_BYTES = 104 * 2**20  # a pack waits for its second holder: others go meanwhile
 _PACKS_IN_FLIGHT = 4
 _LEAN_BELOW = 0.05  # share of missing chunks under which the next window keeps no bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much is on its way at once, and how large packs become when an upload is long."""
+
+    in_flight_bytes: int
+    pack_bytes: int
+
+
+CLIENT_PACE = Pace(104 * 2**20, LARGE_PACK_BYTES)  # a pack waits for its second holder: others go
+SERVER_PACE = Pace(32 * 2**20, TARGET_PACK_BYTES)  # a server's memory is for all of its users
 
 
 class FileChanged(Conflict):
@@ -73,7 +84,8 @@ class _Window:
 class ChunkSender:
     """``offer`` chunks, then ``finish``: all that were missing are stored by then."""
 
-    def __init__(self, sink: PackSink, keys: EpochKeys) -> None:
+    def __init__(self, sink: PackSink, keys: EpochKeys, *, pace: Pace = CLIENT_PACE) -> None:
+        self._pace = pace
         self._sink = sink
         self._keys = keys
         self._offered: set[bytes] = set()
@@ -176,7 +188,8 @@ class ChunkSender:
     def _send(self) -> None:
         size = self._builder.size_bytes
         while self._sent and (
-            len(self._sent) >= _PACKS_IN_FLIGHT or self._sent_bytes + size > _IN_FLIGHT_BYTES
+            len(self._sent) >= _PACKS_IN_FLIGHT
+            or self._sent_bytes + size > self._pace.in_flight_bytes
         ):
             self._hear_of_pack()
         going = self._wire_pool.submit(self._finish_and_put, self._builder)
@@ -184,7 +197,7 @@ class ChunkSender:
         self._sent_bytes += size
         self._begun_packs += 1
         more = self._begun_packs >= _SMALL_PACKS
-        self._builder = PackBuilder(LARGE_PACK_BYTES if more else TARGET_PACK_BYTES)
+        self._builder = PackBuilder(self._pace.pack_bytes if more else TARGET_PACK_BYTES)
 
     def _hear_of_pack(self) -> None:
         size, going = self._sent.popleft()

@@ -51,13 +51,25 @@ def upload_folder(
 
     ``files`` limits it to these paths; errors of reading come as ``OSError``.
     """
-    nodes = scanned(root, warn) if files is None else listed(root, files, warn)
     with ChunkSender(sink, keys) as sender:
-        upload = _Upload(sender, report)
-        tree = upload.folder(nodes, depth=0)
-        sender.finish()
-        upload.tell("")
-        return UploadedTree(tree, upload.done_files, upload.done_bytes, sender.moved_bytes)
+        return send_folder(sender, root, files=files, report=report, warn=warn)
+
+
+def send_folder(
+    sender: ChunkSender,
+    root: Path,
+    *,
+    files: Iterable[Path] | None = None,
+    report: Report = silent,
+    warn: Warn = unheard,
+) -> UploadedTree:
+    """The same through a sender of one's own."""
+    nodes = scanned(root, warn) if files is None else listed(root, files, warn)
+    upload = _Upload(sender, report)
+    tree = upload.folder(nodes, depth=0)
+    sender.finish()
+    upload.tell("")
+    return UploadedTree(tree, upload.done_files, upload.done_bytes, sender.moved_bytes)
 
 
 class _Upload:

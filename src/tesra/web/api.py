@@ -35,6 +35,7 @@ from tesra.web.routes import (
     sweeps,
     training,
     tuning,
+    uploads,
 )
 from tesra.web.ui.problem_pages import page_of
 from tesra.web.ui.routers import PAGES
@@ -55,6 +56,8 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     identity.router,
     account.router,
     account.operator_router,
+    uploads.tus,
+    uploads.plain,
     drive.router,
     files.router,
     shares.router,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tesra.drive.private.service import PrivateDriveService
     from tesra.drive.service import DriveService
     from tesra.drive.shares.service import ShareService
+    from tesra.drive.uploads.service import UploadService
     from tesra.identity.account import AccountService
     from tesra.identity.factors import SecondFactors
     from tesra.identity.service import IdentityService
@@ -68,6 +69,7 @@ class Services:
     drive: DriveService
     files: FileService
     shares: ShareService
+    uploads: UploadService
     previews: PreviewService
     private: PrivateDriveService
     peers: PeerService

@@ -39,6 +39,8 @@ _STATUS: tuple[tuple[type[errors.TesraError], int], ...] = (
     (errors.TooMany, 429),
 )
 
+_PHRASES = {460: "Checksum Mismatch"}  # of the tus protocol
+
 _log = logging.getLogger("tesra.web")
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
@@ -83,7 +85,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A problem document; ``code`` is what a program tests, ``detail`` what a person reads."""
-    phrase = HTTPStatus(status).phrase
+    phrase = _PHRASES.get(status) or HTTPStatus(status).phrase
     code = code or phrase.lower().replace(" ", "_")
     body = Problem(
         type=f"urn:tesra:problem:{code}",
@@ -100,7 +102,11 @@ def problem(
 
 async def _on_tesra_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.TesraError)
-    status = status_of(error)
+    return answer_of(error, status_of(error))
+
+
+def answer_of(error: errors.TesraError, status: int) -> Response:
+    """An error's problem document under this status."""
     if status == 500:
         _log.error("error of no kind: %r", error)
     headers: dict[str, str] = {}

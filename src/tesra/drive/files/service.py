@@ -6,14 +6,16 @@ is lost. Content moves only when somebody puts it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
-from tesra.db.engine import Database
+from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify
+from tesra.drive.aside import aside
 from tesra.drive.files.repository import FileRepository, Thrown, Version
 from tesra.drive.files.workbench import Workbench
 from tesra.drive.model import MAIN_PURPOSE, Drive, StoredSnapshot
@@ -46,6 +48,7 @@ from tesra.wire.files import (
 _TRIES = 8
 
 Edit = Callable[[TreeEditor, bytes], bytes]
+Also = Callable[[Tx, int], Awaitable[None]]  # done with the change or not at all; has the version
 Seen = TypeVar("Seen")
 
 
@@ -113,6 +116,7 @@ class FileService:
         self._database = database
         self._drive = drive
         self._repository = FileRepository()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ends: dict[bytes, bytes] = {}  # nodes never change: what is known of them stays
 
     async def head(self, owner: UserId) -> Version:
@@ -183,11 +187,14 @@ class FileService:
         root = await self._root_of(owner, at, found)
         return await self._drive.plan_of(at.epoch, root, name=f"version {at.number}")
 
-    async def freeze(self, owner: UserId, path: str) -> StoredSnapshot:
-        """A snapshot of what stands at a path now; a file comes as a folder that holds just it."""
-        at = await self._at(owner, None)
+    async def freeze(
+        self, owner: UserId, path: str, *, version: int | None = None
+    ) -> StoredSnapshot:
+        """A snapshot of what stands at a path; a file comes as a folder that holds just it."""
+        at = await self._at(owner, version)
         found = await self.find(owner, path, version=at.number)
         root = await self._root_of(owner, at, found)
+        await self._drive.hold(at.epoch, root)
         totals = await (await self._drive.reader(owner, at.epoch)).totals(root)
         commit = SnapshotCommit(
             epoch=at.epoch,
@@ -211,7 +218,7 @@ class FileService:
         async for parts, entry in reader.walk(found.entry.tree):
             yield Found((*found.path, *parts), entry)
 
-    async def change(self, owner: UserId, wanted: Changes) -> Landed:
+    async def change(self, owner: UserId, wanted: Changes, *, also: Also | None = None) -> Landed:
         """Apply these changes, all or none."""
         earlier = {
             change.version: await self._at(owner, change.version)
@@ -233,7 +240,7 @@ class FileService:
 
         said = [_words(change) for change in wanted.changes if not isinstance(change, Expect)]
         words = "; ".join(said[:3])
-        return await self._land(owner, edit, words[:200], thrown=thrown)
+        return await self._land(owner, edit, words[:200], thrown=thrown, also=also)
 
     async def commit(self, owner: UserId, base: int, tree: SnapshotCommit, *, words: str) -> Landed:
         """A whole tree by a client that began at version ``base``; merged with what came since."""
@@ -253,9 +260,26 @@ class FileService:
         landed = await self._land(owner, edit, words)
         return Landed(landed.version, tuple(renamed))
 
-    async def put(self, owner: UserId, changes: dict[Parts, Entry], *, words: str) -> Landed:
-        """Entries whose content is stored already, each at its path."""
-        return await self._land(owner, lambda editor, root: editor.edit(root, changes), words)
+    async def put(
+        self,
+        owner: UserId,
+        changes: dict[Parts, Entry],
+        *,
+        words: str,
+        also: Also | None = None,
+    ) -> Landed:
+        """Entries whose content is stored already, each at its path; none of them replaces a folder."""
+
+        def edit(editor: TreeEditor, root: bytes) -> bytes:
+            for path in changes:
+                if isinstance(editor.lookup(root, path), Folder):
+                    raise SomethingThere(
+                        f"There is a folder at '{show_path(path)}'.",
+                        way_out="Put it into the folder under a name of its own, or move that.",
+                    )
+            return editor.edit(root, changes)
+
+        return await self._land(owner, edit, words[:200], also=also)
 
     async def versions(
         self, owner: UserId, *, before: int | None = None, limit: int = 50
@@ -301,25 +325,51 @@ class FileService:
         return await self._writing(owner, at, lambda editor, _: editor.alone(found.entry))
 
     async def _land(
-        self, owner: UserId, edit: Edit, words: str, *, thrown: Sequence[Parts] = ()
+        self,
+        owner: UserId,
+        edit: Edit,
+        words: str,
+        *,
+        thrown: Sequence[Parts] = (),
+        also: Also | None = None,
     ) -> Landed:
-        """Make the change on the present head until nobody was faster."""
-        for _ in range(_TRIES):
-            now = await self.head(owner)
-            root = await self._writing(owner, now, edit)
-            if root == now.root:
-                return Landed(now)
-            async with self._database.begin() as tx:
-                drive = await self._drive.drive_of(tx, owner)
-                if await self._repository.move_head(tx, drive.id, now, root=root, words=words):
-                    for path in thrown:
-                        shown = show_path(path)
-                        await self._repository.throw(tx, drive.id, new_id("trs"), shown, now.number)
-                    await notify(tx, f"drive:{drive.id}")
-                    landed = await self._repository.head(tx, drive.id)
-                    assert landed is not None
+        """Make the change on the present head until nobody was faster; one after the other here."""
+        async with self._turns.setdefault(owner, asyncio.Lock()):
+            for _ in range(_TRIES):
+                now = await self.head(owner)
+                root = await self._writing(owner, now, edit)
+                landed = await self._moved(owner, now, root, words, thrown=thrown, also=also)
+                if landed is not None:
                     return Landed(landed)
         raise TooBusy(way_out="Try again.")
+
+    async def _moved(
+        self,
+        owner: UserId,
+        now: Version,
+        root: bytes,
+        words: str,
+        *,
+        thrown: Sequence[Parts],
+        also: Also | None,
+    ) -> Version | None:
+        """The head with this root; None when it is not ``now`` any more."""
+        async with self._database.begin() as tx:
+            drive = await self._drive.drive_of(tx, owner)
+            landed = now
+            if root != now.root:
+                if not await self._repository.move_head(tx, drive.id, now, root=root, words=words):
+                    return None
+                for path in thrown:
+                    shown = show_path(path)
+                    await self._repository.throw(tx, drive.id, new_id("trs"), shown, now.number)
+                await notify(tx, f"drive:{drive.id}")
+                moved = await self._repository.head(tx, drive.id)
+                assert moved is not None
+                landed = moved
+            if also is not None:
+                await also(tx, landed.number)
+            return landed
 
     async def _at(self, owner: UserId, version: int | None) -> Version:
         if version is None:
@@ -335,7 +385,7 @@ class FileService:
         async with self._database.begin() as tx:
             epoch = EpochId((await self._drive.open_upload(tx, owner)).epoch)
         work = await self._workbench(owner, epoch)
-        root = await asyncio.to_thread(work.editor.empty)
+        root = await aside(work.editor.empty)
         await work.store()
         async with self._database.begin() as tx:
             await self._repository.begin(tx, drive.id, epoch, root)
@@ -347,11 +397,11 @@ class FileService:
         self, owner: UserId, at: Version, look: Callable[[TreeEditor], Seen]
     ) -> Seen:
         work = await self._workbench(owner, at.epoch)
-        return await asyncio.to_thread(look, work.editor)
+        return await aside(lambda: look(work.editor))
 
     async def _writing(self, owner: UserId, at: Version, edit: Edit) -> bytes:
         work = await self._workbench(owner, at.epoch)
-        root = await asyncio.to_thread(edit, work.editor, at.root)
+        root = await aside(lambda: edit(work.editor, at.root))
         await work.store()
         return root
 
