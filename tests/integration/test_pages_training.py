@@ -396,3 +396,85 @@ async def test_the_form_speaks_chinese(
     shown = words_of(await page.look("/training/new?project=digits"))
     for words in ("AI 引擎与版本", "设备数量", "开始训练", "可选参数"):
         assert words in shown
+
+
+# --- projects and import ------------------------------------------------------------------------
+
+
+async def test_projects_are_listed_with_their_versions_and_findings(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    made = await network.project(me, train=SCRIPT)
+    await network.project(me, train=SCRIPT + "\nopen('/home/ann/data.csv')\n")
+    listed = await page.look("/training/projects")
+    assert f'href="/training/projects/{made.id}"' in listed.text
+    shown = words_of(await page.look("/training/projects/digits"))
+    assert "imports torch" in shown
+    assert "A path of one machine" in shown
+    versions = (await page.get("/api/v1/projects/digits/versions")).json()["items"]
+    assert [version["number"] for version in versions] == [2, 1]
+    form = await page.look("/training/new?project=digits")
+    assert f'<option value="{versions[1]["snapshot"]}">Version 1' in form.text
+
+
+async def test_an_older_version_can_be_run(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    first = await network.project(me, train="print(1)")
+    await network.project(me, train="print(2)")
+    answer = await page.submit("/training/new", await fill(page, snapshot=first.snapshot))
+    run = await network.run(me, answer.headers["location"].removeprefix("/training/runs/"))
+    assert run.snapshot == first.snapshot
+
+
+async def test_a_folder_of_the_drive_becomes_a_project(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await page.put(
+        "/api/v1/drive/files/content?path=/code/train.py",
+        content=SCRIPT.encode(),
+        headers={"X-CSRF-Token": page.csrf},
+    )
+    made = await page.submit("/training/import/drive", {"path": "/code", "once": "k"})
+    again = await page.submit("/training/import/drive", {"path": "/code", "once": "k"})
+    assert made.status_code == 303, words_of(made)
+    assert again.headers["location"] == made.headers["location"]
+    assert "train.py" in words_of(await page.look(made.headers["location"]))
+    refused = await page.submit("/training/import/drive", {"path": "/nowhere", "once": "k2"})
+    assert refused.status_code == 404
+    assert 'value="/nowhere"' in refused.text
+
+
+async def test_an_import_from_git_is_a_job_with_a_page(
+    page: PageClient, network: NetworkDouble
+) -> None:
+    begun = await page.submit(
+        "/training/import/git", url="https://git.invalid/ann/digits.git", once="k"
+    )
+    assert begun.status_code == 303
+    waiting = await page.look(begun.headers["location"])
+    assert "Waiting for its turn" in words_of(waiting)
+    await network.services.git_imports.run(begun.headers["location"].rsplit("/", 1)[1])
+    failed = await page.look(begun.headers["location"])
+    assert "Try again" in words_of(failed)
+    refused = await page.submit("/training/import/git", url="file:///etc", once="k2")
+    assert refused.status_code == 422
+    assert 'value="file:///etc"' in refused.text
+
+
+async def test_projects_of_others_are_not_there(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    project = await network.project(await network.user(), "theirs")
+    assert (await page.look(f"/training/projects/{project.id}")).status_code == 404
+    assert (await page.get(f"/api/v1/projects/{project.id}/versions")).status_code == 404
+    assert (await page.look("/training/imports/imp_nowhere")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/training", "/training/projects", "/training/import", "/training/new"]
+)
+async def test_pages_of_training_are_for_members(page: PageClient, path: str) -> None:
+    await page.submit("/sign-out")
+    answer = await page.look(path)
+    assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in")

@@ -11,11 +11,11 @@ from tesra.web.ui.pages import (
     bills,
     channels,
     home,
-    run,
     second_factor,
     sign_in,
     training,
     training_new,
+    training_projects,
 )
 
 PAGES: Sequence[APIRouter] = (
@@ -23,11 +23,11 @@ PAGES: Sequence[APIRouter] = (
     home.router,
     sign_in.router,
     training.router,
-    run.router,
     bills.router,
     account.router,
     second_factor.router,
     access.router,
     channels.router,
     training_new.router,
+    training_projects.router,
 )
