@@ -1,0 +1,275 @@
+// The page of a run: its tabs, its stream, and what of it stands in the head.
+"use strict";
+(() => {
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const TABS = ["log", "charts", "tune", "files", "details"];
+  let root, words, log, stream, charts, ended;
+
+  // --- tabs: each has an address -------------------------------------------------------------
+  function showTab() {
+    const asked = location.hash.slice(1).split("/")[0];
+    const shown = TABS.includes(asked) ? asked : "log";
+    for (const name of TABS) {
+      $(`#tab-${name}`).hidden = name !== shown;
+      const link = $(`[data-tab="${name}"]`);
+      link.classList.toggle("active", name === shown);
+      if (name === shown) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (shown === "files") loadPart($("#tab-files"));
+    if (shown === "charts") charts.open();
+    if (shown === "log" && log.following) log.draw();
+  }
+
+  async function loadPart(part, { anew = false, from = part.dataset.from } = {}) {
+    if ((part.dataset.loaded && !anew) || busy()) return;
+    const answer = await Tesra.call(from).catch(() => null);
+    if (!answer?.ok) {
+      if (!part.dataset.loaded) part.textContent = words.failed;
+      return;
+    }
+    if (busy()) return;
+    part.dataset.loaded = "yes";
+    swap(part, await answer.text());
+  }
+
+  /** Somebody answers a question about something on this page: it must stay. */
+  const busy = () => Boolean($("dialog[open]"));
+
+  /** The server's own HTML in place of what was there; the focus and open details stay. */
+  function swap(part, html) {
+    const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+    const open = all("details[open][id]", part).map((one) => one.id);
+    part.innerHTML = html;
+    for (const id of open) {
+      const one = document.getElementById(id);
+      if (one) one.open = true;
+    }
+    if (focused) document.getElementById(focused)?.focus();
+    Tesra.tellTimes(part);
+    part.dispatchEvent(new CustomEvent("swapped"));
+  }
+
+  // --- the head ------------------------------------------------------------------------------
+  let told = "";
+  let headWanted = false;
+
+  function onState(state) {
+    figures(state);
+    const { phase, reason, attempt, restarts, bill, output, queue, warnings } = state;
+    const now = JSON.stringify([state.state, phase, reason, attempt, restarts, bill, output, queue?.place, queue?.why, warnings]);
+    if (told !== now) {
+      if (told) headWanted = true;
+      told = now;
+      if (output && $("#tab-files").dataset.output !== output) {
+        $("#tab-files").dataset.output = output;
+        if ($("#tab-files").dataset.loaded) loadPart($("#tab-files"), { anew: true });
+      }
+    }
+    refreshHead();
+  }
+
+  let refreshing = false;
+  async function refreshHead() {
+    if (!headWanted || refreshing) return;
+    refreshing = true;
+    headWanted = false;
+    try {
+      const answer = await Tesra.call(`${root.dataset.page}/head`);
+      if (!answer.ok || busy()) throw new Error("later");
+      swap($("#run-head"), await answer.text());
+    } catch {
+      headWanted = true;
+      setTimeout(refreshHead, 3000);
+    } finally {
+      refreshing = false;
+    }
+  }
+
+  /** Figures that change all the time, written into the head as it stands. */
+  function figures({ cost_cny: cost, th, forecast }) {
+    const language = document.documentElement.lang;
+    const money = new Intl.NumberFormat(language, { style: "currency", currency: "CNY", currencyDisplay: "narrowSymbol" });
+    const write = (name, text) => {
+      const element = $(`[data-live="${name}"]`);
+      if (element && element.textContent !== text) element.textContent = text;
+    };
+    if (cost !== null) write("cost", money.format(Number(cost)));
+    write("th", new Intl.NumberFormat(language, { maximumFractionDigits: 4 }).format(Number(th)));
+    if (forecast?.cost_to_finish) write("to-finish", money.format(Number(forecast.cost_to_finish)));
+    const at = $('[data-live="finish"] time');
+    if (at && forecast?.finish_at) at.dateTime = forecast.finish_at;
+    const box = $("[data-forecast]");
+    if (box && box.hidden === Boolean(forecast?.cost_to_finish)) headWanted = true;
+  }
+
+  // --- the stream ----------------------------------------------------------------------------
+  function line(how) {
+    const place = $("#line-state");
+    if (how === "live") onLive();
+    place.dataset.how = how;
+    place.textContent = { live: ended ? "" : words.live, again: words.again, ended: words.over }[how];
+  }
+
+  let wasAway = false;
+  function onLive() {
+    if (wasAway) charts.reload();
+    wasAway = false;
+  }
+
+  function onEnd() {
+    ended = true;
+    headWanted = true;
+    refreshHead();
+    loadPart($("#tab-tune"), { anew: true });
+    if ($("#tab-files").dataset.loaded) loadPart($("#tab-files"), { anew: true });
+  }
+
+  // --- the log's controls ----------------------------------------------------------------------
+  function controls() {
+    const follow = $("#log-follow");
+    follow.onclick = () => log.follow(!log.following);
+    $("#log-wrap").onclick = ({ currentTarget: button }) => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(on));
+      $("[data-log]").classList.toggle("wrap", on);
+      localStorage.setItem("tesra-log-wrap", on ? "1" : "");
+      if (log.following) log.draw();
+    };
+    if (localStorage.getItem("tesra-log-wrap")) $("#log-wrap").click();
+    const rank = $("#log-rank");
+    if (rank) rank.onchange = () => {
+      log.rank = rank.value;
+      log.begun = false;
+      log.follow(true);
+      $("#log-file").href = `${root.dataset.api}/logs.txt${rank.value === "" ? "" : `?rank=${rank.value}`}`;
+      stream.again(rank.value);
+    };
+    log.onState = () => {
+      follow.setAttribute("aria-pressed", String(log.following));
+      const some = log.waitingLines;
+      const text = log.following || !some ? "" : words.waiting.replace("{n}", some.toLocaleString());
+      if ($("#log-waiting").textContent !== text) $("#log-waiting").textContent = text;
+      $("#log-empty").hidden = log.count > 0 || log.waiting.length > 0 || log.reading;
+    };
+    $("[data-log]").addEventListener("keydown", (event) => {
+      if (event.key === "End") { event.preventDefault(); log.follow(true); }
+    });
+  }
+
+  // --- search ----------------------------------------------------------------------------------
+  let found = { query: "", hits: [], at: -1, next: null };
+
+  async function search(query, after = 0) {
+    const asked = new URLSearchParams({ q: query, after, limit: 100 });
+    if (log.rank !== "") asked.set("rank", log.rank);
+    $("#search-state").textContent = words.searching;
+    try {
+      const told = await Tesra.callJson(`${root.dataset.api}/logs/search?${asked}`);
+      const hits = after ? [...found.hits, ...told.hits] : told.hits;
+      found = { query, hits, at: after ? found.at : -1, next: told.next };
+    } catch (error) {
+      $("#search-state").textContent = error.message;
+      return;
+    }
+    showHits();
+  }
+
+  function showHits() {
+    const { hits, next, at } = found;
+    $("#search-state").textContent = hits.length
+      ? words.hits.replace("{n}", `${hits.length.toLocaleString()}${next === null ? "" : "+"}`)
+      : next === null ? words.noHits : words.noHitsYet;
+    $("#search-more").hidden = next === null;
+    $("#search-hits").replaceChildren(...hits.map((hit, place) => hitOf(hit, place, at)));
+    $("#search-panel").hidden = false;
+  }
+
+  function hitOf(hit, place, at) {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "hit";
+    if (place === at) button.setAttribute("aria-current", "true");
+    if (hit.rank < 0) button.dataset.rank = "tesra";
+    else if (log.ranks > 1) button.dataset.rank = String(hit.rank);
+    button.textContent = TesraAnsi.read(hit.text.slice(0, 300)).runs.map((run) => run.text).join("");
+    button.onclick = () => goTo(place);
+    item.append(button);
+    return item;
+  }
+
+  async function goTo(place) {
+    const hit = found.hits[place];
+    if (!hit) return;
+    found.at = place;
+    for (const [number, button] of all("#search-hits .hit").entries()) {
+      if (number === place) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+    if (!(await log.jump(hit.cursor, hit.line))) Tesra.toast(words.failed, "danger");
+  }
+
+  function searching() {
+    const field = $("#search-text");
+    $("#log-search").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const query = field.value;
+      if (!query) return;
+      if (query === found.query && found.hits.length) return goTo((found.at + 1) % found.hits.length);
+      await search(query);
+      if (found.hits.length) goTo(0);
+    });
+    $("#search-more").onclick = () => search(found.query, found.next);
+    $("#search-close").onclick = () => {
+      $("#search-panel").hidden = true;
+      field.value = "";
+      found = { query: "", hits: [], at: -1, next: null };
+      field.focus();
+    };
+    document.addEventListener("keydown", (event) => {
+      const typing = event.target.closest("input, textarea, select, [contenteditable]");
+      if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      location.hash = "log";
+      setTimeout(() => field.focus());
+    });
+  }
+
+  function start() {
+    root = $("#run");
+    words = $("#words-run").dataset;
+    ended = root.dataset.ended === "yes";
+    log = new TesraLog(root);
+    charts = TesraRunCharts.make(root);
+    TesraTune.make($("#tab-tune"), root.dataset.api, () => loadPart($("#tab-tune"), { anew: true }));
+    controls();
+    searching();
+    stream = new TesraStream(`${root.dataset.api}/live`, {
+      begin: ({ after }) => log.begin(after),
+      log: (data) => log.take(data),
+      dropped: (data) => log.dropped(data),
+      state: onState,
+      metrics: (data) => charts.take(data),
+      use: (data) => charts.use(data),
+      tune: (data) => TesraTune.take($("#tab-tune"), data, () => loadPart($("#tab-tune"), { anew: true })),
+      end: onEnd,
+    }, (how) => {
+      if (how === "again") wasAway = true;
+      line(how);
+    });
+    const files = $("#tab-files");
+    files.addEventListener("click", (event) => {
+      const link = event.target.closest('nav a[href*="/files"]');
+      if (!link) return;
+      event.preventDefault();
+      loadPart(files, { anew: true, from: link.href });
+    });
+    addEventListener("hashchange", showTab);
+    showTab();
+    stream.open();
+  }
+
+  document.addEventListener("DOMContentLoaded", start);
+})();

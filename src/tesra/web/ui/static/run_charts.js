@@ -1,0 +1,128 @@
+// The charts of a run's page: its metrics by rank, and the use of its devices.
+"use strict";
+class TesraRunCharts {
+  static MOST_RANKS = 16; // drawn together
+  static USES = { use: TesraCharts.percent, memory_bytes: TesraCharts.bytes, power_w: (value) => `${TesraCharts.short(value)} W` };
+
+  static make(root) {
+    return new TesraRunCharts(root);
+  }
+
+  constructor(root) {
+    this.api = root.dataset.api;
+    this.words = document.getElementById("words-charts").dataset;
+    this.tab = document.getElementById("tab-charts");
+    this.known = new Map(); // name → ranks
+    this.opened = false;
+    const page = root.dataset.page;
+    this.grid = new TesraMetricGrid(this.tab, {
+      words: this.words,
+      csv: (name) => `${page}/metrics.csv?${new URLSearchParams({ name })}`,
+    });
+    this.rank = this.tab.querySelector("[data-rank]");
+    if (this.rank) this.rank.onchange = () => this.arrange();
+    this.devices = new Map();
+  }
+
+  /** When the tab is first looked at. */
+  open() {
+    if (this.opened) return;
+    this.opened = true;
+    this.reload();
+  }
+
+  async reload() {
+    if (!this.opened) return;
+    const told = await Tesra.callJson(`${this.api}/metrics`).catch(() => null);
+    if (!told) {
+      setTimeout(() => this.reload(), 3000);
+      return;
+    }
+    this.known = new Map(told.names.map(({ name, ranks }) => [name, ranks]));
+    const notes = this.tab.querySelector("[data-notes]");
+    notes.textContent = told.notes.join(" ");
+    notes.hidden = told.notes.length === 0;
+    this.arrange();
+    this.readDevices();
+  }
+
+  arrange() {
+    const chosen = this.rank?.value ?? "";
+    const ranks = [...new Set([...this.known.values()].flat())].sort((a, b) => a - b);
+    const source = (rank, label) => ({ api: this.api, rank, label, names: this.known });
+    const sources = chosen === "all"
+      ? ranks.slice(0, TesraRunCharts.MOST_RANKS).map((rank) => source(rank, `${this.words.rank} ${rank}`))
+      : [source(chosen === "" ? null : Number(chosen), chosen === "" ? this.words.value : `${this.words.rank} ${chosen}`)];
+    const names = [...this.known.keys()].sort(TesraRunCharts.order).filter((name) => chosen === "" || chosen === "all" || this.known.get(name).includes(Number(chosen)));
+    this.grid.show(names, sources);
+  }
+
+  /** Losses, then what stands by itself, then the groups; layer2 before layer10. */
+  static order(one, other) {
+    const place = (name) => (/loss/i.test(name) ? 0 : name.includes("/") ? 2 : 1);
+    return place(one) - place(other) || one.localeCompare(other, undefined, { numeric: true });
+  }
+
+  /** The stream's newest values. */
+  take({ values }) {
+    if (!this.opened) return;
+    this.grid.take(values);
+    const fresh = values.some(({ name, rank }) => !this.known.get(name)?.includes(rank));
+    if (fresh) this.renewing ??= setTimeout(() => { this.renewing = null; this.reload(); }, 1000);
+  }
+
+  // --- devices ---------------------------------------------------------------------------------
+  async readDevices() {
+    const told = await Tesra.callJson(`${this.api}/metrics/devices?points=300`).catch(() => null);
+    if (!told) return;
+    for (const one of this.devices.values()) one.lines.clear();
+    for (const series of told.series) {
+      this.lineOf(series.name, series).xs = series.times;
+      this.lineOf(series.name, series).ys = series.values;
+    }
+    this.drawDevices();
+  }
+
+  lineOf(use, { device, index, node }) {
+    if (!this.devices.has(use)) this.addUse(use);
+    const { lines } = this.devices.get(use);
+    if (!lines.has(device)) {
+      const label = `${this.words.device} ${index}${node ? ` (${node})` : ""}`;
+      lines.set(device, { label, colour: TesraCharts.colour(lines.size), xs: [], ys: [] });
+    }
+    return lines.get(device);
+  }
+
+  addUse(use) {
+    const title = this.words[`use_${use}`] ?? use;
+    const card = TesraCharts.card(title, this.words);
+    this.tab.querySelector("[data-device-grid]").append(card);
+    const chart = new TesraCharts.Chart(card, { title, say: TesraRunCharts.USES[use] ?? TesraCharts.short, sync: "devices" });
+    card.addEventListener("resized", () => chart.resize());
+    new ResizeObserver(() => chart.resize()).observe(card);
+    this.devices.set(use, { card, chart, lines: new Map() });
+    this.tab.querySelector("[data-devices]").hidden = false;
+  }
+
+  use({ devices }) {
+    if (!this.opened) return;
+    for (const sample of devices) {
+      for (const use of Object.keys(TesraRunCharts.USES)) {
+        if (sample[use] === undefined || sample[use] === null) continue;
+        const line = this.lineOf(use, { ...sample, node: "" });
+        const at = Date.parse(sample.at) / 1000;
+        if (line.xs.length && at <= line.xs.at(-1)) continue;
+        line.xs.push(at);
+        line.ys.push(sample[use]);
+      }
+    }
+    this.drawDevices();
+  }
+
+  drawDevices() {
+    if (this.tab.hidden) return;
+    for (const { chart, lines } of this.devices.values()) {
+      chart.set([...lines.values()], { axis: "time", smooth: 0, log: false });
+    }
+  }
+}
