@@ -152,6 +152,12 @@ def test_the_drive_from_the_command_lines_side(network: PeerNetwork, tmp_path: P
         got = tesra.drive_get("/work/big.bin", tmp_path / "big")
         assert got.read_bytes() == (source / "big.bin").read_bytes()
         assert b"".join(tesra.drive_read("/work/big.bin")) == got.read_bytes()
+        beside = tmp_path / "beside"
+        beside.mkdir()
+        (beside / "big.bin").write_text("of somebody else")
+        tesra.drive_get("/work/big.bin", beside / "mine.bin")
+        assert (beside / "mine.bin").read_bytes() == got.read_bytes()
+        assert (beside / "big.bin").read_text() == "of somebody else"
         extra = tmp_path / "extra"
         extra.mkdir()
         (extra / "new.txt").write_text("new")

@@ -70,7 +70,9 @@ def test_a_folder_goes_in_and_comes_out_as_it_was(laptop: tesra.Client, tmp_path
     )
     laptop.drive_get("diary:/work", tmp_path / "back")
     assert contents(tmp_path / "back") == contents(source)
+    (tmp_path / "big.bin").write_text("of somebody else")
     landed_file = laptop.drive_get("diary:/work/big.bin", tmp_path / "one.bin")
+    assert (tmp_path / "big.bin").read_text() == "of somebody else"
     assert landed_file.read_bytes() == (source / "big.bin").read_bytes()
     use = laptop.drive_use("diary:/work")
     assert (use.files, use.size_bytes) == (

@@ -103,11 +103,9 @@ class DriveVerbs:
         if entry.kind == "dir":
             fetch_planned(door, plan, place, report)
             return place
-        folder = place if place.is_dir() or str(dest).endswith("/") else place.parent
-        fetch_planned(door, plan, folder, report)
-        landed = folder / entry.name
-        if folder != place and landed != place:
-            landed = landed.replace(place)
+        inside = place.is_dir() or str(dest).endswith("/")
+        landed = place / entry.name if inside else place
+        fetch_planned(door, plan, landed.parent, report, name=landed.name)
         return landed
 
     def drive_read(self, path: str, *, version: int | None = None) -> Iterator[bytes]:

@@ -59,11 +59,16 @@ def fetch_planned(
     report: Report,
     *,
     chosen: Container[Parts] | None = None,
+    name: str | None = None,
 ) -> None:
-    """Bring what ``plan`` describes into ``dest``; of its files and links the ``chosen`` alone."""
+    """Bring what ``plan`` describes into ``dest``; of its files and links the ``chosen`` alone.
+
+    ``name``: how the plan's only file is called there; nothing of the name that it has in the
+    plan is looked at or touched.
+    """
     with landing(dest) as place, ThreadPoolExecutor(_WORKERS, "fetch") as pool:
         try:
-            _Fetch(_Chunks(source, plan), place, pool, report).run(chosen)
+            _Fetch(_Chunks(source, plan), place, pool, report).run(chosen, name)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -207,10 +212,10 @@ class _Fetch:
         self._done_bytes = 0
         self._moved_bytes = 0
 
-    def run(self, chosen: Container[Parts] | None = None) -> None:
+    def run(self, chosen: Container[Parts] | None = None, name: str | None = None) -> None:
         for parts, entry in _walked(self._chunks):
             if chosen is None or parts in chosen:
-                self._land(parts, entry)
+                self._land(parts if name is None else (name,), entry)
         self._submit()
         while self._running:
             self._reap()

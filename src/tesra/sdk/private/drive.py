@@ -123,11 +123,19 @@ class PrivateTree:
             raise ChunkBroken(f"'{show_path(parts)}' has chunks of another size than its own")
 
     def get(
-        self, path: str, dest: Path, *, version: int | None = None, report: Report = silent
+        self,
+        path: str,
+        dest: Path,
+        *,
+        version: int | None = None,
+        report: Report = silent,
+        name: str | None = None,
     ) -> None:
-        """A folder's content into ``dest``, a file or link into it under its own name."""
+        """A folder's content into ``dest``, a file or link into it, under another ``name`` if wanted."""
         parts, view = parse_path(path), self._view(version)
         entry = view.editor.require(view.root, parts)
+        if name is not None and not isinstance(entry, Folder):
+            entry = replace(entry, name=name)
         fetch_tree(self._ring.door, view.state.chain, entry, dest, report)
 
     def put(

@@ -80,10 +80,10 @@ class AnyDriveVerbs(DriveVerbs):
         if entry.kind == "dir":
             tree.get(place.path, target, version=version, report=report)
             return target
-        folder = target if target.is_dir() or str(dest).endswith("/") else target.parent
-        tree.get(place.path, folder, version=version, report=report)
-        landed = folder / entry.name
-        return landed if landed == target or folder == target else landed.replace(target)
+        inside = target.is_dir() or str(dest).endswith("/")
+        landed = target / entry.name if inside else target
+        tree.get(place.path, landed.parent, version=version, report=report, name=landed.name)
+        return landed
 
     def drive_read(self, path: str, *, version: int | None = None) -> Iterator[bytes]:
         place = parse_place(path)
