@@ -32,10 +32,10 @@ $(STAMP): pyproject.toml requirements/tools.txt requirements/dev.txt hatch_build
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-setup-system:  ## Install the system's packages that a bare machine may lack (Debian, Ubuntu)
+setup-system:  ## Install the system's packages that a bare machine may lack, and bench's rivals (Debian, Ubuntu)
 	@command -v apt-get >/dev/null || { echo "Install Python 3.11 with venv, pip and git." >&2; exit 1; }
 	$$(test "$$(id -u)" = 0 || echo sudo) apt-get update
-	$$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y python3-venv python3-pip git chromium fonts-noto-cjk
+	$$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y python3-venv python3-pip git chromium fonts-noto-cjk restic borgbackup
 
 demo: setup  ## Run the main job on this machine: import, train, bill, pay, download
 	@$(BIN)/python tools/demo.py

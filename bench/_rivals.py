@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -140,13 +141,15 @@ def _tahoe_command() -> Path:
     place = default_cache() / "bench" / TAHOE.replace("==", "-")
     command = place / "bin" / "tahoe"
     if not command.exists():
-        if not there("uv"):
+        beside = Path(sys.executable).with_name("uv")
+        uv = str(beside) if beside.exists() else shutil.which("uv")
+        if uv is None:
             raise BenchFailed("there is no uv here to bring tahoe-lafs with")
         place.parent.mkdir(parents=True, exist_ok=True)
-        _run(["uv", "venv", "--quiet", "--clear", str(place)])
+        _run([uv, "venv", "--quiet", "--clear", str(place)])
         _run(
             [
-                "uv",
+                uv,
                 "pip",
                 "install",
                 "--quiet",

@@ -190,6 +190,41 @@ async def test_a_pack_at_rest_is_not_given_and_can_be_served_again(
     assert _same(folders, tree, "holder", "reader")
 
 
+async def test_who_has_no_certificate_of_the_new_authority_is_shut_out(
+    peer: MakePeer, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """So a peer is revoked: all others get new ones."""
+    holder, reader, revoked = [await peer(name) for name in ("holder", "reader", "revoked")]
+    tree = put(folders("holder"), os.urandom(MIB))
+    await holder.serve(tree, folders("holder"))
+    waiting = asyncio.create_task(reader.fetch(tree, folders("reader"), [], stall_s=20))
+    while tree.pack_id not in reader.active() and type(reader) is LibtorrentSwarm:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for swarm, name in ((holder, "holder"), (reader, "reader")):
+        await swarm.renew(identity_of(name, tmp_path / "another"))
+        assert swarm.active() == []
+    with pytest.raises(SwarmFailed):
+        await waiting
+    await holder.serve(tree, folders("holder"))
+    with pytest.raises(TransferStalled):
+        await revoked.fetch(tree, folders("revoked"), [at(holder)], stall_s=1.0)
+    await reader.fetch(tree, folders("reader"), [at(holder)])
+    assert _same(folders, tree, "holder", "reader")
+
+
+async def test_a_renewed_certificate_of_the_same_authority_disturbs_nobody(
+    peer: MakePeer, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    holder, reader = await peer("holder"), await peer("reader")
+    tree = put(folders("holder"), os.urandom(MIB))
+    await holder.serve(tree, folders("holder"))
+    await holder.renew(identity_of("holder", tmp_path / "ours"))
+    assert holder.active() == [tree.pack_id]
+    await reader.fetch(tree, folders("reader"), [at(holder)])
+    assert _same(folders, tree, "holder", "reader")
+
+
 def _same(folders: Callable[[str], Path], tree: PackTree, one: str, other: str) -> bool:
     return (folders(one) / tree.pack_id).read_bytes() == (
         folders(other) / tree.pack_id

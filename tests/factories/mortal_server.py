@@ -63,6 +63,14 @@ class MortalServer:
         wait_until(lambda: self.deaths() == deaths, "the server has killed itself")
         wait_until(self.answers, "the server is there again")
 
+    def kill(self, pid: int) -> None:
+        """This one, if it lives still; it is started again."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def wait_answers(self) -> None:
+        wait_until(self.answers, "the server answers")
+
     def stop(self) -> None:
         """First who would start it again."""
         if self.process is None:

@@ -1,7 +1,9 @@
 """A real server and real storage peers, each a process of its own, over one fresh database."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,11 +29,13 @@ DEADLINE_S = 60.0
 Result = TypeVar("Result")
 
 
-def wait_until(holds: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S) -> None:
+def wait_until(
+    holds: Callable[[], bool], what: str, timeout_s: float = DEADLINE_S, *, pause_s: float = 0.02
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 @dataclass
@@ -45,17 +49,25 @@ class PeerNetwork:
     loop: asyncio.AbstractEventLoop
     peers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start_peer(self, number: int, *, disk: str = "20GB") -> None:
+    def start_peer(
+        self, number: int, *, disk: str = "20GB", file_system: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """``file_system``: its folder is one of its own, in memory, of this size."""
         folder = self.home.peer(number)
         folder.mkdir(mode=0o700, exist_ok=True)
         command = [
             *(sys.executable, "-m", "tesra.app.main", "node", "peer"),
             *("--server", self.url, "--token-file", str(self.home.keys / "peer.token")),
             *("--folder", str(folder), "--disk", disk, "--name", f"peer-{number}"),
+            *("--identity", str(self.home.peer_identity(number))),
             *(["--gateway"] if number == 1 else []),
         ]
+        if file_system:
+            mount = f'mount -t tmpfs -o size={file_system} none "$0" && exec "$@"'
+            command = ["unshare", "-rm", "sh", "-c", mount, str(folder), *command]
         with (self.home.logs / f"peer-{number}.log").open("ab") as log:
             self.peers[number] = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.peers[number]
 
     def signal(self, number: int, what: signal.Signals) -> None:
         os.kill(self.peers[number].pid, what)
@@ -114,6 +126,36 @@ class PeerNetwork:
             "SELECT count(*) FROM storage_peers WHERE last_seen > now() - interval '40 s'"
         )
         return int(str(rows[0][0]))
+
+    def enrolled_now(self, name: str) -> bool:
+        """It is let in, and has spoken a moment ago."""
+        return bool(
+            self.query(
+                "SELECT 1 FROM storage_peers WHERE revoked_at IS NULL AND last_seen >"
+                f" now() - interval '4 s' AND name = '{name}'"
+            )
+        )
+
+    def peer_id(self, number: int) -> str:
+        return str(json.loads(self.home.peer_identity(number).read_text())["id"])
+
+    def reasons(self, name: str) -> set[str]:
+        """Why the peer lacks what it should have."""
+        rows = self.query(
+            "SELECT reason FROM pack_copies JOIN storage_peers ON peer_id = storage_peers.id"
+            f" WHERE state = 'lost' AND name = '{name}'"
+        )
+        return {str(row[0]) for row in rows}
+
+    def drain_away(self, number: int) -> None:
+        """The peer ends, and nobody reckons with it any more."""
+        self.kill(number)
+        mine = f"peer_id = '{self.peer_id(number)}'"
+        self.change(f"DELETE FROM pack_audits WHERE {mine}")
+        self.change(f"DELETE FROM pack_copies WHERE {mine}")
+        self.change(f"UPDATE storage_peers SET draining = true WHERE name = 'peer-{number}'")
+        self.home.peer_identity(number).unlink()  # who starts under this number is another one
+        shutil.rmtree(self.home.peer(number))
 
     def register(self, name: str) -> httpx.Client:
         client = httpx.Client(base_url=self.url, timeout=60.0)

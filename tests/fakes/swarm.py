@@ -23,6 +23,7 @@ class FakeSwarm:
         self._port = 0
         self._active: dict[str, Path] = {}
         self._told: dict[str, list[Endpoint]] = {}
+        self._changes = 0
 
     @property
     def port(self) -> int:
@@ -47,8 +48,10 @@ class FakeSwarm:
     ) -> None:
         told = self._told.setdefault(tree.pack_id, [])
         told += peers
-        deadline = asyncio.get_running_loop().time() + stall_s
+        deadline, changes = asyncio.get_running_loop().time() + stall_s, self._changes
         while True:
+            if changes != self._changes:
+                raise SwarmFailed
             for peer in told:
                 data = self._take(tree, peer)
                 if data is not None:
@@ -64,6 +67,12 @@ class FakeSwarm:
 
     async def rest(self, pack_id: str) -> None:
         self._active.pop(pack_id, None)
+
+    async def renew(self, identity: PeerIdentity) -> None:
+        if identity.authority != self._identity.authority:
+            self._active.clear()
+            self._changes += 1
+        self._identity = identity
 
     def active(self) -> list[str]:
         return list(self._active)

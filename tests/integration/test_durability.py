@@ -4,23 +4,20 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from factories.clusters import Cluster
+from factories.durable import flip, owner_of
 from factories.peer_network import PeerNetwork, peer_network, wait_until
 from tesra.app.disk_beside import disk_beside
 from tesra.kit.errors import Conflict
 from tesra.kit.settings import Home
 from tesra.kit.sizes import SizeInvalid
-from tesra.sdk.client import Client
 
 pytestmark = pytest.mark.postgres
-
-SIZE = 1_500_000
 
 
 @pytest.fixture(scope="module")
@@ -29,62 +26,6 @@ def network(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with peer_network(tmp_path_factory.mktemp("durable"), url) as running:
         yield running
     cluster.drop(url)
-
-
-class Owner:
-    """A user with one file in the drive, on three peers."""
-
-    def __init__(self, network: PeerNetwork, name: str, folder: Path) -> None:
-        self.network = network
-        http = network.register(name)
-        token = http.headers["Authorization"].removeprefix("Bearer ")
-        http.close()
-        self.client = Client(network.url, token)
-        self.data = os.urandom(SIZE)
-        source = folder / "a.bin"
-        source.write_bytes(self.data)
-        before = set(network.packs(1))
-        self.client.drive_put(source, "/a.bin")
-        self.packs = sorted(set(network.packs(1)) - before)
-        self.big = max(self.packs, key=lambda pack: network.packs(1)[pack].stat().st_size)
-        self.wait_whole()
-
-    def wait_whole(self) -> None:
-        """Three copies of each pack, here and by the server's books."""
-        network = self.network
-        network.repair_until(
-            lambda: (
-                all(set(self.packs) <= set(network.packs(n)) for n in (1, 2, 3))
-                and self.copies() == 3
-            ),
-            "three copies of all",
-        )
-
-    def copies(self) -> int:
-        return self.client.drive_health("/a.bin").copies
-
-    def kinds(self) -> list[str]:
-        return [alarm.kind for alarm in self.client.alarms()]
-
-    def read(self) -> bytes:
-        return b"".join(self.client.drive_read("/a.bin"))
-
-
-@contextmanager
-def owner_of(network: PeerNetwork, name: str, folder: Path) -> Iterator[Owner]:
-    owner = Owner(network, name, folder)
-    try:
-        yield owner
-    finally:
-        owner.client.close()
-
-
-def flip(path: Path, at: int = 500_000) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1]))
 
 
 def test_every_holder_proves_its_copy_and_one_machine_is_said_to_be_one(

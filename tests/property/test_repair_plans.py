@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesra.drive.peers.auditing import TRUST_AFTER, choose_blocks, is_overdue, standing_after
-from tesra.drive.peers.placement import CONTAINED, COPIES, FAILED, GOOD, Peer
+from tesra.drive.peers.placement import CONTAINED, FAILED, GOOD, Peer, choose
 from tesra.drive.peers.repairing import (
     Copy,
     Drop,
@@ -26,7 +26,7 @@ STATES = ("held", "wanted", "lost", "bad", "dropping")
 
 peers_ = st.lists(
     st.builds(
-        lambda machine, owner, away_s, draining, standing, used: Peer(
+        lambda machine, site, owner, away_s, draining, standing, used: Peer(
             id=PeerId(""),
             owner=owner,
             machine=machine,
@@ -38,8 +38,10 @@ peers_ = st.lists(
             draining=draining,
             away_s=away_s,
             standing=standing,
+            site=site,
         ),
         st.sampled_from(["m1", "m2", "m3", "m4"]),
+        st.sampled_from(["", "s1", "s2"]),
         st.sampled_from(["o1", "o2"]),
         st.sampled_from([0.0, 0.0, 0.0, 60.0, 1000.0]),
         st.sampled_from([False, False, False, True]),
@@ -72,7 +74,7 @@ def situations(draw: st.DrawFn) -> tuple[PackCopies, dict[PeerId, Peer]]:
         for peer in peers
         if draw(st.booleans())
     )
-    return PackCopies("ab" * 32, SIZE, copies), peers
+    return PackCopies("ab" * 32, SIZE, copies, goal=draw(st.integers(2, 5))), peers
 
 
 def _held(pack: PackCopies) -> set[PeerId]:
@@ -140,7 +142,7 @@ def test_repair_comes_to_an_end_with_all_copies_that_can_be_had(
         if peer.reachable and not peer.draining and peer.standing != CONTAINED
     }
     if usable:
-        assert len(good) >= min(COPIES, len(able | good))
+        assert len(good) >= min(pack.goal, len(able | good))
         assert PeerId("p0") not in able or PeerId("p0") in good
 
 
@@ -172,6 +174,23 @@ def test_a_new_machine_takes_over_from_one_that_has_two_copies() -> None:
     for _ in range(20):
         pack, _ = _carried_out(pack, peers, rebalance=True)
     assert _held(pack) == {PeerId("p0"), PeerId("p3"), PeerId("p4")}
+
+
+def test_owners_come_before_sites_and_sites_before_machines() -> None:
+    places = {
+        "here": ("o", "s", "m"),
+        "another machine": ("o", "s", "n"),
+        "another site": ("o", "t", "n"),
+        "another owner": ("p", "s", "n"),
+    }
+    peers = [
+        Peer(PeerId(name), owner, machine, "h", 1, 1000, site=site)
+        for name, (owner, site, machine) in places.items()
+    ]
+    first = peers[0]
+    for found in (peers[1:], peers[1:3], peers[1:2]):
+        (best,) = choose([first, *found], {first.id}, pack_id="a", size_bytes=1, count=1)
+        assert best.id == found[-1].id
 
 
 def test_a_peer_that_failed_to_fetch_is_asked_again_later_and_later() -> None:

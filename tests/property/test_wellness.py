@@ -28,12 +28,16 @@ copies = st.lists(
 )
 
 
-@given(copies)
-def test_only_three_copies_on_three_machines_are_good(found: list[GoodCopy]) -> None:
-    pack = of_pack(found)
+@given(copies, st.integers(2, 4))
+def test_only_as_many_copies_as_wanted_on_as_many_machines_are_good(
+    found: list[GoodCopy], goal: int
+) -> None:
+    pack = of_pack(found, goal)
+    assert pack.copies == sum(copy.reachable for copy in found)
+    assert pack.copies + pack.away == len(found)
     if pack.state == GOOD:
-        assert pack.copies >= 3
-        assert pack.machines >= 3
+        assert pack.copies >= goal
+        assert pack.machines >= goal
     assert (pack.state == LOCKED) == (not found)
     assert (pack.state == OFFLINE) == (bool(found) and not any(c.reachable for c in found))
     assert "safe" not in say(pack)
@@ -41,7 +45,8 @@ def test_only_three_copies_on_three_machines_are_good(found: list[GoodCopy]) -> 
 
 @given(copies)
 def test_nothing_is_called_proven_before_every_copy_was(found: list[GoodCopy]) -> None:
-    proofs = [copy.proven_at for copy in found]
+    there = [copy for copy in found if copy.reachable] or found
+    proofs = [copy.proven_at for copy in there]
     assert of_pack(found).last_proof == (
         min(at for at in proofs if at) if found and all(proofs) else None
     )
@@ -62,4 +67,6 @@ def test_one_machine_is_said_to_be_one() -> None:
     pack = of_pack([GoodCopy("m1", reachable=True, proven_at=None)] * 3)
     assert (pack.state, say(pack)) == (DEGRADED, "3 copies, 1 machine")
     assert say(of_pack([])).startswith("no good copy")
+    away = of_pack([GoodCopy("m1", r, None) for r in (True, True, False)])
+    assert say(away) == "2 copies, 1 machine, and up to 1 more with peers that are away"
     assert say(None) == "nothing is stored here"

@@ -5,6 +5,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tesra.app.storage import TESRA
@@ -14,8 +15,18 @@ from tesra.kit.sizes import parse_size
 
 AGAIN_S = 5.0  # a peer that ended by itself is started again after this time
 END_S = 10.0
-LOOPBACK = "127.0.0.1"
 _NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where others reach the disk, and the site that it stands at, if that is said."""
+
+    host: str = "127.0.0.1"
+    site: str = ""
+
+
+HERE = Place()
 
 
 class HomeHasPeers(Conflict):
@@ -24,7 +35,13 @@ class HomeHasPeers(Conflict):
 
 @contextmanager
 def disk_beside(
-    home: Home, server_url: str, token_file: Path, size: str, *, name: str, host: str = LOOPBACK
+    home: Home,
+    server_url: str,
+    token_file: Path,
+    size: str,
+    *,
+    name: str,
+    place: Place = HERE,
 ) -> Iterator[None]:
     """Within the block a peer keeps packs in ``<home>/peer-1``; raises ``SizeInvalid``."""
     parse_size(size)
@@ -32,8 +49,9 @@ def disk_beside(
         raise HomeHasPeers(way_out="Give it more: `tesra up --peers N`; or take another --home.")
     folder = home.peer(1)
     command = [*TESRA, "node", "peer", "--server", server_url, "--token-file", str(token_file)]
-    command += ["--folder", str(folder), "--disk", size, "--address", host]
+    command += ["--folder", str(folder), "--disk", size, "--address", place.host]
     command += ["--name", f"{name}@{socket.gethostname()}"[:_NAME_CHARACTERS]]
+    command += ["--site", place.site] if place.site else []
     ending = threading.Event()
     watch = threading.Thread(target=_keep_running, args=(command, ending), daemon=True)
     watch.start()

@@ -34,13 +34,12 @@ def make_keeping(
     """The gateway's folder is the server's as well; ``ring`` is told of alarms."""
     alarms = AlarmService([ring])
     evidence = Evidence(alarms, kick=lambda tx: defer_once(tx, jobs, REPAIR_TASK))
-    gateway = PackFolder(settings.home.peer(1), capacity_bytes=0).peer_id()
+    home = settings.home
+    folder = PackFolder(home.peer(1), capacity_bytes=0, identity=home.peer_identity(1))
+    gateway = folder.peer_id()
     plain = PackStore(settings.home.packs)
     care = CareService(database, alarms, evidence, gateway=gateway, read_tree=plain.tree)
     mender = Mender(database, listener, evidence, care, gateway=gateway)
-    return Keeping(
-        alarms,
-        PeerService(database, listener, evidence, gateway=gateway),
-        care,
-        PackStore(settings.home.packs, mend=mender.mend),
-    )
+    peers = PeerService(database, listener, evidence, gateway=gateway)
+    store = PackStore(settings.home.packs, mend=mender.mend, used=peers.note_use)
+    return Keeping(alarms, peers, care, store)

@@ -58,6 +58,14 @@ Address = Annotated[
     str,
     typer.Option("--address", help="Where other storage peers reach this machine."),
 ]
+SiteName = Annotated[
+    str,
+    typer.Option(
+        "--site",
+        help="Where the disk stands; copies are put at different sites where there are some.",
+        show_default=False,
+    ),
+]
 NoSandbox = Annotated[
     bool,
     typer.Option(
@@ -185,9 +193,11 @@ def node_start(  # noqa: PLR0913 - each is one flag
         ),
     ] = None,
     address: Address = "127.0.0.1",
+    site: SiteName = "",
 ) -> None:
     """Run the site controller in this terminal; 'tesra up' starts it with all the rest."""
     _require("node", NODE_NEEDS if disk is None else (*NODE_NEEDS, *PEER_NEEDS))
+    from tesra.app.disk_beside import Place
     from tesra.app.node_command import Contribution, start_node
 
     start_node(
@@ -200,7 +210,7 @@ def node_start(  # noqa: PLR0913 - each is one flag
             name=name,
             nodes=nodes or 1,
             disk=disk,
-            address=address,
+            place=Place(address, site),
         ),
     )
 
@@ -220,13 +230,32 @@ def node_peer(  # noqa: PLR0913 - each is one flag
         bool, typer.Option("--gateway", help="It is the one that the server writes to.")
     ] = False,
     address: Address = "127.0.0.1",
+    site: SiteName = "",
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            "--identity",
+            help="Keep who it is in this file, to be the same peer after the folder is lost.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a storage peer in this terminal: it keeps encrypted packs and hands them to others."""
     _require("node", PEER_NEEDS)
     from tesra.app.node_command import Disk, start_peer
 
     start_peer(
-        Disk(server_url, token_file, folder, disk, name=name, gateway=gateway, address=address)
+        Disk(
+            server_url,
+            token_file,
+            folder,
+            disk,
+            name=name,
+            gateway=gateway,
+            address=address,
+            site=site,
+            identity=identity,
+        )
     )
 
 

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from tesra.app.disk_beside import disk_beside
+from tesra.app.disk_beside import HERE, Place, disk_beside
 from tesra.kit.errors import NotFound
 from tesra.kit.settings import Settings
 from tesra.kit.sizes import parse_size
@@ -25,7 +25,7 @@ class Contribution:
     name: str = "local"
     nodes: int = 1
     disk: str | None = None
-    address: str = "127.0.0.1"
+    place: Place = HERE
 
 
 def start_node(settings: Settings, contribution: Contribution) -> None:
@@ -56,7 +56,7 @@ def _disk_of(settings: Settings, contribution: Contribution) -> AbstractContextM
         contribution.token_file,
         contribution.disk,
         name=contribution.name,
-        host=contribution.address,
+        place=contribution.place,
     )
 
 
@@ -71,6 +71,8 @@ class Disk:
     name: str = "peer"
     gateway: bool = False
     address: str = "127.0.0.1"
+    site: str = ""
+    identity: Path | None = None
 
 
 def start_peer(disk: Disk) -> None:
@@ -80,7 +82,8 @@ def start_peer(disk: Disk) -> None:
 
     run_peer(
         disk.folder.absolute(),
-        PeerConfig(disk.name, machine_name(), disk.address, gateway=disk.gateway),
+        PeerConfig(disk.name, machine_name(), disk.address, gateway=disk.gateway, site=disk.site),
+        identity=disk.identity,
         capacity_bytes=parse_size(disk.size),
         server_url=disk.server_url,
         token=_token(disk.token_file, "peer"),

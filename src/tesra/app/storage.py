@@ -40,6 +40,7 @@ def peer_command(tesra: Sequence[str], home: Home, url: str, number: int, peers:
     share = disk.f_blocks * disk.f_frsize // peers
     command = [*tesra, "node", "peer", "--server", url, "--token-file", str(token_file)]
     command += ["--folder", str(folder), "--disk", str(share), "--name", f"peer-{number}"]
+    command += ["--identity", str(home.peer_identity(number))]
     return [*command, "--gateway"] if number == 1 else command
 
 

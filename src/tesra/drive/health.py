@@ -6,7 +6,6 @@ from tesra.db.engine import Database
 from tesra.drive.files.service import FileService
 from tesra.drive.kept import Kept, files_at
 from tesra.drive.peers.care_repository import CareRepository
-from tesra.drive.peers.placement import COPIES
 from tesra.drive.peers.wellness import GoodCopy, Wellness, of_pack, say, worst
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
@@ -32,13 +31,15 @@ class HealthService:
         """Every file below a path is counted; up to ``limit`` of them behind ``after`` are named."""
         parts = parse_path(path)
         head = await self._files.head(owner)
+        async with self._database.begin() as tx:
+            goal = (await self._drive.drive_of(tx, owner)).copies
         reader = await self._drive.reader(owner, head.epoch)
         known: dict[str, Wellness] = {}
         named: list[FileHealth] = []
         whole: Wellness | None = None
         total, last = 0, None
         async for batch in _batches(files_at(reader, head.root, parts)):
-            for kept, found in await self._judge(reader, batch, known):
+            for kept, found in await self._judge(reader, batch, known, goal=goal):
                 total += 1
                 whole = found if whole is None else worst((whole, found))
                 shown = show_path(kept.path)
@@ -48,11 +49,12 @@ class HealthService:
                     last = named[-1].path
         return DriveHealth(
             path=show_path(parts),
-            wanted=COPIES,
+            wanted=goal,
             copies=whole.copies if whole else 0,
             machines=whole.machines if whole else 0,
             last_proof=whole.last_proof if whole else None,
             state=whole.state if whole else "good",
+            away=whole.away if whole else 0,
             words=say(whole),
             total=total,
             files=named,
@@ -60,12 +62,12 @@ class HealthService:
         )
 
     async def _judge(
-        self, reader: EpochReader, batch: Sequence[Kept], known: dict[str, Wellness]
+        self, reader: EpochReader, batch: Sequence[Kept], known: dict[str, Wellness], *, goal: int
     ) -> list[tuple[Kept, Wellness]]:
         ids = list(dict.fromkeys(chunk for kept in batch for chunk in kept.chunks))
         places = await reader.locate(ids)
         fresh = {place.pack_id for place in places.values()} - known.keys()
-        known |= await self._packs(fresh)
+        known |= await self._packs(fresh, goal)
         judged = []
         for kept in batch:
             packs = {places[chunk].pack_id for chunk in kept.chunks}
@@ -74,7 +76,7 @@ class HealthService:
             judged.append((kept, found))
         return judged
 
-    async def _packs(self, pack_ids: set[str]) -> dict[str, Wellness]:
+    async def _packs(self, pack_ids: set[str], goal: int) -> dict[str, Wellness]:
         copies: dict[str, list[GoodCopy]] = {pack_id: [] for pack_id in pack_ids}
         async with self._database.begin() as tx:
             rows = await self._repository.proofs(tx, [bytes.fromhex(one) for one in pack_ids])
@@ -85,7 +87,7 @@ class HealthService:
             )
         alone = [GoodCopy("the server", reachable=True, proven_at=None)]
         return {
-            pack_id: of_pack(found if pack_id in tracked else alone)
+            pack_id: of_pack(found if pack_id in tracked else alone, goal)
             for pack_id, found in copies.items()
         }
 
@@ -114,4 +116,5 @@ def _shown(path: str, size_bytes: int, found: Wellness) -> FileHealth:
         machines=found.machines,
         last_proof=found.last_proof,
         state=found.state,
+        away=found.away,
     )

@@ -81,11 +81,13 @@ class DiskFull(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """One user's storage; ``used_bytes`` is what its packs take on disk, each counted once."""
+    """One user's storage; ``used_bytes`` is what its packs take on disk, each counted once;
+    ``copies``: how many there shall be of each."""
 
     id: DriveId
     owner: UserId
     used_bytes: int
+    copies: int
 
 
 @dataclass(frozen=True, slots=True)

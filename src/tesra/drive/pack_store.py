@@ -51,9 +51,13 @@ class PackStore:
     """A folder of packs: ``ab/<pack id>``; what is missing there is asked of ``mend`` before it is
     said to be unknown."""
 
-    def __init__(self, folder: Path, *, mend: Mend | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, mend: Mend | None = None, used: Callable[[], None] = lambda: None
+    ) -> None:
+        """``used`` is called at each piece that is sent to somebody."""
         self._folder = folder
         self._mend = mend
+        self._used = used
 
     @asynccontextmanager
     async def receive(
@@ -109,6 +113,7 @@ class PackStore:
     async def stream(self, pack_id: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The same in pieces of bounded size."""
         for position in range(start, end, _BUFFER_BYTES):
+            self._used()
             yield await self.read(pack_id, position, min(end, position + _BUFFER_BYTES))
 
     async def discard(self, pack_id: str) -> None:
@@ -201,8 +206,11 @@ class PackStore:
 
 
 def _create(part: Path) -> BinaryIO:
-    part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return part.open("xb", buffering=0)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return part.open("xb", buffering=0)
+    except OSError as error:
+        raise _said(error) from error
 
 
 class _Digest:

@@ -41,6 +41,7 @@ drives = Table(
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False, unique=True),
     Column("used_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("copies", Integer, nullable=False, server_default=text("3")),  # of each pack
     Column("created_at", _TIME, nullable=False, server_default=func.now()),
 )
 
@@ -165,12 +166,15 @@ class DriveRepository:
             fresh = upsert(drives).values(id=new_id("drv"), owner=owner)
             await tx.execute(fresh.on_conflict_do_nothing())
             row = (await tx.execute(statement)).one()
-        return Drive(DriveId(row.id), UserId(row.owner), row.used_bytes)
+        return Drive(DriveId(row.id), UserId(row.owner), row.used_bytes, row.copies)
 
     async def lock_drive(self, tx: Tx, drive: DriveId) -> Drive:
         """The drive, its row locked until the transaction ends."""
         row = (await tx.execute(select(drives).where(drives.c.id == drive).with_for_update())).one()
-        return Drive(DriveId(row.id), UserId(row.owner), row.used_bytes)
+        return Drive(DriveId(row.id), UserId(row.owner), row.used_bytes, row.copies)
+
+    async def set_copies(self, tx: Tx, drive: DriveId, copies: int) -> None:
+        await tx.execute(update(drives).where(drives.c.id == drive).values(copies=copies))
 
     async def add_used(self, tx: Tx, drive: DriveId, more_bytes: int) -> None:
         await tx.execute(

@@ -144,7 +144,7 @@ class DriveService(SnapshotReads):
                 return self._receipt(pack_id, 0, drive.used_bytes)
             limit = max(0, min(self._quota_bytes - drive.used_bytes, MAX_PACK_BYTES))
             async with self._store.receive(pack_id, pieces, limit_bytes=limit) as incoming:
-                return await self._take(drive.id, epoch, incoming)
+                return await self._take(drive, epoch, incoming)
         except PackTooLarge:
             await pieces.drain()
             if pieces.size_bytes <= MAX_PACK_BYTES:
@@ -298,6 +298,11 @@ class DriveService(SnapshotReads):
         drive = await self._repository.drive(tx, owner)
         return Quota(used_bytes=drive.used_bytes, quota_bytes=self._quota_bytes)
 
+    async def set_copies(self, tx: Tx, owner: UserId, copies: int) -> None:
+        """From now on there shall be so many of each of the owner's packs; repair sees to it."""
+        drive = await self._repository.drive(tx, owner)
+        await self._repository.set_copies(tx, drive.id, copies)
+
     async def sweep_orphans(self, *, age_s: float = SWEEP_AGE_S) -> int:
         """Clear away what a crash between disk and index left; gives the number of packs."""
         swept = 0
@@ -311,7 +316,7 @@ class DriveService(SnapshotReads):
                 swept += 1
         return swept
 
-    async def _take(self, drive_id: DriveId, epoch: EpochId, incoming: IncomingPack) -> PackReceipt:
+    async def _take(self, drive: Drive, epoch: EpochId, incoming: IncomingPack) -> PackReceipt:
         """Keep a verified pack and index it; one that brings nothing new is not kept."""
         ids = [entry.chunk_id for entry in incoming.entries]
         async with self._database.begin() as tx:
@@ -319,9 +324,9 @@ class DriveService(SnapshotReads):
         if len(stored) < len(ids):
             await self._store.keep(incoming)
             if self._peers is not None:
-                await self._peers.secure(incoming.tree)
+                await self._peers.secure(incoming.tree, goal=drive.copies)
         async with self._database.begin() as tx:
-            drive = await self._repository.lock_drive(tx, drive_id)
+            drive = await self._repository.lock_drive(tx, drive.id)
             await self._repository.lock_pack(tx, incoming.pack_id)
             again = await self._repository.has_pack(tx, epoch, incoming.pack_id)
             if again or len(stored) == len(ids):
@@ -343,7 +348,7 @@ class DriveService(SnapshotReads):
                     for e in incoming.entries
                 ],
             )
-            await self._repository.add_used(tx, drive_id, incoming.size_bytes)
+            await self._repository.add_used(tx, drive.id, incoming.size_bytes)
         used = drive.used_bytes + incoming.size_bytes
         return self._receipt(incoming.pack_id, incoming.size_bytes, used)
 

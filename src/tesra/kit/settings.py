@@ -47,6 +47,10 @@ class Home:
         """A storage peer's folder; the first is the gateway, which the server writes to."""
         return self.root / f"peer-{number}"
 
+    def peer_identity(self, number: int) -> Path:
+        """Who the peer is: it stays the same one when its folder is lost."""
+        return self.keys / f"peer-{number}.json"
+
     @property
     def uploads(self) -> Path:
         """What browsers have sent so far of uploads that are not finished."""

@@ -11,6 +11,8 @@ from tesra.wire.storage import (
     CollectRequest,
     DrainRequest,
     DriveHealth,
+    Replicas,
+    RevokeRequest,
     StoragePeer,
     Undone,
 )
@@ -68,6 +70,17 @@ class StorageVerbs:
     def drain_peer(self, peer: str, *, undo: bool = False) -> StoragePeer:
         """Empty a peer (operator)."""
         return self.connection.post(f"/peers/{peer}/drain", StoragePeer, DrainRequest(undo=undo))
+
+    def revoke_peer(self, peer: str, *, force: bool = False, undo: bool = False) -> StoragePeer:
+        """Shut a peer out at once (operator)."""
+        asked = RevokeRequest(force=force, undo=undo)
+        return self.connection.post(f"/peers/{peer}/revoke", StoragePeer, asked)
+
+    def drive_replicas(self, copies: int | None = None) -> int:
+        """How many copies there shall be of what the drive holds; with ``copies``: from now on."""
+        if copies is None:
+            return self.connection.get("/drive/replicas", Replicas).copies
+        return self.connection.put("/drive/replicas", Replicas, Replicas(copies=copies)).copies
 
     def alarms(self, *, everything: bool = False) -> Iterator[AlarmReport]:
         """The newest first; those that nobody has seen to, or all."""

@@ -32,39 +32,56 @@ class RequestRefused(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A certificate and the authority's own (PEM); ask for the next one after ``renew_after_s``."""
+    """A certificate and the authority's own (PEM); ask for the next one after ``renew_after_s``.
+
+    ``mark``: which authority it is; another one has taken its place when that is not ``mark`` any
+    more of ``Authority``.
+    """
 
     certificate: str
     authority: str
     renew_after_s: int
+    mark: str
 
 
 class Authority:
-    """Issues certificates under one root that is made once, at ``folder``."""
+    """Issues certificates under one root, at ``folder``, until ``replace`` puts another in its place:
+    that is how a certificate is revoked, since all but its holder get new ones."""
 
     def __init__(self, folder: Path) -> None:
-        """Loads the root, or makes it; ``root.key`` is its owner's alone (0600)."""
+        """Loads the root, or makes it; ``root.pem`` is its owner's alone (0600)."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / "root.pem"
-        if not path.exists():
-            _make_root(path)
-        text = path.read_bytes()
-        key = serialization.load_pem_private_key(text, password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        self._key = key
-        self._certificate = x509.load_pem_x509_certificate(text)
+        self._path = folder / "root.pem"
+        if not self._path.exists():
+            _make_root(self._path)
+        self._root = _load_root(self._path)
 
     @property
     def certificate(self) -> str:
         """The root's certificate (PEM): public."""
-        return _pem(self._certificate)
+        return _pem(self._current().certificate)
+
+    @property
+    def mark(self) -> str:
+        """Names the root that signs now."""
+        return self._current().mark
+
+    def replace(self) -> None:
+        """From now on another root signs, in every process; what the one before has signed is worth
+        nothing to who has heard of this one."""
+        _make_root(self._path, instead=True)
+
+    def _current(self) -> "_Root":
+        if _seen(self._path) != self._root.seen:
+            self._root = _load_root(self._path)
+        return self._root
 
     def sign_peer(self, name: str, request_pem: str, *, now: datetime | None = None) -> Signed:
         """For a storage peer: it may serve and fetch packs. The key never leaves the peer.
 
         Raises ``RequestRefused`` for what is no sound signing request.
         """
-        moment = now or datetime.now(UTC)
+        moment, root = now or datetime.now(UTC), self._current()
         try:
             request = x509.load_pem_x509_csr(request_pem.encode())
             key = request.public_key()
@@ -76,7 +93,7 @@ class Authority:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         ends = moment + timedelta(hours=PEER_HOURS)
         certificate = (
-            _builder(name, self._certificate.subject, key, moment, ends)
+            _builder(name, root.certificate.subject, key, moment, ends)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("*")]), critical=False)
             .add_extension(
@@ -85,13 +102,42 @@ class Authority:
                 ),
                 critical=False,
             )
-            .sign(self._key, hashes.SHA256())
+            .sign(root.key, hashes.SHA256())
         )
-        return Signed(_pem(certificate), self.certificate, renew_after_s=PEER_HOURS * 1800)
+        return Signed(
+            _pem(certificate),
+            _pem(root.certificate),
+            renew_after_s=PEER_HOURS * 1800,
+            mark=root.mark,
+        )
 
 
-def _make_root(path: Path) -> None:
-    """Key and certificate in one file, linked into place whole, the same for all who race for it."""
+@dataclass(frozen=True, slots=True)
+class _Root:
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    mark: str
+    seen: tuple[int, int]
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    """Another one when the file has been replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _load_root(path: Path) -> _Root:
+    seen = _seen(path)
+    text = path.read_bytes()
+    key = serialization.load_pem_private_key(text, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    certificate = x509.load_pem_x509_certificate(text)
+    return _Root(key, certificate, certificate.fingerprint(hashes.SHA256()).hex()[:32], seen)
+
+
+def _make_root(path: Path, *, instead: bool = False) -> None:
+    """Key and certificate in one file, linked into place whole, the same for all who race for it;
+    ``instead`` of the one that is there."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     subject = _name(ROOT_NAME)
@@ -108,12 +154,15 @@ def _make_root(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            path.hardlink_to(draft)
+            if instead:
+                draft.rename(path)
+            else:
+                path.hardlink_to(draft)
         except FileExistsError:
             return  # another process was first; its root is the root
         sync_folder(path.parent)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _builder(

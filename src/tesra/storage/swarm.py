@@ -89,6 +89,12 @@ class Swarm(Protocol):
         """The packs that are served or fetched now."""
         ...
 
+    async def renew(self, identity: PeerIdentity) -> None:
+        """Another certificate. When it is another authority's, what was active under the one before
+        rests, and what is being fetched fails with ``SwarmFailed``: its peers have changed too.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -193,13 +199,17 @@ class LibtorrentSwarm:
             await self.close()
             raise SwarmFailed(f"{self._host} port {port} can't be listened on.") from error
 
-    def renew(self, identity: PeerIdentity) -> None:
-        """Another certificate, for the packs that are active and those to come."""
-        self._identity = identity
-        for pack in self._packs.values():
-            pack.handle.set_ssl_certificate_buffer(
-                identity.certificate, identity.key, FFDHE2048_PEM
-            )
+    async def renew(self, identity: PeerIdentity) -> None:
+        before, self._identity = self._identity, identity
+        for pack_id, pack in list(self._packs.items()):
+            if before.authority == identity.authority:
+                pack.handle.set_ssl_certificate_buffer(
+                    identity.certificate, identity.key, FFDHE2048_PEM
+                )
+            else:  # the authority is part of what names the torrent
+                pack.failure = "The network has another authority now."
+                pack.tell()
+                await self.rest(pack_id)
 
     async def close(self) -> None:
         """Leave every pack; files stay as they are."""

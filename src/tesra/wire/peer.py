@@ -15,13 +15,14 @@ Host = Annotated[str, Field(min_length=1, max_length=255)]
 class PeerEnrolment(Wire):
     """Sent at each start. ``request``: a certificate signing request (PEM) with the peer's key.
 
-    ``machine`` tells peers of one machine from those of another; ``holds``: every pack that is
-    whole on the peer's disk.
+    ``machine`` tells peers of one machine from those of another, ``site`` those of one place, if
+    it is said; ``holds``: every pack that is whole on the peer's disk.
     """
 
     peer: str = Field(pattern=r"^peer_[0-9a-z]{26}$")
     name: str = Field(min_length=1, max_length=64)
     machine: str = Field(min_length=1, max_length=128)
+    site: str = Field(default="", max_length=64)
     host: Host
     port: int = Field(ge=1, le=65_535)
     capacity_bytes: int = Field(ge=0)

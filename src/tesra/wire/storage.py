@@ -10,13 +10,15 @@ from tesra.wire.common import Answer, Wire
 class StoragePeer(Answer):
     """A peer that has joined. ``state``: ``online``, ``offline`` (it has not spoken lately),
     ``contained`` (it speaks, and does not show what it is asked for) or ``failed`` (it has shown
-    something else than it was given); ``draining``: it is being emptied."""
+    something else than it was given), or ``revoked``; ``draining``: it is being emptied; ``site``:
+    where it stands, if that was said."""
 
     id: str
     name: str
     state: str
     owner: str
     machine: str
+    site: str = ""
     gateway: bool
     draining: bool
     capacity_bytes: int
@@ -36,10 +38,11 @@ class AuditStand(Answer):
 class FileHealth(Answer):
     """How well a file is kept: by the worst of the packs that it needs.
 
-    ``copies``: good ones, on so many ``machines``; ``last_proof``: when all of them had been
-    proven last, null before. ``state``: ``good``, ``degraded`` (fewer copies than wanted, or two
-    on one machine), ``offline`` (there are good copies, and no holder answers now) or ``locked``
-    (no good copy is left).
+    ``copies``: good ones at holders that answer, on so many ``machines``; ``away``: more with
+    peers that do not answer now; ``last_proof``: when all of them had been proven last, null
+    before. ``state``: ``good``, ``degraded`` (fewer copies than wanted, or two on one machine),
+    ``offline`` (there are good copies, and no holder answers now) or ``locked`` (no good copy is
+    left).
     """
 
     path: str
@@ -48,10 +51,12 @@ class FileHealth(Answer):
     machines: int
     last_proof: datetime | None
     state: str
+    away: int = 0
 
 
 class DriveHealth(Answer):
-    """The files below a path; ``words`` say how well all of them are kept."""
+    """The files below a path; ``words`` say how well all of them are kept, ``wanted``: how many
+    copies of each there shall be."""
 
     path: str
     wanted: int
@@ -59,6 +64,7 @@ class DriveHealth(Answer):
     machines: int
     last_proof: datetime | None
     state: str
+    away: int = 0
     words: str
     total: int
     files: list[FileHealth]
@@ -77,6 +83,20 @@ class AlarmReport(Answer):
     raised_at: datetime
     last_at: datetime
     acknowledged_by: str | None = None
+
+
+class Replicas(Wire):
+    """How many copies there shall be of all that a drive holds, each at another peer."""
+
+    copies: int = Field(ge=2, le=9)
+
+
+class RevokeRequest(Wire):
+    """Shut the peer out; ``force``: also when it has the only good copy of something; ``undo``:
+    let it in again."""
+
+    force: bool = False
+    undo: bool = False
 
 
 class DrainRequest(Wire):

@@ -43,6 +43,16 @@ def test_it_is_asked_to_be_renewed_before_it_ends(tmp_path: Path) -> None:
     assert 0 < signed.renew_after_s < PEER_HOURS * 3600
 
 
+def test_a_root_that_was_replaced_is_another_one_for_every_process(tmp_path: Path) -> None:
+    one, other = Authority(tmp_path), Authority(tmp_path)
+    before = one.sign_peer("peer_1", new_key("peer_1").request)
+    one.replace()
+    assert other.mark == one.mark != before.mark
+    after = other.sign_peer("peer_1", new_key("peer_1").request)
+    assert (after.mark, after.authority) == (one.mark, one.certificate)
+    assert after.authority != before.authority
+
+
 def test_another_authoritys_certificate_is_not_this_ones(tmp_path: Path) -> None:
     stranger = certificate_of(tmp_path / "theirs")
     with pytest.raises(InvalidSignature):

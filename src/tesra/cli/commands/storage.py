@@ -1,4 +1,4 @@
-"""How the drive is kept: ``tesra drive health | audit | peers | drain``, and ``tesra alarms``."""
+"""How the drive is kept: ``tesra drive health | audit | replicas | peers | drain | revoke``, and ``tesra alarms``."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +26,10 @@ def extend(group: typer.Typer) -> None:
         ("health", health, "health xingpan:/models"),
         ("audit", audit, "audit --now"),
         ("gc", gc, "gc --dry-run"),
+        ("replicas", replicas, "replicas 4"),
         ("peers", peers, "peers"),
         ("drain", drain, "drain peer-3"),
+        ("revoke", revoke, "revoke peer-3"),
     ):
         group.command(name, epilog=f"Example: tesra drive {example}")(command)
 
@@ -45,7 +47,7 @@ def health(session: Session, path: RemotePath = "xingpan:/") -> None:
             [
                 [
                     one.path,
-                    str(one.copies),
+                    f"{one.copies} (+{one.away} away)" if one.away else str(one.copies),
                     str(one.machines),
                     words.moment(one.last_proof) if one.last_proof else "not yet",
                     one.state,
@@ -149,11 +151,12 @@ def peers(session: Session) -> None:
     session.out.answer(
         found,
         lambda: session.out.table(
-            ["Name", "State", "Machine", "Copies", "Stored", "Contributed"],
+            ["Name", "State", "Site", "Machine", "Copies", "Stored", "Contributed"],
             [
                 [
                     one.name,
                     f"{one.state}, draining" if one.draining else one.state,
+                    one.site,
                     one.machine[:12],
                     str(one.copies),
                     words.size(one.used_bytes),
@@ -178,6 +181,43 @@ def drain(
     found = session.client.drain_peer(peer, undo=undo)
     said = "takes copies again" if undo else f"is being emptied of {found.copies} copies"
     session.out.answer(found, lambda: session.out.say(f"{found.name} {said}."))
+
+
+@connected
+def revoke(
+    session: Session,
+    peer: Annotated[str, typer.Argument(metavar="PEER", help="Its name, or its id.")],
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also when it has the only good copy of something."),
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Let it in again.")] = False,
+) -> None:
+    """Shut a peer out at once: no other speaks to it any more, its copies do not count (operator)."""
+    found = session.client.revoke_peer(peer, force=force, undo=undo)
+    said = "may come in again" if undo else "is shut out; what it held is made anew"
+    session.out.answer(found, lambda: session.out.say(f"{found.name} {said}."))
+
+
+@connected
+def replicas(
+    session: Session,
+    copies: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[COPIES]", min=2, max=9, help="From now on; 2 to 9.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """How many copies there shall be of all that your drive holds, each at another peer."""
+    found = session.client.drive_replicas(copies)
+    session.out.answer(
+        {"copies": found},
+        lambda: session.out.say(
+            f"{found} copies of everything; how many there are: tesra drive health"
+        ),
+    )
 
 
 @connected

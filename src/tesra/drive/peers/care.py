@@ -17,11 +17,11 @@ from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify_all
 from tesra.drive.peers.auditing import EVERY_S, choose_blocks, is_overdue
 from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository, HeldCopy, packs_of
-from tesra.drive.peers.errors import GatewayStays, StoragePeerUnknown
+from tesra.drive.peers.errors import GatewayStays, OnlyCopies, StoragePeerUnknown
 from tesra.drive.peers.evidence import Evidence
-from tesra.drive.peers.placement import COPIES, GOOD, Peer
+from tesra.drive.peers.placement import GOOD, Peer
 from tesra.drive.peers.repairing import GONE_S, Drop, Forget, Step, Want, plan_repair
-from tesra.drive.peers.repository import PeerRepository
+from tesra.drive.peers.repository import LATER, PeerRepository
 from tesra.kit.ids import PeerId, UserId
 from tesra.security.alarms import Alarm, AlarmService, Kind
 from tesra.storage.merkle import PackTree
@@ -64,13 +64,39 @@ class CareService:
 
     async def drain(self, tx: Tx, name_or_id: str, *, draining: bool = True) -> StoragePeer:
         """From now on the peer is emptied, or not any more; raises ``StoragePeerUnknown``."""
+        found = await self._named(tx, name_or_id)
+        if found.gateway and draining:
+            raise GatewayStays
+        await self._repository.set_draining(tx, PeerId(found.id), draining=draining)
+        return found.model_copy(update={"draining": draining})
+
+    async def revoke(
+        self, tx: Tx, name_or_id: str, *, force: bool = False, undo: bool = False
+    ) -> StoragePeer:
+        """Shut a peer out: it is told nothing any more, and its copies do not count.
+
+        The others have to get new certificates besides, of an authority that it is not known to.
+        Raises ``StoragePeerUnknown``, ``GatewayStays``; ``OnlyCopies`` unless ``force``.
+        """
+        found = await self._named(tx, name_or_id)
+        if found.gateway and not undo:
+            raise GatewayStays
+        only = 0 if undo or force else await self._repository.only_here(tx, PeerId(found.id))
+        if only:
+            raise OnlyCopies(
+                f"{found.name} has the only good copy of {only} packs: they would be locked.",
+                way_out="Empty it first: `tesra drive drain`; or give them up: --force",
+            )
+        await self._repository.revoke(tx, PeerId(found.id), revoked=not undo)
+        await self._alarms.over(tx, Kind.OFFLINE, [found.id])
+        return found.model_copy(update={"state": "offline" if undo else "revoked"})
+
+    async def _named(self, tx: Tx, name_or_id: str) -> StoragePeer:
+        """The newest of that name, if several had it one after the other."""
         found = [one for one in await self.peers(tx) if name_or_id in {one.id, one.name}]
         if not found:
             raise StoragePeerUnknown(way_out="`tesra drive peers` lists them.")
-        if found[0].gateway and draining:
-            raise GatewayStays
-        await self._repository.set_draining(tx, PeerId(found[0].id), draining=draining)
-        return found[0].model_copy(update={"draining": draining})
+        return max(found, key=lambda one: one.last_seen)
 
     async def alarms(
         self, tx: Tx, owner: UserId | None, *, before: str | None, limit: int, everything: bool
@@ -142,9 +168,7 @@ class CareService:
             if not await self._repository.alone(tx, _LOCK):
                 return 0
             peers = {peer.id: peer for peer in await self._copies.peers(tx)}
-            ids = await self._repository.unwell(
-                tx, copies=COPIES, limit=PACKS_A_PASS, gone_s=gone_s
-            )
+            ids = await self._repository.unwell(tx, limit=PACKS_A_PASS, gone_s=gone_s)
             steps = await self._plan(tx, ids, peers, gone_s=gone_s)
             if rebalance:
                 some = await self._repository.some_packs(tx, limit=REBALANCED_A_PASS)
@@ -153,9 +177,11 @@ class CareService:
         return steps
 
     async def repair_pack(self, tx: Tx, pack_id: str) -> None:
-        """The same for one pack, now."""
+        """The same for one pack, now: somebody waits for it."""
+        hurried = await self._copies.hurry(tx, pack_id)
+        await notify_all(tx, [f"peer:{source}" for source in hurried])
         peers = {peer.id: peer for peer in await self._copies.peers(tx)}
-        await self._plan(tx, [bytes.fromhex(pack_id)], peers)
+        await self._plan(tx, [bytes.fromhex(pack_id)], peers, reason=None)
 
     async def _plan(
         self,
@@ -165,23 +191,25 @@ class CareService:
         *,
         rebalance: bool = False,
         gone_s: float = GONE_S,
+        reason: str | None = LATER,
     ) -> int:
+        """``reason``: copies that nobody waits for are made when there is nothing else to do."""
         count = 0
         for pack in await self._repository.copies_of(tx, ids):
             tries = {copy.peer: copy.tries for copy in pack.copies}
             for step in plan_repair(pack, peers, rebalance=rebalance, gone_s=gone_s):
                 count += 1
-                await self._order(tx, step, tries.get(step.peer, 0))
+                await self._order(tx, step, tries.get(step.peer, 0), reason)
                 if isinstance(step, Want):
                     peer = peers[step.peer]
                     peers[step.peer] = replace(peer, used_bytes=peer.used_bytes + pack.size_bytes)
         return count
 
-    async def _order(self, tx: Tx, step: Step, tries: int) -> None:
+    async def _order(self, tx: Tx, step: Step, tries: int, reason: str | None) -> None:
         match step:
             case Want(pack_id=pack, peer=peer, sources=sources):
                 await self._copies.set_copy(
-                    tx, pack, peer, "wanted", sources=list(sources), tries=tries
+                    tx, pack, peer, "wanted", sources=list(sources), tries=tries, reason=reason
                 )
                 await notify_all(tx, [f"peer:{source}" for source in sources])
             case Drop(pack_id=pack, peer=peer):
@@ -225,12 +253,14 @@ class CareService:
 
 def _shown(row: Row[Any]) -> StoragePeer:
     standing = "online" if row.standing == GOOD else row.standing
+    state = standing if row.reachable else "offline"
     return StoragePeer(
         id=row.id,
         name=row.name,
-        state=standing if row.reachable else "offline",
+        state=state if row.revoked_at is None else "revoked",
         owner=row.owner,
         machine=row.machine,
+        site=row.site,
         gateway=row.gateway,
         draining=row.draining,
         capacity_bytes=row.capacity_bytes,

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx
+from tesra.drive.peers.placement import COPIES
 from tesra.drive.peers.repairing import Copy, PackCopies
 from tesra.drive.peers.repository import REACHABLE_S, pack_audits, pack_copies, pack_trees
 from tesra.drive.peers.repository import storage_peers as known_peers
@@ -33,6 +34,16 @@ from tesra.kit.ids import PeerId, UserId, new_id
 PROVE = "prove"
 SCRUB = "scrub"
 _HELD = text("pack_copies.state = 'held'")
+# how many copies of a pack its drive's owner wants; one that no index names yet: the usual number
+_GOAL = func.coalesce(
+    select(func.max(drives.c.copies))
+    .join(epochs, epochs.c.drive_id == drives.c.id)
+    .join(packs, packs.c.epoch_id == epochs.c.id)
+    .where(packs.c.id == pack_trees.c.pack_id)
+    .correlate(pack_trees)
+    .scalar_subquery(),
+    COPIES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,28 @@ class CareRepository:
             update(known_peers).where(known_peers.c.id == peer).values(draining=draining)
         )
 
+    async def revoke(self, tx: Tx, peer: PeerId, *, revoked: bool) -> None:
+        """Shut it out, what it was asked for and what it holds forgotten; or let it in again."""
+        if revoked:
+            await tx.execute(delete(pack_audits).where(pack_audits.c.peer_id == peer))
+            await tx.execute(delete(pack_copies).where(pack_copies.c.peer_id == peer))
+        at = func.clock_timestamp() if revoked else None
+        await tx.execute(update(known_peers).where(known_peers.c.id == peer).values(revoked_at=at))
+
+    async def only_here(self, tx: Tx, peer: PeerId) -> int:
+        """Of how many stored packs this peer has the only good copy."""
+        other = pack_copies.alias("other")
+        elsewhere = exists().where(
+            other.c.pack_id == pack_copies.c.pack_id,
+            other.c.peer_id != peer,
+            other.c.state == "held",
+        )
+        stored = exists().where(packs.c.id == pack_copies.c.pack_id)
+        statement = select(func.count()).where(
+            pack_copies.c.peer_id == peer, _HELD, stored, ~elsewhere
+        )
+        return int(await tx.scalar(statement) or 0)
+
     async def alone(self, tx: Tx, lock: int) -> bool:
         """Whether nobody else plans now; until the transaction ends nobody else will."""
         return bool(await tx.scalar(select(func.pg_try_advisory_xact_lock(lock))))
@@ -116,14 +149,20 @@ class CareRepository:
         """These packs with all their copies."""
         age = func.extract("epoch", func.clock_timestamp() - pack_copies.c.since)
         statement = (
-            select(pack_trees.c.pack_id, pack_trees.c.size_bytes, pack_copies, age.label("age_s"))
+            select(
+                pack_trees.c.pack_id,
+                pack_trees.c.size_bytes,
+                pack_copies,
+                age.label("age_s"),
+                _GOAL.label("goal"),
+            )
             .outerjoin(pack_copies, pack_copies.c.pack_id == pack_trees.c.pack_id)
             .where(pack_trees.c.pack_id == any_(_ids(pack_ids)))
             .order_by(pack_trees.c.pack_id)
         )
-        found: dict[bytes, tuple[int, list[Copy]]] = {}
+        found: dict[bytes, tuple[int, int, list[Copy]]] = {}
         for row in await tx.execute(statement):
-            _, copies = found.setdefault(bytes(row[0]), (row.size_bytes, []))
+            *_, copies = found.setdefault(bytes(row[0]), (row.size_bytes, row.goal, []))
             if row.peer_id is not None:
                 sources = tuple(PeerId(source) for source in row.sources)
                 copies.append(
@@ -136,9 +175,12 @@ class CareRepository:
                         sources,
                     )
                 )
-        return [PackCopies(pack.hex(), size, tuple(all_)) for pack, (size, all_) in found.items()]
+        return [
+            PackCopies(pack.hex(), size, tuple(all_), goal)
+            for pack, (size, goal, all_) in found.items()
+        ]
 
-    async def unwell(self, tx: Tx, *, copies: int, limit: int, gone_s: float) -> list[bytes]:
+    async def unwell(self, tx: Tx, *, limit: int, gone_s: float) -> list[bytes]:
         """Packs whose copies that count are not as many as wanted, or that have others besides."""
         counts = and_(
             _HELD,
@@ -153,7 +195,7 @@ class CareRepository:
             .outerjoin(pack_copies, pack_copies.c.pack_id == pack_trees.c.pack_id)
             .outerjoin(known_peers, known_peers.c.id == pack_copies.c.peer_id)
             .group_by(pack_trees.c.pack_id)
-            .having(or_(well != copies, rest > 0, gateways == 0))
+            .having(or_(well != _GOAL, rest > 0, gateways == 0))
             .order_by(func.random())
             .limit(limit)
         )
@@ -270,12 +312,9 @@ class CareRepository:
         owner: UserId | None = None,
     ) -> list[Challenge]:
         """What has been asked and not been answered."""
-        ago = func.extract("epoch", func.clock_timestamp() - pack_audits.c.asked_at)
-        statement = (
-            select(pack_audits, pack_trees.c.size_bytes, ago.label("ago_s"))
-            .join(pack_trees, pack_trees.c.pack_id == pack_audits.c.pack_id)
-            .order_by(pack_audits.c.id)
-        )
+        if peer is not None and audit is None and owner is None:
+            return [_challenge(row) for row in await tx.execute(_ASKED_OF, {"peer": peer})]
+        statement = _ASKED
         if peer is not None:
             statement = statement.where(pack_audits.c.peer_id == peer)
         if audit is not None:
@@ -305,6 +344,18 @@ def packs_of(owner: UserId) -> Select[Any]:
         .join(drives, drives.c.id == epochs.c.drive_id)
         .where(drives.c.owner == owner)
     )
+
+
+_ASKED = (
+    select(
+        pack_audits,
+        pack_trees.c.size_bytes,
+        func.extract("epoch", func.clock_timestamp() - pack_audits.c.asked_at).label("ago_s"),
+    )
+    .join(pack_trees, pack_trees.c.pack_id == pack_audits.c.pack_id)
+    .order_by(pack_audits.c.id)
+)
+_ASKED_OF = _ASKED.where(pack_audits.c.peer_id == bindparam("peer"))
 
 
 def _challenge(row: Row[Any]) -> Challenge:

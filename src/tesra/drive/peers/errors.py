@@ -8,7 +8,11 @@ class StoragePeerUnknown(NotFound):
 
 
 class GatewayStays(Conflict):
-    """The gateway can't be emptied: it is the peer that the server writes to."""
+    """The gateway stays: it is the peer that the server writes to."""
+
+
+class OnlyCopies(Conflict):
+    """This peer has the only good copy of something."""
 
 
 class PackLocked(Conflict):

@@ -2,13 +2,13 @@
 a proof, a bad one always."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tesra.db.engine import Tx
 from tesra.drive.peers.auditing import standing_after
 from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
 from tesra.drive.peers.placement import CONTAINED
-from tesra.drive.peers.repository import PeerRepository
+from tesra.drive.peers.repository import LATER, PeerRepository
 from tesra.kit.ids import PeerId
 from tesra.security.alarms import AlarmService, Kind
 from tesra.storage.merkle import BlockUntrue, PackTree, check_block
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Kick = Callable[[Tx], Awaitable[object]]  # have repairs planned soon
 
 Topics = list[str]
+_TOLD_ONE_BY_ONE = 100
+_MISSING = "the peer did not have it any more when it started"
 
 
 async def no_kick(_: Tx) -> None:
@@ -44,12 +46,14 @@ class Evidence:
         self._audits = CareRepository()
 
     async def held(self, tx: Tx, peer: PeerId, done: Held) -> Topics:
-        """A copy has come in, whole; its sources need not serve it any more."""
+        """A copy has come in, whole. Its sources hear with their next orders, by and by, that they
+        need not serve it any more; at once when they may have the next one to give."""
         own = await self._copies.copy(tx, done.pack, peer)
         if own is None or own.state not in {"wanted", "lost"}:
             return []  # said before, or not wanted any more
         await self._copies.set_copy(tx, done.pack, peer, "held")
-        return [f"pack:{done.pack}", *(f"peer:{source}" for source in own.sources)]
+        after = own.sources if own.reason == LATER else ()
+        return [f"pack:{done.pack}", *(f"peer:{source}" for source in after)]
 
     async def failed(self, tx: Tx, peer: PeerId, failed: FetchFailed) -> Topics:
         """It could not be fetched: another peer may, and this one later again."""
@@ -104,6 +108,20 @@ class Evidence:
         await self._sound(tx, Kind.LOST, peer, lost.pack, lost.reason or "it is not there")
         await self._kick(tx)
         return [f"pack:{lost.pack}", f"audit:{peer}"]
+
+    async def missing(self, tx: Tx, peer: PeerId, pack_ids: Sequence[str]) -> None:
+        """The peer has come back without these: its disk was lost, or something on it."""
+        for pack_id in pack_ids:
+            await self._copies.set_copy(tx, pack_id, peer, "lost", reason=_MISSING)
+            await self._audits.close(tx, pack_id, peer)
+        for pack_id in pack_ids[:_TOLD_ONE_BY_ONE]:
+            await self._sound(tx, Kind.LOST, peer, pack_id, _MISSING)
+        if len(pack_ids) > _TOLD_ONE_BY_ONE:
+            _, _, name = await self._audits.standing(tx, peer)
+            words = f"{name} has come back without {len(pack_ids)} of its copies."
+            await self._alarms.sound(tx, Kind.LOST, peer, words)
+        if pack_ids:
+            await self._kick(tx)
 
     async def quarantined(self, tx: Tx, peer: PeerId, done: Quarantined) -> Topics:
         """The bad copy is out of the way: the peer may get a good one."""

@@ -1,7 +1,7 @@
 """Which peers hold which pack. Pure.
 
-Copies go to distinct owners first, then to distinct sites and machines, so that what dies
-together holds as little together as can be; within that, to who has most room. A spread that
+Copies go to distinct owners first, then to distinct sites, then to distinct machines, so that what
+dies together holds as little together as can be; within that, to who has most room. A spread that
 can't be had is not an error here: ``spread`` tells what there is, and nobody calls it safe.
 """
 
@@ -12,8 +12,9 @@ from blake3 import blake3
 
 from tesra.kit.ids import PeerId
 
-COPIES = 3
+COPIES = 3  # of a pack, unless its drive's owner has chosen another number
 ACKNOWLEDGED_AT = 2  # distinct holders before a put is answered
+MOST_COPIES = 9
 GOOD = "good"
 CONTAINED = "contained"  # it speaks, and does not show what it is asked for
 FAILED = "failed"  # it has shown something else than it was given
@@ -21,7 +22,8 @@ FAILED = "failed"  # it has shown something else than it was given
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A storage peer as placement sees it; ``reachable``: it has spoken lately.
+    """A storage peer as placement sees it; ``reachable``: it has spoken lately; ``site``: the place
+    that it stands in, empty when nobody has said so.
 
     ``standing``: what audits have found; one that is contained gets nothing new, one that has
     failed gets it last.
@@ -40,6 +42,7 @@ class Peer:
     name: str = ""
     away_s: float = 0.0
     standing: str = GOOD
+    site: str = ""
 
     @property
     def free_bytes(self) -> int:
@@ -53,11 +56,6 @@ class Spread:
     copies: int
     machines: int
     owners: int
-
-    @property
-    def degraded(self) -> bool:
-        """Fewer copies than wanted, or two of them in one failure domain."""
-        return self.copies < COPIES or self.machines < self.copies
 
 
 def choose(
@@ -95,11 +93,12 @@ def spread(holders: Collection[Peer]) -> Spread:
     )
 
 
-def shared(peer: Peer, taken: Sequence[Peer]) -> tuple[int, int, int]:
+def shared(peer: Peer, taken: Sequence[Peer]) -> tuple[int, int, int, int]:
     """How much this peer would die together with what holds the pack; then how full it is."""
     owners = sum(other.owner == peer.owner for other in taken)
+    sites = sum(bool(peer.site) and other.site == peer.site for other in taken)
     machines = sum(other.machine == peer.machine for other in taken)
-    return owners, machines, full_tenths(peer)
+    return owners, sites, machines, full_tenths(peer)
 
 
 def full_tenths(peer: Peer) -> int:

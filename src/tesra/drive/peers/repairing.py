@@ -40,11 +40,12 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class PackCopies:
-    """A pack and its copies, in whatever state."""
+    """A pack and its copies, in whatever state; ``goal``: how many good ones there shall be."""
 
     pack_id: str
     size_bytes: int
     copies: tuple[Copy, ...]
+    goal: int = COPIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class _Stand:
 def _missing(now: _Stand) -> list[Peer]:
     """Who shall have it as well: the gateway before all, since the server reads there."""
     open_to = [peer for peer in now.peers.values() if peer.id not in now.taken]
-    count = COPIES - len(now.good) - len(now.coming)
+    count = now.pack.goal - len(now.good) - len(now.coming)
     gateways = choose(
         [peer for peer in open_to if peer.gateway],
         (),
@@ -167,9 +168,9 @@ def _missing(now: _Stand) -> list[Peer]:
 def _spare(now: _Stand) -> Peer | None:
     """A copy that nobody would miss: one that is draining, or the worst of too many."""
     safe = [peer for peer in now.good if peer.reachable and peer.standing != CONTAINED]
-    if now.draining and len(safe) >= min(COPIES, max(ACKNOWLEDGED_AT, _possible(now))):
+    if now.draining and len(safe) >= min(now.pack.goal, max(ACKNOWLEDGED_AT, _possible(now))):
         return now.draining[0]
-    if len(safe) <= COPIES:
+    if len(safe) <= now.pack.goal:
         return None
     return max(
         (peer for peer in safe if not peer.gateway),
@@ -187,7 +188,7 @@ def _better(now: _Stand) -> Peer | None:
     """A peer that had better hold it than one of those that do: it would die less together with
     the others, or it is much emptier."""
     movable = [peer for peer in now.good if not peer.gateway]
-    if len(now.good) != COPIES or not movable:
+    if len(now.good) != now.pack.goal or not movable:
         return None
     worst = max(
         movable, key=lambda peer: (*shared(peer, [o for o in now.good if o.id != peer.id]), peer.id)
@@ -204,7 +205,7 @@ def _better(now: _Stand) -> Peer | None:
         return None
     new, old = shared(found[0], rest), shared(worst, rest)
     emptier = full_tenths(found[0]) + 2 <= full_tenths(worst)
-    return found[0] if new[:2] < old[:2] or (new[:2] == old[:2] and emptier) else None
+    return found[0] if new[:3] < old[:3] or (new[:3] == old[:3] and emptier) else None
 
 
 def _is_hopeless(copy: Copy, peer: Peer) -> bool:

@@ -1,6 +1,7 @@
 """Storage peers and who holds what; used by the peer service alone."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -9,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -30,6 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
 from tesra.drive.peers.placement import Peer
+from tesra.kit.errors import Forbidden
 from tesra.kit.ids import PeerId
 from tesra.storage.merkle import PackTree
 
@@ -44,6 +47,9 @@ storage_peers = Table(
     Column("name", Text, nullable=False),
     Column("owner", Text, nullable=False),
     Column("machine", Text, nullable=False),
+    Column("site", Text, nullable=False, server_default=text("''")),
+    Column("authority", Text, nullable=False, server_default=text("''")),  # its certificate's
+    Column("revoked_at", _TIME),
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
     Column("capacity_bytes", BigInteger, nullable=False),
@@ -99,6 +105,20 @@ pack_audits = Table(
 CopyRow = Row[Any]
 
 
+class PeerRevoked(Forbidden):
+    """This storage peer has been shut out of the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A pack that others want from a peer; ``waiting``: so many wait to be let at it; ``later``: no
+    put waits for it."""
+
+    pack_id: str
+    waiting: int
+    later: bool
+
+
 class PeerRepository:
     """Every statement about peers and copies."""
 
@@ -108,18 +128,29 @@ class PeerRepository:
         changes["last_seen"] = func.clock_timestamp()
         await tx.execute(statement.on_conflict_do_update(index_elements=["id"], set_=changes))
 
-    async def touch(self, tx: Tx, peer: PeerId) -> bool:
-        """The peer has just spoken; False for one that never enrolled."""
+    async def touch(self, tx: Tx, peer: PeerId) -> str | None:
+        """The peer has just spoken: the authority of its certificate; None for one that never
+        enrolled. Raises ``PeerRevoked``."""
         statement = (
             update(storage_peers)
-            .where(storage_peers.c.id == peer)
+            .where(storage_peers.c.id == peer, storage_peers.c.revoked_at.is_(None))
             .values(last_seen=func.clock_timestamp())
-            .returning(storage_peers.c.id)
+            .returning(storage_peers.c.authority)
         )
-        return (await tx.execute(statement)).first() is not None
+        row = (await tx.execute(statement)).one_or_none()
+        if row is None:
+            await self.require_welcome(tx, peer)
+            return None
+        return str(row.authority)
+
+    async def require_welcome(self, tx: Tx, peer: PeerId) -> None:
+        """Raises ``PeerRevoked`` for one that is shut out."""
+        statement = select(storage_peers.c.revoked_at).where(storage_peers.c.id == peer)
+        if await tx.scalar(statement) is not None:
+            raise PeerRevoked
 
     async def peers(self, tx: Tx) -> list[Peer]:
-        """All that ever enrolled, with what they hold or are getting."""
+        """All that ever enrolled and are not shut out, with what they hold or are getting."""
         used = (
             select(pack_copies.c.peer_id, func.sum(pack_trees.c.size_bytes).label("used_bytes"))
             .join(pack_trees, pack_trees.c.pack_id == pack_copies.c.pack_id)
@@ -131,6 +162,7 @@ class PeerRepository:
         statement = select(
             storage_peers, away.label("away_s"), func.coalesce(used.c.used_bytes, 0)
         ).outerjoin(used, used.c.peer_id == storage_peers.c.id)
+        statement = statement.where(storage_peers.c.revoked_at.is_(None))
         return [
             Peer(
                 id=PeerId(row.id),
@@ -146,6 +178,7 @@ class PeerRepository:
                 name=row.name,
                 away_s=float(row.away_s),
                 standing=row.standing,
+                site=row.site,
             )
             for row in await tx.execute(statement.order_by(storage_peers.c.id))
         ]
@@ -212,32 +245,16 @@ class PeerRepository:
         )
         return {bytes(row.pack_id).hex(): row.state for row in await tx.execute(statement)}
 
-    async def fetches(self, tx: Tx, peer: PeerId) -> list[CopyRow]:
-        """The peer's wanted copies that a source serves by now."""
-        statement = select(pack_copies).where(
-            pack_copies.c.peer_id == peer, text("state = 'wanted'"), pack_copies.c.ready
-        )
-        return list(await tx.execute(statement))
+    async def to_do(self, tx: Tx, peer: PeerId) -> list[CopyRow]:
+        """The peer's copies that it has to do something about: wanted ones that a source serves by
+        now, bad ones, and those to drop."""
+        return list(await tx.execute(_TO_DO, {"peer": peer}))
 
-    async def served(self, tx: Tx, peer: PeerId, *, later_after_s: float = 0.0) -> dict[str, int]:
-        """Packs that others want from this peer, and how many of those wait to be let at it.
-
-        It has them; a copy that is wanted ``later`` counts when it has waited for so long.
-        """
-        mine = pack_copies.alias("mine")
-        waiting = func.count().filter(~pack_copies.c.ready)
-        statement = (
-            select(pack_copies.c.pack_id, waiting.label("waiting"))
-            .join(mine, (mine.c.pack_id == pack_copies.c.pack_id) & (mine.c.peer_id == peer))
-            .where(
-                text("pack_copies.state = 'wanted'"),
-                literal(peer) == any_(pack_copies.c.sources),
-                mine.c.state == "held",
-                _due(later_after_s),
-            )
-            .group_by(pack_copies.c.pack_id)
-        )
-        return {bytes(row.pack_id).hex(): row.waiting for row in await tx.execute(statement)}
+    async def served(self, tx: Tx, peer: PeerId, *, later_after_s: float = 0.0) -> list[Served]:
+        """Packs that others want from this peer, which has them; those that a put waits for first,
+        then by age. A copy that is wanted ``later`` counts when it has waited for so long."""
+        found = await tx.execute(_SERVED, {"peer": peer, "later_after_s": later_after_s})
+        return [Served(bytes(row.pack_id).hex(), row.waiting, later=row.later) for row in found]
 
     async def make_ready(
         self, tx: Tx, pack_id: str, source: PeerId, *, later_after_s: float = 0.0
@@ -256,6 +273,20 @@ class PeerRepository:
             .returning(pack_copies.c.peer_id)
         )
         return [PeerId(row.peer_id) for row in await tx.execute(statement)]
+
+    async def hurry(self, tx: Tx, pack_id: str) -> set[str]:
+        """Copies of the pack that nobody waited for are waited for now; their sources."""
+        statement = (
+            update(pack_copies)
+            .where(
+                pack_copies.c.pack_id == bytes.fromhex(pack_id),
+                text("state = 'wanted'"),
+                pack_copies.c.reason == LATER,
+            )
+            .values(reason=None)
+            .returning(pack_copies.c.sources)
+        )
+        return {source for row in await tx.execute(statement) for source in row.sources}
 
     async def note_proven(self, tx: Tx, pack_id: str, peer: PeerId) -> None:
         await tx.execute(
@@ -282,10 +313,39 @@ class PeerRepository:
         )
 
 
-def _due(later_after_s: float) -> ColumnElement[bool]:
+def _due(later_after_s: float | ColumnElement[float]) -> ColumnElement[bool]:
     """Whether a wanted copy is to be made now: at once, or after a while when nobody waits for it."""
     age = func.extract("epoch", func.clock_timestamp() - pack_copies.c.since)
     return pack_copies.c.reason.is_distinct_from(LATER) | (age >= later_after_s)
+
+
+# Asked at every turn of a put: made once.
+_TO_DO = select(pack_copies.c.pack_id, pack_copies.c.state, pack_copies.c.sources).where(
+    pack_copies.c.peer_id == bindparam("peer"),
+    pack_copies.c.state.in_(("dropping", "bad"))
+    | (text("pack_copies.state = 'wanted'") & pack_copies.c.ready),
+)
+_mine = pack_copies.alias("mine")
+_LATER = func.bool_and(pack_copies.c.reason.is_not_distinct_from(LATER))
+_SERVED = (
+    select(
+        pack_copies.c.pack_id,
+        func.count().filter(~pack_copies.c.ready).label("waiting"),
+        _LATER.label("later"),
+    )
+    .join(
+        _mine,
+        (_mine.c.pack_id == pack_copies.c.pack_id) & (_mine.c.peer_id == bindparam("peer")),
+    )
+    .where(
+        text("pack_copies.state = 'wanted'"),
+        bindparam("peer", type_=Text) == any_(pack_copies.c.sources),
+        _mine.c.state == "held",
+        _due(bindparam("later_after_s", type_=Float)),
+    )
+    .group_by(pack_copies.c.pack_id)
+    .order_by(_LATER, func.min(pack_copies.c.since), pack_copies.c.pack_id)
+)
 
 
 def _ids(ids: Sequence[bytes]) -> Any:

@@ -15,9 +15,9 @@ from tesra.db.engine import Database, Tx
 from tesra.db.notify import Listener, notify, notify_all
 from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
 from tesra.drive.peers.evidence import Evidence
-from tesra.drive.peers.pacing import Pace
+from tesra.drive.peers.pacing import LATER_AT_ONCE, Pace
 from tesra.drive.peers.placement import ACKNOWLEDGED_AT, COPIES, Peer, Spread, choose, spread
-from tesra.drive.peers.repository import LATER, PeerRepository
+from tesra.drive.peers.repository import LATER, PeerRepository, Served
 from tesra.kit.errors import Conflict, Unavailable
 from tesra.kit.ids import PeerId
 from tesra.storage.merkle import PackTree
@@ -43,6 +43,7 @@ SCRUBS_AT_ONCE = 32
 ANOTHER_AFTER_S = 3.0  # a holder that has not got the pack by then: one more is asked too
 GIVE_UP_S = 45.0
 _LOOK_S = 1.5
+_TREES_KNOWN = 2000  # of a few kB each
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,17 @@ class PackHealth:
     needed: int = ACKNOWLEDGED_AT
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """For how many copies of a pack, of whom; ``needed``: so many are waited for; ``more``: one more
+    than is on its way, since it has not come."""
+
+    peers: Sequence[Peer]
+    goal: int
+    needed: int
+    more: bool
+
+
 class PeerService:
     """One for a server process; ``gateway``: the peer whose folder this server writes to."""
 
@@ -89,19 +101,26 @@ class PeerService:
         self._listener = listener
         self._gateway = gateway
         self._repository = PeerRepository()
+        self._trees: dict[str, PackTree] = {}
         self._pace = Pace(self._repository, self._wake)
 
-    async def enrol(self, tx: Tx, peer: Peer, *, name: str, holds: Sequence[str]) -> None:
-        """The peer as it is now. Copies that it should have and has not are lost from now on;
-        those that nobody reckoned with any more count again."""
+    async def enrol(self, tx: Tx, peer: Peer, *, holds: Sequence[str], authority: str = "") -> None:
+        """The peer as it is now, with a certificate of ``authority``. Copies that it should have and
+        has not are lost from now on; those that nobody reckoned with any more count again.
+
+        Raises ``PeerRevoked``.
+        """
         self._pace.forget_peers()
+        await self._repository.require_welcome(tx, peer.id)
         await self._repository.upsert_peer(
             tx,
             {
                 "id": peer.id,
-                "name": name,
+                "name": peer.name,
                 "owner": peer.owner,
                 "machine": peer.machine,
+                "site": peer.site,
+                "authority": authority,
                 "host": peer.host,
                 "port": peer.port,
                 "capacity_bytes": peer.capacity_bytes,
@@ -114,27 +133,29 @@ class PeerService:
         )
         unknown = [bytes.fromhex(pack_id) for pack_id in there - known.keys()]
         back = sorted(await self._audits.tracked(tx, unknown))
-        for pack_id, state in known.items():
-            if state == "held" and pack_id not in there:
-                await self._repository.set_copy(
-                    tx, pack_id, peer.id, "lost", reason="missing at the peer's start"
-                )
-            elif state in {"wanted", "lost"} and pack_id in there:
-                back.append(pack_id)
+        gone = [pack for pack, state in known.items() if state == "held" and pack not in there]
+        await self._evidence.missing(tx, peer.id, sorted(gone))
+        waiting = {pack for pack, state in known.items() if state in {"wanted", "lost"}}
+        back += sorted(waiting & there)
         for pack_id in back:
             await self._repository.set_copy(tx, pack_id, peer.id, "held")
             await notify(tx, f"pack:{pack_id}")
 
-    async def orders(self, tx: Tx, peer: PeerId) -> PeerOrders:
-        """All that is wanted of the peer now; raises ``PeerUnknown``."""
-        if not await self._pace.touch(tx, peer):
+    async def orders(self, tx: Tx, peer: PeerId, *, authority: str = "") -> PeerOrders:
+        """All that is wanted of the peer now; raises ``PeerUnknown``, also for one whose certificate
+        is not of ``authority``, and ``PeerRevoked``."""
+        if await self._pace.touch(tx, peer) != authority:
             raise PeerUnknown
-        wanted = await self._repository.fetches(tx, peer)
-        served = await self._repository.served(tx, peer, later_after_s=self._pace.later_after_s)
-        states = await self._repository.copy_states(tx, peer, states=("dropping", "bad"))
+        rows = await self._repository.to_do(tx, peer)
+        wanted = [row for row in rows if row.state == "wanted"]
+        states = {bytes(row.pack_id).hex(): row.state for row in rows}
+        served = self._in_turn(
+            peer,
+            await self._repository.served(tx, peer, later_after_s=self._pace.later_after_s),
+        )
         asked = await self._audits.challenges(tx, peer=peer)
-        ids = {bytes(row.pack_id).hex() for row in wanted} | set(served)
-        trees = await self._repository.trees(tx, ids)
+        ids = {bytes(row.pack_id).hex() for row in wanted} | served.keys()
+        trees = await self._trees_of(tx, ids)
         peers = {known.id: known for known in await self._pace.peers(tx)} if wanted else {}
         fetch = [
             FetchOrder(
@@ -165,9 +186,30 @@ class PeerService:
         version = blake3(told.encode()).hexdigest()[:16]
         return found.model_copy(update={"version": version})
 
+    def _in_turn(self, peer: PeerId, served: Sequence[Served]) -> dict[str, int]:
+        """Pack → how many wait for it; of copies that no put waits for some at a time."""
+        now = [one for one in served if not one.later]
+        later = served[len(now) :]
+        if len(later) > LATER_AT_ONCE:
+            self._pace.owe([peer])
+        return {one.pack_id: one.waiting for one in (*now, *later[:LATER_AT_ONCE])}
+
+    def note_use(self) -> None:
+        """Somebody reads what the gateway has."""
+        self._pace.use()
+
+    async def _trees_of(self, tx: Tx, pack_ids: set[str]) -> dict[str, PackTree]:
+        """What was asked for lately is known: a pack's tree never changes."""
+        unknown = pack_ids - self._trees.keys()
+        if unknown:
+            if len(self._trees) + len(unknown) > _TREES_KNOWN:
+                self._trees.clear()
+            self._trees |= await self._repository.trees(tx, unknown)
+        return {pack_id: self._trees[pack_id] for pack_id in pack_ids}
+
     async def take(self, tx: Tx, peer: PeerId, facts: Sequence[Fact]) -> None:
-        """Apply what the peer says; raises ``PeerUnknown``."""
-        if not await self._pace.touch(tx, peer):
+        """Apply what the peer says; raises ``PeerUnknown``, ``PeerRevoked``."""
+        if await self._pace.touch(tx, peer) is None:
             raise PeerUnknown
         topics: list[str] = []
         for fact in facts:
@@ -175,10 +217,16 @@ class PeerService:
         if topics:
             await notify_all(tx, list(dict.fromkeys(topics)))
 
-    async def secure(self, tree: PackTree) -> Spread:
+    async def wake_all(self, tx: Tx) -> None:
+        """Every peer asks for its orders now."""
+        self._pace.forget_peers()
+        peers = await self._repository.peers(tx)
+        await notify_all(tx, [f"peer:{peer.id}" for peer in peers])
+
+    async def secure(self, tree: PackTree, *, goal: int = COPIES) -> Spread:
         """The pack, whole in the gateway's folder, is with enough holders when this returns.
 
-        More copies than are waited for go on being made. Without any peer enrolled the gateway's
+        More copies than are waited for go on being made, up to ``goal``. Without any peer enrolled the gateway's
         copy alone counts (a server without a storage network). Raises ``TooFewPeers``.
         """
         with (
@@ -187,7 +235,7 @@ class PeerService:
         ):
             loop = asyncio.get_running_loop()
             begun, asked_at = loop.time(), loop.time()
-            stand = await self._plan(tree, more=False)
+            stand = await self._plan(tree, goal, more=False)
             while stand is not None and stand.spread.copies < stand.needed:
                 await changes.wait(_LOOK_S)
                 now = loop.time()
@@ -199,7 +247,7 @@ class PeerService:
                     )
                 more = now - asked_at > ANOTHER_AFTER_S
                 asked_at = now if more else asked_at
-                stand = await self._plan(tree, more=more)
+                stand = await self._plan(tree, goal, more=more)
         return stand.spread if stand is not None else Spread(1, 1, 1)
 
     async def release(self, tx: Tx, pack_ids: Sequence[str]) -> set[str]:
@@ -250,7 +298,7 @@ class PeerService:
             bad=sum(row.state in {"bad", "lost"} for row in copies),
         )
 
-    async def _plan(self, tree: PackTree, *, more: bool) -> PackHealth | None:
+    async def _plan(self, tree: PackTree, goal: int, *, more: bool) -> PackHealth | None:
         """Want what is missing; answers the present spread, None without any peer.
 
         The copies that a put waits for are made at once, from the gateway; the rest later, from
@@ -272,7 +320,8 @@ class PeerService:
                 await self._repository.set_copy(tx, tree.pack_id, gateway, "held")
                 copies[gateway] = "held"
             needed = min(ACKNOWLEDGED_AT, len(peers))
-            await self._want(tx, tree, copies, peers=peers, needed=needed, more=more)
+            ask = _Ask(peers, goal, needed, more=more)
+            await self._want(tx, tree, copies, ask)
             by_id = {peer.id: peer for peer in peers}
             states = list(copies.values())
             return PackHealth(
@@ -287,24 +336,21 @@ class PeerService:
         tx: Tx,
         tree: PackTree,
         copies: dict[PeerId, str],
-        *,
-        peers: Sequence[Peer],
-        needed: int,
-        more: bool,
+        ask: "_Ask",
     ) -> None:
         """Ask for the copies that ``copies`` lacks, and write them down there."""
         assert self._gateway is not None
         coming = [peer for peer, state in copies.items() if state in {"held", "wanted"}]
-        if more:
+        if ask.more:
             self._pace.found_slow(peer for peer in coming if copies[peer] == "wanted")
-        waiting = [peer for peer in peers if copies.get(peer.id) == LATER]
-        urgent = max(needed - len(coming), 1 if more else 0)
+        waiting = [peer for peer in ask.peers if copies.get(peer.id) == LATER]
+        urgent = max(ask.needed - len(coming), 1 if ask.more else 0)
         fresh = choose(
-            peers,
+            ask.peers,
             set(copies),
             pack_id=tree.pack_id,
             size_bytes=tree.size_bytes,
-            count=max(COPIES - len(coming), urgent) - len(waiting),
+            count=max(ask.goal - len(coming), urgent) - len(waiting),
         )
         line = self._pace.quickest_first([*waiting, *fresh])
         for place, peer in enumerate(line):

@@ -27,20 +27,25 @@ class GoodCopy:
 
 @dataclass(frozen=True, slots=True)
 class Wellness:
-    """``copies`` on so many ``machines``; ``last_proof``: all had been proven by then, if ever."""
+    """``copies`` on so many ``machines``, at holders that answer; ``away``: more at some that do not
+    now; ``last_proof``: all of these had been proven by then, if ever."""
 
     copies: int
     machines: int
     last_proof: datetime | None
     state: str
+    away: int = 0
 
 
-def of_pack(copies: Sequence[GoodCopy]) -> Wellness:
-    machines = len({copy.machine for copy in copies})
-    proofs = [copy.proven_at for copy in copies]
+def of_pack(copies: Sequence[GoodCopy], goal: int = COPIES) -> Wellness:
+    """``goal``: how many copies the drive's owner wants."""
+    there = [copy for copy in copies if copy.reachable]
+    machines = len({copy.machine for copy in there})
+    proofs = [copy.proven_at for copy in there or copies]
     known = [at for at in proofs if at is not None]
     last = min(known) if known and len(known) == len(proofs) else None
-    return Wellness(len(copies), machines, last, _state(copies, machines))
+    state = _state(copies, there, goal=goal)
+    return Wellness(len(there), machines, last, state, away=len(copies) - len(there))
 
 
 def worst(parts: Iterable[Wellness]) -> Wellness | None:
@@ -54,6 +59,7 @@ def worst(parts: Iterable[Wellness]) -> Wellness | None:
         machines=min(part.machines for part in found),
         last_proof=min(known) if len(known) == len(found) else None,
         state=min((part.state for part in found), key=_WORST_FIRST.index),
+        away=max(part.away for part in found),
     )
 
 
@@ -65,13 +71,16 @@ def say(found: Wellness | None) -> str:
     machines = f"{found.machines} {'machine' if found.machines == 1 else 'machines'}"
     if found.state == LOCKED:
         return "no good copy is left of some: locked until one comes back"
-    told = f"{copies}, {machines}"
-    return f"{told}, none answers now" if found.state == OFFLINE else told
+    if found.state == OFFLINE:
+        return "no holder of some answers now: it is there again when one does"
+    away = f", and up to {found.away} more with peers that are away" if found.away else ""
+    return f"{copies}, {machines}{away}"
 
 
-def _state(copies: Sequence[GoodCopy], machines: int) -> str:
+def _state(copies: Sequence[GoodCopy], there: Sequence[GoodCopy], *, goal: int) -> str:
     if not copies:
         return LOCKED
-    if not any(copy.reachable for copy in copies):
+    if not there:
         return OFFLINE
-    return GOOD if len(copies) >= COPIES and machines >= COPIES else DEGRADED
+    machines = len({copy.machine for copy in there})
+    return GOOD if len(there) >= goal and machines >= goal else DEGRADED

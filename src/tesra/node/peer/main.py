@@ -21,12 +21,18 @@ class PeerRuns(Conflict):
 
 
 def run_peer(
-    folder: Path, config: PeerConfig, *, capacity_bytes: int, server_url: str, token: str
+    folder: Path,
+    config: PeerConfig,
+    *,
+    capacity_bytes: int,
+    server_url: str,
+    token: str,
+    identity: Path | None = None,
 ) -> None:
     """Serve packs from ``folder`` until SIGTERM or SIGINT. Raises ``PeerRuns``."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    packs = PackFolder(folder, capacity_bytes)
+    packs = PackFolder(folder, capacity_bytes, identity=identity)
     with _only_one(folder):
         asyncio.run(_run(packs, server_url, token, config))
 

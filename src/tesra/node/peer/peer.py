@@ -16,7 +16,7 @@ from tesra.crypto.requests import new_key
 from tesra.kit.errors import TesraError
 from tesra.node.peer.folder import PackFolder, PeerFull
 from tesra.node.peer.link import EnrolAgain, PeerLink, ServerAway
-from tesra.node.peer.proving import Scrubber, answer_challenge, scrub
+from tesra.node.peer.proving import Scrubber, Watcher, answer_challenge, scrub
 from tesra.storage.merkle import PackTree, check_tree
 from tesra.storage.swarm import BadData, LibtorrentSwarm, PeerIdentity, SwarmFailed, TransferStalled
 from tesra.wire.peer import (
@@ -56,6 +56,7 @@ class PeerConfig:
     host: str
     port: int = 0
     gateway: bool = False
+    site: str = ""
 
 
 class StoragePeer:
@@ -72,11 +73,15 @@ class StoragePeer:
         self._facts: list[Fact] = []
         self._to_tell = asyncio.Event()
         self._reading = asyncio.Semaphore(_READERS)
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Enrol, then work off orders for ever."""
-        telling = asyncio.create_task(self._tell())
-        scrubbing = asyncio.create_task(Scrubber(self._folder, self._say).run())
+        beside = [
+            asyncio.create_task(self._tell()),
+            asyncio.create_task(Scrubber(self._folder, self._say).run()),
+            asyncio.create_task(Watcher(self._folder, self._say).run()),
+        ]
         try:
             while True:
                 seconds = await self._enrol()
@@ -84,7 +89,7 @@ class StoragePeer:
                     async with asyncio.timeout(seconds):
                         await self._follow()
         finally:
-            tasks = (telling, scrubbing, *self._busy.values())
+            tasks = (*beside, *self._busy.values())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -104,6 +109,7 @@ class StoragePeer:
                 peer=self._id,
                 name=self._config.name,
                 machine=self._config.machine,
+                site=self._config.site,
                 host=self._config.host,
                 port=port,
                 capacity_bytes=self._folder.capacity_bytes,
@@ -126,7 +132,7 @@ class StoragePeer:
                     continue
                 self._swarm = swarm
             else:
-                self._swarm.renew(identity)
+                await self._swarm.renew(identity)
         log.info("peer %s (%s) is in, port %d", self._config.name, self._id, port)
         return answer.renew_after_s
 
@@ -193,6 +199,10 @@ class StoragePeer:
         tree = _tree(truth)
         if tree is None:
             return
+        if self._config.gateway and tree.pack_id not in self._live.active():
+            await asyncio.to_thread(
+                self._folder.note_new, tree.pack_id
+            )  # the server has put it here
         try:
             await self._live.serve(tree, self._folder.home_of(tree.pack_id))
         except SwarmFailed as error:
@@ -263,8 +273,9 @@ class StoragePeer:
         return self._swarm
 
     def _say(self, fact: Fact) -> None:
+        """From any thread."""
         self._facts.append(fact)
-        self._to_tell.set()
+        self._loop.call_soon_threadsafe(self._to_tell.set)
 
     def _note_bad_data(self, bad: BadData) -> None:
         log.warning("bad data of pack %s from %s:%d", bad.pack_id, *bad.endpoint)

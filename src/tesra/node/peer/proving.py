@@ -12,6 +12,7 @@ from tesra.node.peer.folder import PackFolder
 from tesra.storage.merkle import BLOCK_BYTES, PIECE_BYTES, prove
 from tesra.wire.peer import Fact, Lost, Proof, ProofOrder, ProvenBlock, Scrubbed
 
+LOOK_S = 15.0  # between two looks at what has become of the files
 SCRUB_DAYS = 7.0  # every pack is read through once in that time
 _READ_BYTES = 2**20
 _SHORTEST_PAUSE_S = 1.0
@@ -46,6 +47,30 @@ def scrub(folder: PackFolder, pack_id: str) -> Fact:
     if digest.hexdigest() != pack_id:
         return Lost(pack=pack_id, bad=True, reason="its content is not what its name says")
     return Scrubbed(pack=pack_id)
+
+
+class Watcher:
+    """Notices packs that somebody else writes to or deletes, without reading what is as it was."""
+
+    def __init__(self, folder: PackFolder, say: Callable[[Fact], None]) -> None:
+        self._folder = folder
+        self._say = say
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.to_thread(self.step)
+            await asyncio.sleep(LOOK_S)
+
+    def step(self) -> None:
+        """One look; what was written to is read through. In a thread."""
+        changed, missing = self._folder.look()
+        for pack_id in missing:
+            self._say(Lost(pack=pack_id, reason="it is not on the disk any more"))
+        for pack_id in changed:
+            found = scrub(self._folder, pack_id)
+            if isinstance(found, Lost):
+                log.warning("pack %s: %s", pack_id, found.reason)
+                self._say(found)
 
 
 class Scrubber:

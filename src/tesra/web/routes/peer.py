@@ -47,9 +47,11 @@ async def enrol(request: PeerEnrolment, services: ServicesDep) -> PeerEnrolled:
         port=request.port,
         capacity_bytes=request.capacity_bytes,
         gateway=request.gateway,
+        name=request.name,
+        site=request.site,
     )
     async with services.database.begin() as tx:
-        await services.peers.enrol(tx, peer, name=request.name, holds=request.holds)
+        await services.peers.enrol(tx, peer, holds=request.holds, authority=signed.mark)
     return PeerEnrolled(
         certificate=signed.certificate,
         authority=signed.authority,
@@ -68,7 +70,8 @@ async def orders(
     with services.listener.subscribe(f"peer:{peer}") as changes:
         for last in (False, True):
             async with services.database.begin() as tx:
-                found = await services.peers.orders(tx, PeerId(peer))
+                mark = services.authority.mark
+                found = await services.peers.orders(tx, PeerId(peer), authority=mark)
             if last or found.version != after:
                 break
             await changes.wait(wait_s)

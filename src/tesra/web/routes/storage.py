@@ -19,6 +19,8 @@ from tesra.wire.storage import (
     CollectRequest,
     DrainRequest,
     DriveHealth,
+    Replicas,
+    RevokeRequest,
     StoragePeer,
     Undone,
 )
@@ -49,6 +51,40 @@ async def drain(
         found = await services.care.drain(tx, peer, draining=not request.undo)
     await services.care.repair()
     return found
+
+
+@router.post("/peers/{peer}/revoke")
+async def revoke(
+    peer: PeerName,
+    request: RevokeRequest,
+    services: ServicesDep,
+    caller: Operator,  # noqa: ARG001 - an operator
+) -> StoragePeer:
+    """Shut a peer out at once: all others get certificates of another authority (operator)."""
+    async with services.database.begin() as tx:
+        found = await services.care.revoke(tx, peer, force=request.force, undo=request.undo)
+    if not request.undo:
+        services.authority.replace()
+    async with services.database.begin() as tx:
+        await services.peers.wake_all(tx)
+    await services.care.repair()
+    return found
+
+
+@router.get("/drive/replicas")
+async def replicas(services: ServicesDep, caller: Reader) -> Replicas:
+    """How many copies there shall be of what your drive holds."""
+    async with services.database.begin() as tx:
+        return Replicas(copies=(await services.drive.drive_of(tx, caller.user_id)).copies)
+
+
+@router.put("/drive/replicas")
+async def set_replicas(request: Replicas, services: ServicesDep, caller: Writer) -> Replicas:
+    """Choose it; what is missing is made, and what is too much dropped, by the next repairs."""
+    async with services.database.begin() as tx:
+        await services.drive.set_copies(tx, caller.user_id, request.copies)
+    await services.care.repair()
+    return request
 
 
 @router.get("/drive/health")
