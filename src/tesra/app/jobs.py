@@ -107,6 +107,7 @@ def _housekeeping(services: Services) -> Blueprint:
         async with services.database.begin() as tx:
             await services.identity.purge_expired(tx)
             await services.shares.purge(tx)
+            await services.notices.inbox.purge(tx, now=services.clock.now())
             await idempotency.purge(tx, ANSWERS_KEPT)
             await job_board.purge(tx)
 

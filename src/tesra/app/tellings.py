@@ -26,10 +26,6 @@ def tell_of_runs(notices: NoticeService, billing: BillingService) -> Observer:
         if change.sweep is not None or not (is_over or _is_lost(change)):
             return
         event = event_of(change)
-        if not await notices.is_heard(tx, change.owner):
-            if event is not None:
-                await notices.show(tx, change.owner, [Happening(event, run=change.run)])
-            return
         said = Happening(
             Event.BILL,
             run=change.run,

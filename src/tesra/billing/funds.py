@@ -43,7 +43,7 @@ class Funds:
         exposure_limit_micros: int = 100 * MICROS,
     ) -> None:
         self._clock = clock
-        self._welcome_micros = welcome_micros
+        self.welcome_micros = welcome_micros
         self._welcome_days = welcome_days
         self._exposure_limit_micros = exposure_limit_micros
         self.books = Books(clock)
@@ -54,13 +54,13 @@ class Funds:
 
     async def grant_welcome(self, tx: Tx, user_id: UserId) -> VoucherLot | None:
         """The welcome voucher, redeemed at once; one per user, None when none is given."""
-        if self._welcome_micros <= 0:
+        if self.welcome_micros <= 0:
             return None
         await self._lock(tx, user_id)
         voucher = Voucher(
             id=VoucherId(new_id("vch")),
             origin=VoucherOrigin.WELCOME,
-            amount_micros=self._welcome_micros,
+            amount_micros=self.welcome_micros,
             for_user=user_id,
             redeemed_by=user_id,
             expires_at=self._clock.now() + timedelta(days=self._welcome_days),

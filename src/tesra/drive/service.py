@@ -70,7 +70,7 @@ class DriveService(SnapshotReads):
     ) -> None:
         """``peers`` keep what the store keeps; without them the store's copy is the only one."""
         super().__init__(database, store, sealer)
-        self._quota_bytes = quota_bytes
+        self.quota_bytes = quota_bytes
         self._peers = peers
 
     async def open_upload(
@@ -85,7 +85,7 @@ class DriveService(SnapshotReads):
             epoch=epoch.id,
             id_key=keys.id_key.hex(),
             data_key=keys.data_key.hex(),
-            quota_left_bytes=max(0, self._quota_bytes - drive.used_bytes),
+            quota_left_bytes=max(0, self.quota_bytes - drive.used_bytes),
         )
 
     async def drive_of(self, tx: Tx, owner: UserId) -> Drive:
@@ -142,13 +142,13 @@ class DriveService(SnapshotReads):
         try:
             if known:
                 return self._receipt(pack_id, 0, drive.used_bytes)
-            limit = max(0, min(self._quota_bytes - drive.used_bytes, MAX_PACK_BYTES))
+            limit = max(0, min(self.quota_bytes - drive.used_bytes, MAX_PACK_BYTES))
             async with self._store.receive(pack_id, pieces, limit_bytes=limit) as incoming:
                 return await self._take(drive, epoch, incoming)
         except PackTooLarge:
             await pieces.drain()
             if pieces.size_bytes <= MAX_PACK_BYTES:
-                check_room(drive.used_bytes, self._quota_bytes, pieces.size_bytes)
+                check_room(drive.used_bytes, self.quota_bytes, pieces.size_bytes)
             raise
         finally:
             await pieces.drain()  # a client listens for the answer only after it has sent all
@@ -296,7 +296,7 @@ class DriveService(SnapshotReads):
     async def quota(self, tx: Tx, owner: UserId) -> Quota:
         """How much of the quota the owner's packs take."""
         drive = await self._repository.drive(tx, owner)
-        return Quota(used_bytes=drive.used_bytes, quota_bytes=self._quota_bytes)
+        return Quota(used_bytes=drive.used_bytes, quota_bytes=self.quota_bytes)
 
     async def set_copies(self, tx: Tx, owner: UserId, copies: int) -> None:
         """From now on there shall be so many of each of the owner's packs; repair sees to it."""
@@ -331,7 +331,7 @@ class DriveService(SnapshotReads):
             again = await self._repository.has_pack(tx, epoch, incoming.pack_id)
             if again or len(stored) == len(ids):
                 return self._receipt(incoming.pack_id, 0, drive.used_bytes)
-            check_room(drive.used_bytes, self._quota_bytes, incoming.size_bytes)
+            check_room(drive.used_bytes, self.quota_bytes, incoming.size_bytes)
             await self._repository.unmark(tx, epoch, ids)  # those that are stored elsewhere
             released = self._peers is not None and await self._peers.is_released(
                 tx, incoming.pack_id
@@ -384,7 +384,7 @@ class DriveService(SnapshotReads):
         return found
 
     def _receipt(self, pack_id: str, new_bytes: int, used_bytes: int) -> PackReceipt:
-        left = max(0, self._quota_bytes - used_bytes)
+        left = max(0, self.quota_bytes - used_bytes)
         return PackReceipt(pack=pack_id, new_bytes=new_bytes, quota_left_bytes=left)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tesra.db.engine import Tx
 from tesra.identity import factor_repository, repository
 from tesra.identity.account_events import AccountEvent, EventKind
-from tesra.identity.model import Preferences, Principal, SessionNotFound, Token, TokenKind
+from tesra.identity.model import Preferences, Principal, SessionNotFound, Step, Token, TokenKind
 from tesra.kit.ids import UserId
 
 
@@ -50,6 +50,14 @@ class AccountService:
         if changes:
             await repository.set_preferences(tx, user_id, changes)
         return await repository.preferences(tx, user_id)
+
+    async def steps(self, tx: Tx, user_id: UserId) -> frozenset[Step]:
+        """Which first steps somebody has taken, of those that are noted."""
+        return await repository.steps(tx, user_id)
+
+    async def note_step(self, tx: Tx, user_id: UserId, step: Step) -> None:
+        """The step is taken; again does nothing."""
+        await repository.note_step(tx, user_id, step)
 
     async def events(
         self, tx: Tx, user_id: UserId, *, after: str | None = None, limit: int = 50

@@ -42,6 +42,13 @@ class Locale(StrEnum):
     ENGLISH = "en"
 
 
+class Step(StrEnum):
+    """First steps that leave no trace by themselves, so that they are noted."""
+
+    METRICS = "metrics"
+    DOWNLOAD = "download"
+
+
 @dataclass(frozen=True, slots=True)
 class Preferences:
     """How a person wants pages; without a locale, as the browser says."""

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
-    ARRAY,
     Column,
     DateTime,
     ForeignKey,
@@ -21,6 +20,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
@@ -28,6 +28,7 @@ from tesra.identity.model import (
     Locale,
     Preferences,
     Role,
+    Step,
     Theme,
     Token,
     TokenKind,
@@ -51,6 +52,7 @@ users = Table(
     Column("created_at", _time, nullable=False, server_default=func.now()),
     Column("locale", Text),
     Column("theme", Text, nullable=False, server_default=Theme.AUTO.value),
+    Column("steps", ARRAY(Text), nullable=False, server_default="{}"),
 )
 
 tokens = Table(
@@ -182,6 +184,17 @@ async def preferences(tx: Tx, user_id: UserId) -> Preferences:
 
 async def set_preferences(tx: Tx, user_id: UserId, changes: Mapping[str, str | None]) -> None:
     await tx.execute(update(users).where(users.c.id == user_id).values(**changes))
+
+
+async def steps(tx: Tx, user_id: UserId) -> frozenset[Step]:
+    taken = await tx.scalar(select(users.c.steps).where(users.c.id == user_id))
+    return frozenset(Step(step) for step in taken or () if step in set(Step))
+
+
+async def note_step(tx: Tx, user_id: UserId, step: Step) -> None:
+    new = ~users.c.steps.contains([step.value])
+    values = {"steps": func.array_append(users.c.steps, step.value)}
+    await tx.execute(update(users).where(users.c.id == user_id, new).values(values))
 
 
 async def add_token(tx: Tx, user_id: UserId, new: NewToken) -> Token:

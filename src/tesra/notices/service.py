@@ -17,6 +17,7 @@ from tesra.crypto.aead import Sealer
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import UserId, new_id
+from tesra.notices.inbox import Inbox
 from tesra.notices.model import (
     CODE_DIGITS,
     CODE_MINUTES,
@@ -46,7 +47,7 @@ Defer = Callable[[Tx, str, dict[str, Any]], Awaitable[object]]  # queue the job 
 
 
 class NoticeService:
-    """A user's channels, and what is told to them."""
+    """A user's channels, what is told to them, and the ``inbox`` of pages."""
 
     def __init__(self, sealer: Sealer, *, defer: Defer, mails: bool, private_hooks: bool) -> None:
         self._sealer = sealer
@@ -54,6 +55,7 @@ class NoticeService:
         self._mails = mails
         self._private_hooks = private_hooks
         self._repository = ChannelRepository()
+        self.inbox = Inbox()
 
     @property
     def mails(self) -> bool:
@@ -61,8 +63,9 @@ class NoticeService:
         return self._mails
 
     async def tell(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
-        """One job for each happening and channel that wants it; those of one moment together."""
-        await self.show(tx, owner, happenings)
+        """Kept for its owner's pages; one job for each happening and channel that wants it."""
+        await self.inbox.add(tx, owner, happenings)
+        await self._show(tx, owner, happenings)
         rows = await self._repository.heard_by(tx, owner)
         if not rows:
             return
@@ -72,7 +75,7 @@ class NoticeService:
             for said in heard(row.kind, frozenset(row.events), timed):
                 await self._queue(tx, row.id, said)
 
-    async def show(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
+    async def _show(self, tx: Tx, owner: UserId, happenings: Sequence[Happening]) -> None:
         """What the owner's open pages hear of it, whether or not there is a channel."""
         seen = [
             topic_with(
@@ -87,10 +90,6 @@ class NoticeService:
             for one in happenings
         ]
         await notify_all(tx, seen)
-
-    async def is_heard(self, tx: Tx, owner: UserId) -> bool:
-        """Whether there is a channel to tell anything on."""
-        return bool(await self._repository.heard_by(tx, owner))
 
     async def channels(self, tx: Tx, owner: UserId) -> list[Channel]:
         return [_shown(row) for row in await self._repository.of(tx, owner)]

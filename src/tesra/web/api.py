@@ -75,6 +75,7 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     operator.router,
     compute.router,
     notices.router,
+    notices.inbox,
     metrics.router,
     peer.router,
     storage.router,

@@ -50,3 +50,30 @@ class Channel(Answer):
     told_at: datetime | None = None
     problem: str | None = None
     secret: str | None = None
+
+
+class Notice(Answer):
+    """Something that happened; ``bill`` is there when it was unpaid then."""
+
+    id: str
+    event: NoticeEvent
+    at: datetime
+    run: str | None = None
+    sweep: str | None = None
+    project: str | None = None
+    reason: str | None = None
+    amount_cny: str | None = None
+    bill: str | None = None
+    read_at: datetime | None = None
+
+
+class Unread(Answer):
+    """How many notices were not seen; 100 stands for that many or more."""
+
+    unread: int
+
+
+class ReadRequest(Wire):
+    """``until``: the newest notice that was seen; all without it."""
+
+    until: Annotated[str | None, Field(max_length=64)] = None

@@ -57,6 +57,12 @@ def test_sizes_are_written_in_the_unit_that_reads_best() -> None:
     assert language("en").size(10 * 2**30) == "10 GiB"
 
 
+def test_what_is_counted_is_told_in_chinese() -> None:
+    one, many = "%(num)s other session has ended.", "%(num)s other sessions have ended."
+    assert language("zh-CN").say_many(one, many, 3) == "已结束 3 个其他会话。"
+    assert language("en").say_many(one, many, 3) == "3 other sessions have ended."
+
+
 def test_every_text_of_the_pages_has_its_chinese() -> None:
     command = [sys.executable, str(ROOT / "tools" / "messages.py"), "--check"]
     gaps = subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from tesra.db.engine import Tx
 from tesra.drive.intake import Intake
 from tesra.drive.model import SnapshotUnknown
+from tesra.identity.model import Step
 from tesra.kit.ids import EpochId, SnapshotId, UserId
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import ServicesDep
@@ -188,6 +189,8 @@ async def file(
 async def archive(snapshot: str, services: ServicesDep, caller: Reader) -> StreamingResponse:
     """All of a snapshot as a zip."""
     stream = await services.drive.archive(SnapshotId(snapshot), owner=caller.user_id)
+    async with services.database.begin() as tx:
+        await services.account.note_step(tx, caller.user_id, Step.DOWNLOAD)
     return StreamingResponse(
         stream, media_type="application/zip", headers=attachment(f"{snapshot}.zip")
     )

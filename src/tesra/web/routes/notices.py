@@ -8,10 +8,19 @@ from tesra.notices.model import CodeWrong
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
+from tesra.web.pages import PageAsk, page_of
 from tesra.wire.common import Page
-from tesra.wire.notices import Channel, ChannelRequest, ConfirmRequest
+from tesra.wire.notices import (
+    Channel,
+    ChannelRequest,
+    ConfirmRequest,
+    Notice,
+    ReadRequest,
+    Unread,
+)
 
 router = APIRouter(prefix="/api/v1/notices/channels", tags=["notices"])
+inbox = APIRouter(prefix="/api/v1/notices", tags=["notices"])
 
 ChannelPath = Annotated[str, Path(max_length=64)]
 
@@ -64,3 +73,28 @@ async def remove(channel: ChannelPath, services: ServicesDep, caller: Writer) ->
     async with services.database.begin() as tx:
         await services.notices.remove(tx, caller.user_id, channel)
     return Response(status_code=204)
+
+
+@inbox.get("")
+async def notices(services: ServicesDep, caller: Reader, ask: PageAsk) -> Page[Notice]:
+    """What happened in the last 90 days, the newest first."""
+    async with services.database.begin() as tx:
+        found = await services.notices.inbox.page(
+            tx, caller.user_id, before=ask.after, limit=ask.limit + 1
+        )
+    return page_of(found, ask.limit)
+
+
+@inbox.get("/unread")
+async def unread(services: ServicesDep, caller: Reader) -> Unread:
+    """For a bell: how many were not seen; 100 stands for that many or more."""
+    async with services.database.begin() as tx:
+        return Unread(unread=await services.notices.inbox.unread(tx, caller.user_id))
+
+
+@inbox.post("/read")
+async def mark_read(request: ReadRequest, services: ServicesDep, caller: Writer) -> Unread:
+    """They were seen: all, or those up to one of them."""
+    async with services.database.begin() as tx:
+        await services.notices.inbox.mark_read(tx, caller.user_id, until=request.until)
+        return Unread(unread=await services.notices.inbox.unread(tx, caller.user_id))

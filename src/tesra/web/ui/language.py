@@ -152,5 +152,7 @@ def _catalogue(locale: Locale) -> gettext.NullTranslations:
         compiled = io.BytesIO()
         write_mo(compiled, messages)
         compiled.seek(0)
-        merged.merge(Translations(compiled))
+        translations = Translations(compiled)
+        merged.merge(translations)
+        merged.plural = translations.plural  # which a merge leaves as English has it
     return merged

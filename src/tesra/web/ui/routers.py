@@ -10,7 +10,9 @@ from tesra.web.ui.pages import (
     account,
     bills,
     channels,
+    choices,
     home,
+    notices,
     run,
     second_factor,
     sign_in,
@@ -22,6 +24,7 @@ from tesra.web.ui.pages import (
 PAGES: Sequence[APIRouter] = (
     static_files.router,
     home.router,
+    choices.router,
     sign_in.router,
     training.router,
     run.router,
@@ -32,4 +35,5 @@ PAGES: Sequence[APIRouter] = (
     channels.router,
     training_new.router,
     training_projects.router,
+    notices.router,
 )

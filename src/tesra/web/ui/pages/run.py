@@ -17,6 +17,7 @@ from tesra.web.metric_stream import MetricView, metric_points
 from tesra.web.pages import decode_cursor, page_of
 from tesra.web.problems import status_of
 from tesra.web.ranges import attachment
+from tesra.web.ui.first_steps import note_look
 from tesra.web.ui.forms import Form, Posted
 from tesra.web.ui.metric_table import csv_lines
 from tesra.web.ui.routing import PageRouter
@@ -83,7 +84,9 @@ async def story_of(visit: Visit, run: RunId) -> Story:
 
 @router.get(PLACE + "/{run}")
 async def run_page(visit: Member, run: str) -> Response:
-    return await _page(visit, RunId(run))
+    answer = await _page(visit, RunId(run))
+    await note_look(visit, RunId(run))
+    return answer
 
 
 @router.get(PLACE + "/{run}/head")
