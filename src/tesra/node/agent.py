@@ -13,6 +13,7 @@ import time
 from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
 from tesra.node.attempts import Attempt, NodeTools
 from tesra.node.data import DataCache
+from tesra.node.disposal import Disposal
 from tesra.node.environments import EnvironmentBuilder
 from tesra.node.inventory import Inventory, node_devices
 from tesra.node.near_packs import near_fetch
@@ -30,7 +31,6 @@ from tesra.node.runtime import runtime_folder
 from tesra.node.sandbox import Sandbox
 from tesra.node.site_client import SiteClient
 from tesra.node.tuning.model import Order
-from tesra.node.workspace import remove
 from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
@@ -55,6 +55,7 @@ class NodeAgent:
         self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
+        self._disposal = Disposal()
         self._tools: NodeTools | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -70,6 +71,7 @@ class NodeAgent:
     async def start(self, order: GangOrder, lease_left_s: float) -> None:
         tools = await self._open()
         assignment = order.assignment
+        await self._disposal.remove(assignment.attempt)
         known = self._attempts.get(assignment.attempt)
         if known is not None and known.status.fence >= assignment.fence:
             return
@@ -136,8 +138,7 @@ class NodeAgent:
         del self._attempts[attempt]
         self._deadlines.pop(attempt, None)
         self._limits.pop(attempt, None)
-        if known.record.kept_until is None:
-            await self._remove(known.record)
+        self._dispose_of(known.record)
 
     async def _open(self) -> NodeTools:
         """Make the tools and take over what is on disk, once."""
@@ -145,6 +146,7 @@ class NodeAgent:
             if self._tools is None:
                 self._tools = await self._make_tools()
                 self._watch = asyncio.create_task(self._watch_time())
+                self._tidying = asyncio.create_task(self._tidy())
                 for record in load_records(self._tools.attempts):
                     await self._take_over(record, self._tools)
                 self._changed()
@@ -178,8 +180,7 @@ class NodeAgent:
 
     async def _take_over(self, record: AttemptRecord, tools: NodeTools) -> None:
         if record.kept_until is not None and record.status.stage is Stage.ENDED:
-            if time.time() > record.kept_until:
-                await self._remove(record)
+            self._dispose_of(record)
             return
         attempt = Attempt(record, tools, self._changed)
         self._attempts[record.status.attempt] = attempt
@@ -199,6 +200,14 @@ class NodeAgent:
                     self._deadlines[name] = now + _FIRST_LEASE_S
                     attempt.stop("gone", 0.0)
 
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                await self._disposal.work(busy=self._busy)
+            except OSError:
+                _log.exception("an attempt's folders cannot be removed: tried again")
+
     def _hold_to_limits(self) -> None:
         """Ask those to end that reach their user's cap before the next look."""
         for name, limit in self._limits.items():
@@ -207,9 +216,14 @@ class NodeAgent:
             if status.stage is Stage.RUNNING and soon_ms > limit.stop_after_ms:
                 self._attempts[name].stop("capped", limit.grace_s)
 
-    async def _remove(self, record: AttemptRecord) -> None:
+    @property
+    def _busy(self) -> bool:
+        return any(known.status.stage is not Stage.ENDED for known in self._attempts.values())
+
+    def _dispose_of(self, record: AttemptRecord) -> None:
         assert self._tools is not None
-        await asyncio.to_thread(remove, folders_of(self._tools.attempts, record))
+        folders = folders_of(self._tools.attempts, record)
+        self._disposal.add(record.status.attempt, folders, keep_until=record.kept_until)
 
     def _changed(self, within_s: float = 0.0) -> None:
         """The report is another one. What has time waits for others to be told with."""

@@ -257,7 +257,7 @@ def _environ(folder: Path) -> dict[str, str]:
         **auth_environ(folder),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the agent must see the GPUs it hands out
         "RAY_worker_niceness": "0",  # else ranks inherit the lowest priority but four
-        "RAY_USE_UVLOOP": "0",  # it cannot start processes with every option that asyncio can
+        "RAY_USE_UVLOOP": "1",  # a fifth of what a run costs its node
     }
 
 
