@@ -431,7 +431,7 @@ async def test_a_folder_of_the_drive_becomes_a_project(
     network: NetworkDouble, page: PageClient, me: UserId
 ) -> None:
     await page.put(
-        "/api/v1/drive/files/content?path=/code/train.py",
+        "/api/v1/drive/content?path=/code/train.py",
         content=SCRIPT.encode(),
         headers={"X-CSRF-Token": page.csrf},
     )

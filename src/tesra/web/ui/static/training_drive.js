@@ -36,7 +36,7 @@ const TesraDrive = (() => {
     $("[data-picker-error]", dialog()).textContent = "";
     try {
       const query = new URLSearchParams({ path: wanted, limit: "100", ...(cursor && { cursor }) });
-      const found = await Tesra.callJson(`/api/v1/drive/files?${query}`);
+      const found = await Tesra.callJson(`/api/v1/drive/tree?${query}`);
       path = wanted;
       crumbs();
       if (!cursor) list.replaceChildren();
