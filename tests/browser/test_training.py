@@ -1,6 +1,7 @@
 """训练平台 as people use it: a folder comes in, its run is configured, started, paid for."""
 
 import io
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from factories.browsing import Tabs, serious_faults
+from factories.browsing import PASSWORD, Tabs, serious_faults
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
@@ -223,3 +224,96 @@ async def test_data_is_chosen_from_the_drive(tabs: Tabs, site: str) -> None:
     assert await serious_faults(page) == []
     await page.get_by_role("button", name="Take this folder").click()
     await expect(page.get_by_label("Path in the drive")).to_have_value("xingpan:/sets/digits")
+
+
+async def test_what_is_ignored_stays_and_long_names_arrive(
+    tabs: Tabs, site: str, tmp_path: Path
+) -> None:
+    _, token = tabs.person()
+    root = tmp_path / "mine"
+    long = "深" * 40 + "/" + "名" * 60 + ".txt"
+    ignore = "# none\n*.log\n/data/\nlogs/**\n!keep.log\nbuild/x?.txt\n"
+    kept = {
+        ".gitignore": ignore,
+        "train.py": "print(1)\n",
+        "keep.log": "k",
+        "sub/data/a": "d",
+        long: "l",
+    }
+    out = [".git/HEAD", "__pycache__/a.pyc", "sub/node_modules/m.js", ".venv/x", "data/b", "a.log"]
+    out += ["sub/b.log", "logs/c", "build/x1.txt"]
+    for name, text in {**kept, **dict.fromkeys(out, "x")}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    page = await tabs.open("/training/import", token=token)
+    await page.locator("[data-choose-folder]").set_input_files(root)
+    await expect(page.get_by_text(f"{len(kept)} files,")).to_be_visible()
+    await page.locator("[data-go]").click()
+    await page.wait_for_url("**/training/projects/prj_*")
+    headers = {"Authorization": f"Bearer {token}"}
+    snapshot = httpx.get(f"{site}/api/v1/projects/mine", headers=headers, timeout=60).json()[
+        "snapshot"
+    ]
+    listed = httpx.get(
+        f"{site}/api/v1/drive/snapshots/{snapshot}/files", headers=headers, timeout=60
+    ).json()["items"]
+    assert {one["path"] for one in listed if one["kind"] == "file"} == set(kept)
+
+
+async def test_an_upload_goes_on_after_a_pause_and_a_reload(
+    tabs: Tabs, site: str, tmp_path: Path
+) -> None:
+    _, token = tabs.person()
+    (tmp_path / "weights.bin").write_bytes(random.randbytes(4_000_000))
+    (tmp_path / "train.py").write_text("print(1)\n")
+    packed = tmp_path / "large.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(tmp_path / "train.py", "train.py")
+        archive.add(tmp_path / "weights.bin", "weights.bin")
+    page = await tabs.open("/training/import", token=token)
+    network = await page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    await network.send("Network.enable")
+    await network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": 500_000})
+    await page.locator("[data-choose-archive]").set_input_files(packed)
+    await page.locator("[data-go]").click()
+    await page.wait_for_function("document.querySelector('[data-send] progress').value > 25")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_text("Paused.")).to_be_visible()
+    await page.reload()
+    offsets: list[str] = []
+    page.on(
+        "request",
+        lambda sent: sent.method == "PATCH" and offsets.append(sent.headers["upload-offset"]),
+    )
+    await network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+    await page.locator("[data-choose-archive]").set_input_files(packed)
+    await page.locator("[data-go]").click()
+    await page.wait_for_url("**/training/projects/prj_*")
+    assert int(offsets[0]) > 0
+
+
+async def test_a_session_that_ends_in_the_middle_of_the_form_loses_nothing(
+    tabs: Tabs, site: str
+) -> None:
+    name, token = tabs.person()
+    made = project(site, token, "kept")
+    page = await tabs.open(f"/training/new?project={made}", token=token)
+    await page.get_by_label("Arguments").fill("--seed 7")
+    await expect(page.locator("[data-quote]")).to_be_visible()
+    await page.context.clear_cookies(name="tesra_session")
+    await page.get_by_role("button", name="Start", exact=True).click()
+    await expect(page.get_by_text("Your session has ended.")).to_be_visible()
+    other = await page.context.new_page()
+    await other.goto("/sign-in")
+    await other.get_by_label("Name").fill(name)
+    await other.get_by_label("Password").fill(PASSWORD)
+    await other.get_by_role("button", name="Sign in", exact=True).click()
+    await expect(other.get_by_role("heading", name=name)).to_be_visible()
+    await page.get_by_role("button", name="I have signed in").click()
+    await page.wait_for_url("**/training/runs/run_*")
+    [run] = runs(site, token)
+    assert run["args"] == ["--seed", "7"]
+    stop_all(site, token)
+    tabs.allow("401")

@@ -87,7 +87,7 @@ async def form_page(visit: Member, project: str = "", run: str = "") -> Response
 async def start(visit: Member, form: Posted) -> Response:
     """Queue the run, once for each form however often it is sent."""
     typed = typed_of(form)
-    services, owner = visit.services, visit.member.user_id
+    services, owner = visit.services, visit.writer.user_id
     async with services.database.begin() as tx:
         project = await services.drive.project(tx, owner, typed["project"])
     report = await _report(visit, typed["snapshot"] or project.snapshot, None)
@@ -142,7 +142,7 @@ async def pay(visit: Member, form: Posted) -> Response:
     body = PayRequest(voucher=form["voucher"][:64] or None)
     error: TesraError | None = None
     try:
-        await billing.pay(form["bill"], body, visit.member, visit.services, key)
+        await billing.pay(form["bill"], body, visit.writer, visit.services, key)
     except TesraError as refused:
         error = refused
     if PART not in visit.request.headers and error is None:

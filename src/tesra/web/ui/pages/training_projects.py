@@ -75,7 +75,7 @@ async def import_git(visit: Member, form: Posted) -> Response:
     try:
         wanted = GitImport(url=form["url"][:MAX_TYPED], name=form["project"][:128] or None)
         key = CallKey.of(form["once"], "POST /training/import/git")
-        job = await drive.import_git(wanted, visit.services, visit.member, key)
+        job = await drive.import_git(wanted, visit.services, visit.writer, key)
     except TesraError as error:
         return _import(visit, dict(form.items()), error=error, place="git")
     return visit.redirect(f"/training/imports/{job.id}")
@@ -99,7 +99,7 @@ async def import_drive(visit: Member, form: Posted) -> Response:
             name=form["project"][:128] or None,
         )
         key = CallKey.of(form["once"], "POST /training/import/drive")
-        made = await uploads.project_from_drive(wanted, visit.services, visit.member, key)
+        made = await uploads.project_from_drive(wanted, visit.services, visit.writer, key)
     except TesraError as error:
         return _import(visit, dict(form.items()), error=error, place="drive")
     return visit.redirect(f"/training/projects/{made.id}", flash=visit.say("Imported."))
