@@ -29,7 +29,7 @@ class PageClient(httpx.AsyncClient):
         return answer
 
     async def submit(
-        self, path: str, fields: dict[str, Any] | None = None, **more: Any
+        self, path: str, fields: dict[str, Any] | None = None, /, **more: Any
     ) -> httpx.Response:
         """The answer itself: redirects are not followed."""
         if not self.csrf:

@@ -26,6 +26,7 @@ from tesra.db.migrate import migrate
 from tesra.db.notify import Listener
 from tesra.db.private_files import read_or_make_secret
 from tesra.drive.collection import Collector
+from tesra.drive.files.browsing import Browser
 from tesra.drive.files.service import FileService
 from tesra.drive.git_import import GitImports
 from tesra.drive.health import HealthService
@@ -112,8 +113,7 @@ def make_services(settings: Settings) -> Services:
     told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]
     domains = Domains(database, drive, data, compute, billing, sealer, transitions, *told)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
-    attempts = AttemptService(domains)
-    metrics = MetricService(attempts)
+    metrics = MetricService(attempts := AttemptService(domains))
     return Services(
         settings=settings,
         clock=clock,
@@ -127,6 +127,7 @@ def make_services(settings: Settings) -> Services:
         billing=billing,
         drive=drive,
         files=files,
+        browser=Browser(drive, files),
         shares=ShareService(database, drive, files),
         uploads=UploadService(database, drive, files, Spool(settings.home.uploads)),
         previews=PreviewService(files),

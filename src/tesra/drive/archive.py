@@ -6,7 +6,7 @@ Links that lead out of the tree are left out, as unpacking one would refuse them
 import stat
 import tarfile
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import IO, cast
 
 from tesra.drive.reading import EpochReader, Parts
@@ -39,9 +39,22 @@ class _Outlet:
 
 async def zip_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
     """The bytes of a zip with all files, links and folders of the tree ``root``; not compressed."""
+    async for piece in _zipped(reader, _inside(reader, root)):
+        yield piece
+
+
+async def zip_of(reader: EpochReader, chosen: Sequence[Entry]) -> AsyncIterator[bytes]:
+    """A zip of these entries, each under its own name with all that is below it."""
+    async for piece in _zipped(reader, _among(reader, chosen)):
+        yield piece
+
+
+async def _zipped(
+    reader: EpochReader, entries: AsyncIterator[tuple[Parts, Entry]]
+) -> AsyncIterator[bytes]:
     outlet = _Outlet()
     with zipfile.ZipFile(cast(IO[bytes], outlet), "w", zipfile.ZIP_STORED) as packed:
-        async for parts, entry in _inside(reader, root):
+        async for parts, entry in entries:
             path = "/".join(parts)
             match entry:
                 case Folder():
@@ -79,6 +92,16 @@ async def tar_stream(reader: EpochReader, root: bytes) -> AsyncIterator[bytes]:
                 yield piece
             yield bytes(-entry.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+async def _among(
+    reader: EpochReader, chosen: Sequence[Entry]
+) -> AsyncIterator[tuple[Parts, Entry]]:
+    for entry in chosen:
+        yield (entry.name,), entry
+        if isinstance(entry, Folder):
+            async for parts, below in _inside(reader, entry.tree):
+                yield (entry.name, *parts), below
 
 
 async def _inside(reader: EpochReader, root: bytes) -> AsyncIterator[tuple[Parts, Entry]]:

@@ -1,16 +1,17 @@
 """How well the files of a drive are kept: each is found in its packs, each pack in its copies."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from tesra.db.engine import Database
-from tesra.drive.files.service import FileService
-from tesra.drive.kept import Kept, files_at
+from tesra.drive.files.service import FileService, Found
+from tesra.drive.kept import Kept, files_at, kept_of, nodes_of
 from tesra.drive.peers.care_repository import CareRepository
 from tesra.drive.peers.wellness import GoodCopy, Wellness, of_pack, say, worst
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
 from tesra.kit.ids import UserId
-from tesra.storage.editing import parse_path, show_path
+from tesra.storage.editing import Parts, parse_path, show_path
+from tesra.storage.tree import File, Folder
 from tesra.wire.storage import DriveHealth, FileHealth
 
 _BATCH = 500
@@ -26,13 +27,18 @@ class HealthService:
         self._repository = CareRepository()
 
     async def of_path(
-        self, owner: UserId, path: str, *, after: str | None = None, limit: int = 1000
+        self,
+        owner: UserId,
+        path: str,
+        *,
+        after: str | None = None,
+        limit: int = 1000,
+        states: Collection[str] | None = None,
     ) -> DriveHealth:
-        """Every file below a path is counted; up to ``limit`` of them behind ``after`` are named."""
+        """Every file below a path is counted; up to ``limit`` of them behind ``after`` are named
+        (of those in one of the ``states``, if given)."""
         parts = parse_path(path)
-        head = await self._files.head(owner)
-        async with self._database.begin() as tx:
-            goal = (await self._drive.drive_of(tx, owner)).copies
+        head, goal = await self._files.head(owner), await self._goal(owner)
         reader = await self._drive.reader(owner, head.epoch)
         known: dict[str, Wellness] = {}
         named: list[FileHealth] = []
@@ -42,6 +48,8 @@ class HealthService:
             for kept, found in await self._judge(reader, batch, known, goal=goal):
                 total += 1
                 whole = found if whole is None else worst((whole, found))
+                if states is not None and found.state not in states:
+                    continue
                 shown = show_path(kept.path)
                 if len(named) < limit and (after is None or _behind(shown, after)):
                     named.append(_shown(shown, kept.size_bytes, found))
@@ -60,6 +68,34 @@ class HealthService:
             files=named,
             next=last,
         )
+
+    async def of_files(self, owner: UserId, wanted: Sequence[Found]) -> list[FileHealth]:
+        """How well each of these files is kept; folders and links are left out."""
+        head, goal = await self._files.head(owner), await self._goal(owner)
+        reader = await self._drive.reader(owner, head.epoch)
+        nodes: dict[Parts, tuple[bytes, ...]] = {}
+        kept: list[Kept] = []
+        for found in wanted:
+            if not isinstance(found.entry, File):
+                continue
+            above = found.path[:-1]
+            if above not in nodes:
+                folder = await self._files.find(owner, show_path(above), version=head.number)
+                assert isinstance(folder.entry, Folder)
+                nodes[above] = await nodes_of(reader, folder.entry.tree)
+            kept.append(await kept_of(reader, found.path, found.entry, nodes[above]))
+        judged: list[FileHealth] = []
+        known: dict[str, Wellness] = {}
+        for start in range(0, len(kept), _BATCH):
+            batch = kept[start : start + _BATCH]
+            for one, well in await self._judge(reader, batch, known, goal=goal):
+                judged.append(_shown(show_path(one.path), one.size_bytes, well))
+        return judged
+
+    async def _goal(self, owner: UserId) -> int:
+        """How many copies the owner wants."""
+        async with self._database.begin() as tx:
+            return (await self._drive.drive_of(tx, owner)).copies
 
     async def _judge(
         self, reader: EpochReader, batch: Sequence[Kept], known: dict[str, Wellness], *, goal: int

@@ -27,7 +27,7 @@ async def files_at(reader: EpochReader, root: bytes, path: Parts) -> AsyncIterat
         nodes, _ = await _read(reader, tree)
         found = await reader.find(tree, name)
         if isinstance(found, File):
-            yield await _kept(reader, path[: depth + 1], found, nodes)
+            yield await kept_of(reader, path[: depth + 1], found, nodes)
             return
         if isinstance(found, Folder):
             tree = found.tree
@@ -50,6 +50,23 @@ async def names_of(reader: EpochReader, root: bytes, packs: Collection[str]) -> 
     return ", ".join(named) + (f" and {more} more" if more else "")
 
 
+async def kept_of(reader: EpochReader, path: Parts, file: File, nodes: tuple[bytes, ...]) -> Kept:
+    """A file with all that it needs; ``nodes`` are those of its folder."""
+    if not file.listed:
+        return Kept(path, file.size, (*nodes, *file.chunks))
+    try:
+        content = await reader.chunk_ids(file)
+    except (PackLocked, PackAway):
+        content = []
+    return Kept(path, file.size, (*nodes, *file.chunks, *content))
+
+
+async def nodes_of(reader: EpochReader, tree: bytes) -> tuple[bytes, ...]:
+    """The nodes of a folder, more than one when it is large."""
+    node = read_node((await reader.read([tree]))[tree])
+    return (tree, *node.nodes) if isinstance(node, NodeList) else (tree,)
+
+
 async def _below(reader: EpochReader, tree: bytes, path: Parts) -> AsyncIterator[Kept]:
     try:
         nodes, entries = await _read(reader, tree)
@@ -62,7 +79,7 @@ async def _below(reader: EpochReader, tree: bytes, path: Parts) -> AsyncIterator
             async for kept in _below(reader, entry.tree, here):
                 yield kept
         elif isinstance(entry, File):
-            yield await _kept(reader, here, entry, nodes)
+            yield await kept_of(reader, here, entry, nodes)
 
 
 async def _read(reader: EpochReader, tree: bytes) -> tuple[tuple[bytes, ...], list[Entry]]:
@@ -75,13 +92,3 @@ async def _read(reader: EpochReader, tree: bytes) -> tuple[tuple[bytes, ...], li
         below = read_node((await reader.read([part]))[part])
         entries += [] if isinstance(below, NodeList) else below.entries
     return (tree, *node.nodes), entries
-
-
-async def _kept(reader: EpochReader, path: Parts, file: File, nodes: tuple[bytes, ...]) -> Kept:
-    if not file.listed:
-        return Kept(path, file.size, (*nodes, *file.chunks))
-    try:
-        content = await reader.chunk_ids(file)
-    except (PackLocked, PackAway):
-        content = []
-    return Kept(path, file.size, (*nodes, *file.chunks, *content))

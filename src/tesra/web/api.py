@@ -14,6 +14,7 @@ from tesra.web.live.hubs import Hubs
 from tesra.web.routes import (
     account,
     billing,
+    browsing,
     checkpoints,
     compute,
     data,
@@ -60,6 +61,7 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     uploads.plain,
     drive.router,
     files.router,
+    browsing.router,
     shares.router,
     shares.links,
     previews.router,

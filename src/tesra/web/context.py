@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tesra.db.engine import Database
     from tesra.db.notify import Listener
     from tesra.drive.collection import Collector
+    from tesra.drive.files.browsing import Browser
     from tesra.drive.files.service import FileService
     from tesra.drive.git_import import GitImports
     from tesra.drive.health import HealthService
@@ -68,6 +69,7 @@ class Services:
     billing: BillingService
     drive: DriveService
     files: FileService
+    browser: Browser
     shares: ShareService
     uploads: UploadService
     previews: PreviewService

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
 
+SANDBOX = "default-src 'none'; script-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox"
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
 Read = Callable[[int, int], AsyncIterator[bytes]]
@@ -34,6 +35,7 @@ def ranged(
         "Accept-Ranges": "bytes",
         "Content-Length": str(end - start),
         "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": SANDBOX,
         **(headers or {}),
     }
     if partial:

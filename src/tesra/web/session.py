@@ -58,14 +58,20 @@ def end_session(response: Response) -> None:
 
 
 def set_cookie(
-    request: Request, response: Response, name: str, value: str, *, max_age_s: int | None
+    request: Request,
+    response: Response,
+    name: str,
+    value: str,
+    *,
+    max_age_s: int | None,
+    path: str = "/",
 ) -> None:
     """A cookie for this site alone: HttpOnly, SameSite=Lax, Secure wherever the page is."""
     response.set_cookie(
         name,
         value,
         max_age=max_age_s,
-        path="/",
+        path=path,
         httponly=True,
         samesite="lax",
         secure=request.url.scheme == "https",

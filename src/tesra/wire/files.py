@@ -147,3 +147,41 @@ class DriveUse(Answer):
     path: str
     files: int
     size_bytes: int
+
+
+class EntriesAsked(Wire):
+    """Which of these paths there are; ``changed`` and ``health`` say more of each, and take longer."""
+
+    paths: list[Path] = Field(min_length=1, max_length=1000)
+    changed: bool = False
+    health: bool = False
+
+
+class EntrySeen(DriveEntry):
+    """``changed_at``: since when it is what it is, or (not ``changed_exact``) for longer than that.
+
+    Of files ``copies``, ``machines``, ``last_proof`` and ``state`` say how well they are kept.
+    """
+
+    changed_at: datetime | None = None
+    changed_exact: bool = True
+    copies: int | None = None
+    machines: int | None = None
+    last_proof: datetime | None = None
+    state: str | None = None
+
+
+class EntriesSeen(Answer):
+    """Those of the paths at which something stands."""
+
+    entries: list[EntrySeen]
+
+
+class PathStage(Answer):
+    """What stood at a path from ``version`` on; ``entry`` is null where that was nothing."""
+
+    version: int
+    made_at: datetime
+    words: str
+    is_now: bool
+    entry: DriveEntry | None

@@ -7,10 +7,14 @@ in one statement, so that a link for N downloads never gives N + 1, however many
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from tesra.db.engine import Database, Tx
+from tesra.drive.aside import aside
 from tesra.drive.files.service import FileService, Found
+from tesra.drive.files.workbench import Workbench
 from tesra.drive.model import refuse_private_path
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
@@ -41,7 +45,7 @@ from tesra.identity.passwords import Passwords
 from tesra.kit.errors import NotFound
 from tesra.kit.ids import EpochId, UserId, new_id
 from tesra.storage.editing import parse_path, show_path
-from tesra.storage.tree import File, Folder, Link, content_id
+from tesra.storage.tree import Entry, File, Folder, Link, content_id
 from tesra.wire.shares import NewShare, Share, ShareRequest
 
 
@@ -152,13 +156,18 @@ class ShareService:
         if not await self._repository.revoke(tx, drive.id, share):
             raise ShareUnknown(way_out="`tesra drive shares` lists yours.")
 
-    async def admit(self, secret: str, password: str | None) -> StoredShare:
-        """The link behind a secret, for who knows its password too."""
+    async def find(self, secret: str) -> StoredShare:
+        """The link behind a secret; whoever asks may not know its password."""
         async with self._database.begin() as tx:
             share = await self._repository.by_secret(tx, secret_hash(secret))
         if share is None:
             raise ShareUnknown(way_out="Check the address: all of it is needed.")
         refuse_ended(share)
+        return share
+
+    async def admit(self, secret: str, password: str | None) -> StoredShare:
+        """The link behind a secret, for who knows its password too."""
+        share = await self.find(secret)
         if share.password_hash is not None:
             await self._check_password(share, share.password_hash, password)
         return share
@@ -176,6 +185,15 @@ class ShareService:
         if not below:
             return SharedFolder(name, reader, share.root)
         return _opened(share, await reader.find(share.root, "/".join(below)), reader, name)
+
+    async def entries(
+        self, share: StoredShare, folder: SharedFolder, *, after: str | None, limit: int
+    ) -> list[Entry]:
+        """What a shared folder holds, behind a name."""
+        epoch = EpochId(folder.reader.keys.id)
+        work = Workbench(self._drive, share.owner, epoch, folder.reader)
+        found = partial(work.editor.listing, folder.root, after=after)
+        return await aside(lambda: list(islice(found(), limit)))
 
     async def count(self, share: StoredShare, *, address: str, what: str, begins: bool) -> None:
         """Admit a download; raises when the link has none left. Only what ``begins`` is counted.

@@ -63,7 +63,7 @@ async def listing(
     found = await services.files.listing(
         caller.user_id, path, after=ask.after, limit=ask.limit + 1, version=version
     )
-    return page_of([_entry(one) for one in found], ask.limit, id_of=lambda entry: entry.name)
+    return page_of([entry_of(one) for one in found], ask.limit, id_of=lambda entry: entry.name)
 
 
 @router.get("/entry")
@@ -71,7 +71,7 @@ async def entry(
     services: ServicesDep, caller: Reader, path: PathQuery, version: VersionQuery = None
 ) -> DriveEntry:
     """What stands at a path."""
-    return _entry(await services.files.find(caller.user_id, path, version=version))
+    return entry_of(await services.files.find(caller.user_id, path, version=version))
 
 
 @router.get("/content", response_class=StreamingResponse)
@@ -235,7 +235,8 @@ async def _committed(services: Services, owner: UserId, landed: Landed) -> Commi
     )
 
 
-def _entry(found: Found) -> DriveEntry:
+def entry_of(found: Found) -> DriveEntry:
+    """An entry as it goes over the wire."""
     kind = {File: "file", Folder: "dir", Link: "link"}[type(found.entry)]
     return DriveEntry(
         path=show_path(found.path),

@@ -3,11 +3,11 @@
 import base64
 import binascii
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi import Path as PathParameter
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from tesra.drive.shares.model import SharePasswordNeeded, SharePasswordWrong, StoredShare
 from tesra.drive.shares.service import SharedFolder
@@ -18,6 +18,7 @@ from tesra.web.pages import PageAsk, page_of
 from tesra.web.problems import problem
 from tesra.web.ranges import attachment, begins_at, known, ranged
 from tesra.web.routes.files import ArchiveKind, archived
+from tesra.web.ui.pages.shared import page_wanted, password_known, shared_page
 from tesra.wire.common import Page
 from tesra.wire.shares import NewShare, Share, ShareRequest
 
@@ -82,7 +83,12 @@ async def download(
     kind: ArchiveKind = "zip",
     password: Password = None,
 ) -> Response:
-    """The shared file or a range of it; a shared folder as one archive. Needs no account."""
+    """The shared file or a range of it; a shared folder as one archive. Needs no account.
+
+    A browser that opens the address is shown a page about it; its buttons add ``download=1``.
+    """
+    if page_wanted(request):
+        return await shared_page(request, services, secret, path)
     given = _readable(password) if password is not None else _basic(request)
     return await _download(services, request, secret, given, path=path, kind=kind)
 
@@ -122,8 +128,12 @@ async def _download(
     kind: Any,
 ) -> Response:
     try:
-        share = await services.shares.admit(secret, password)
+        share = await services.shares.find(secret)
+        if not password_known(request, services, share):
+            share = await services.shares.admit(secret, password)
     except (SharePasswordNeeded, SharePasswordWrong) as error:
+        if "download" in request.query_params and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(f"/s/{quote(secret, safe='')}", 303)  # the page asks for it
         return problem(401, error.detail, code=error.code, way_out=error.way_out, headers=CHALLENGE)
     found = await services.shares.open(share, path)
     if isinstance(found, SharedFolder):

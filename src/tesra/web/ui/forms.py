@@ -43,6 +43,10 @@ class Form(Mapping[str, str]):
         """All values of a field that may come many times."""
         return [value.strip() for value in self._fields.get(name, [])]
 
+    def all_raw(self, name: str) -> list[str]:
+        """The same as they were sent, spaces too."""
+        return list(self._fields.get(name, []))
+
     def flag(self, name: str) -> bool:
         """Whether a box was ticked."""
         return self[name] in {"on", "1", "true", "yes"}

@@ -141,8 +141,8 @@ class Visit:
         """The address of this page, to come back to."""
         if self.request.method not in {"GET", "HEAD"}:
             return came_from(self.request)
-        query = self.request.url.query
-        return self.request.url.path + (f"?{query}" if query else "")
+        path, query = quote(self.request.scope["path"]), self.request.url.query
+        return path + (f"?{query}" if query else "")
 
     def _with_cookies(self, answer: Response) -> Response:
         if self.fresh:
