@@ -15,10 +15,11 @@ from tesra.training.proposals import Prepared
 from tesra.training.service import TrainingService
 from tesra.training.sweeps import plan
 from tesra.training.sweeps.model import Goal, SweepId, SweepState
+from tesra.training.sweeps.model import Trial as JudgedTrial
 from tesra.training.sweeps.readings import Readings
-from tesra.training.sweeps.repository import AnyRow, SweepRepository
+from tesra.training.sweeps.repository import AnyRow, SweepRepository, trial_of
 from tesra.training.sweeps.views import show_sweep, show_trials
-from tesra.wire.space import first_point, parse_space
+from tesra.wire.space import Space, first_point, parse_space
 from tesra.wire.sweeps import Sweep, SweepMore, SweepRequest, Trial
 from tesra.wire.training import WholeRequest
 
@@ -135,6 +136,15 @@ class SweepService:
             else one.model_copy(update=await self._so_far(tx, RunId(one.run), goal))
             for one in shown
         ]
+
+    async def judged(
+        self, tx: Tx, owner: UserId, sweep: SweepId
+    ) -> tuple[Space, Goal, list[JudgedTrial]]:
+        """What ``importances`` needs to know of one of the owner's sweeps."""
+        row = await self._row(tx, owner, sweep)
+        goal = goal_of(row)
+        rows = await self._repository.trials(tx, sweep)
+        return parse_space(row.spec["space"]), goal, [trial_of(one, goal) for one in rows]
 
     async def stop(self, tx: Tx, owner: UserId, sweep: SweepId) -> Sweep:
         """Ask for the end of all its trials; harmless when it has ended."""

@@ -35,7 +35,7 @@ def next_points(
         return [grid_point(space, first + index) for index in range(count)]
     if not space:
         return [{} for _ in range(count)]
-    study, distributions = _study(space, goal, trials)
+    study, distributions = study_of(space, goal, trials)
     points = []
     for number in range(first, first + count):
         study.sampler = _sampler(algorithm, seed, number)
@@ -44,9 +44,10 @@ def next_points(
     return points
 
 
-def _study(
+def study_of(
     space: Space, goal: Goal, trials: Sequence[Trial]
 ) -> "tuple[optuna.Study, dict[str, optuna.distributions.BaseDistribution]]":
+    """The trials as Optuna knows them, and what its parameters may be."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

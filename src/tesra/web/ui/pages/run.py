@@ -7,8 +7,6 @@ from fastapi import Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from tesra.billing.model import Bill
-from tesra.db.engine import Tx
-from tesra.db.notify import notify_all, topic_with
 from tesra.kit.errors import NotFound, TesraError
 from tesra.kit.ids import BillId, RunId, SnapshotId
 from tesra.web.idempotency import CallKey, once
@@ -17,6 +15,7 @@ from tesra.web.metric_stream import MetricView, metric_points
 from tesra.web.pages import decode_cursor, page_of
 from tesra.web.problems import status_of
 from tesra.web.ranges import attachment
+from tesra.web.routes import billing
 from tesra.web.ui.first_steps import note_look
 from tesra.web.ui.forms import Form, Posted
 from tesra.web.ui.metric_table import csv_lines
@@ -177,15 +176,9 @@ async def pay(visit: Member, run: str, form: Posted) -> Response:
     services, caller = visit.services, visit.member
     async with services.database.begin() as tx:
         found = await services.training.run(tx, caller.user_id, RunId(run))
-    bill, key = BillId(found.bill or ""), form["once"] or None
-
-    async def act(tx: Tx) -> None:
-        await services.billing.pay(tx, caller.user_id, bill, key=key)
-        mine = topic_with(f"user:{caller.user_id}", bill=bill)
-        await notify_all(tx, ["dispatch", mine])  # "dispatch": runs that wait for this payment
-
+    key = CallKey.of(form["once"], f"POST /api/v1/bills/{found.bill}/pay")
     try:
-        await once(services, caller, _key(form, f"pay {run}"), PayRequest(), act)
+        await billing.pay(found.bill or "", PayRequest(), caller, services, key)
     except TesraError as error:
         return await _page(visit, RunId(run), error=error)
     return visit.redirect(f"{PLACE}/{run}", flash=visit.say("The bill is paid. Thank you."))

@@ -75,12 +75,13 @@ const TesraCharts = (() => {
 
     build(data) {
       this.plot?.destroy();
-      const style = getComputedStyle(document.body);
-      const ink = style.getPropertyValue("--tblr-secondary-color").trim() || style.color;
-      const grid = style.getPropertyValue("--tblr-border-color").trim() || "#8884";
+      const ink = inkOf("--tblr-secondary-color", this.place);
+      const grid = inkOf("--tblr-border-color", this.place);
       const { axis, log, smooth } = this.look;
-      const lines = this.series.flatMap(({ label, colour: own }) => {
-        const line = { label, stroke: own, width: 1.5, points: { show: false } };
+      const lines = this.series.flatMap(({ label, colour: own, dots }) => {
+        const line = dots
+          ? { label, stroke: own, paths: () => null, points: { show: true, size: 6, fill: own } }
+          : { label, stroke: own, width: 1.5, points: { show: false } };
         return smooth ? [{ ...line, stroke: `${own}55`, width: 1 }, line] : [line];
       });
       const font = "11px system-ui, sans-serif";
@@ -169,6 +170,16 @@ const TesraCharts = (() => {
       this.plot = null;
       this.place.replaceChildren();
     }
+  }
+
+  /** A colour of the style sheet as a canvas understands it. */
+  function inkOf(name, within) {
+    const probe = document.createElement("span");
+    probe.style.color = `var(${name}, #888)`;
+    within.append(probe);
+    const { color } = getComputedStyle(probe);
+    probe.remove();
+    return color;
   }
 
   /** A range with some air; a flat line lies in the middle. */

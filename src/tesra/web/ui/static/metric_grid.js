@@ -24,6 +24,12 @@ class TesraMetricGrid {
     this.controls();
   }
 
+  /** Losses, then what stands by itself, then the groups; layer2 before layer10. */
+  static order(one, other) {
+    const place = (name) => (/loss/i.test(name) ? 0 : name.includes("/") ? 2 : 1);
+    return place(one) - place(other) || one.localeCompare(other, undefined, { numeric: true });
+  }
+
   controls() {
     const part = (name) => this.root.querySelector(`[data-${name}]`);
     this.look = { axis: "step", smooth: 0, log: false };

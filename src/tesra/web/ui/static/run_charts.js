@@ -53,14 +53,8 @@ class TesraRunCharts {
     const sources = chosen === "all"
       ? ranks.slice(0, TesraRunCharts.MOST_RANKS).map((rank) => source(rank, `${this.words.rank} ${rank}`))
       : [source(chosen === "" ? null : Number(chosen), chosen === "" ? this.words.value : `${this.words.rank} ${chosen}`)];
-    const names = [...this.known.keys()].sort(TesraRunCharts.order).filter((name) => chosen === "" || chosen === "all" || this.known.get(name).includes(Number(chosen)));
+    const names = [...this.known.keys()].sort(TesraMetricGrid.order).filter((name) => chosen === "" || chosen === "all" || this.known.get(name).includes(Number(chosen)));
     this.grid.show(names, sources);
-  }
-
-  /** Losses, then what stands by itself, then the groups; layer2 before layer10. */
-  static order(one, other) {
-    const place = (name) => (/loss/i.test(name) ? 0 : name.includes("/") ? 2 : 1);
-    return place(one) - place(other) || one.localeCompare(other, undefined, { numeric: true });
   }
 
   /** The stream's newest values. */

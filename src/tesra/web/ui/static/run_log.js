@@ -8,8 +8,9 @@ class TesraLog {
   static MOST_LINES = 3000; // on the page while it follows
   static MOST_LOADED = 9000; // on the page while one reads
   static MOST_WAITING = 6000; // heard while paused
-  static FRAME_MS = 8; // of each frame may go into new lines
-  static CHUNK = 100; // lines that the browser lays out together
+  static FRAME_MS = 10; // of each frame may go into new lines
+  static CHUNK = 25; // lines that the browser lays out together; those out of sight cost nothing
+  static EACH_MS = 80; // between two drawings: nobody reads faster
 
   constructor(root) {
     this.box = root.querySelector("[data-log]");
@@ -92,11 +93,16 @@ class TesraLog {
 
   draw() {
     if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = 0;
+    this.frame = true;
+    const rest = TesraLog.EACH_MS - (performance.now() - (this.drawnAt ?? -Infinity));
+    const next = () => requestAnimationFrame(() => {
+      this.frame = false;
+      this.drawnAt = performance.now();
       this.drawSome();
       if (this.following && (this.waiting.length || this.current)) this.draw();
     });
+    if (rest > 0) setTimeout(next, rest);
+    else next();
   }
 
   drawSome() {
@@ -355,18 +361,24 @@ class TesraLog {
 
   listen() {
     const touched = () => { this.touchedAt = performance.now(); };
+    const up = () => { if (this.following) this.follow(false, { held: false }); };
     for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) {
       this.box.addEventListener(name, touched, { passive: true });
     }
+    this.box.addEventListener("wheel", ({ deltaY }) => { if (deltaY < 0) up(); }, { passive: true });
+    this.box.addEventListener("keydown", ({ key }) => { if (["ArrowUp", "PageUp", "Home"].includes(key)) up(); });
     this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
   }
 
+  /** By a person, not by new lines: away from the end it pauses, down to the end it follows again. */
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.box;
     const atEnd = scrollHeight - scrollTop - clientHeight < 30;
     const touched = performance.now() - this.touchedAt < 1500;
-    if (this.following && touched && !atEnd) this.follow(false, { held: false });
-    else if (!this.following && touched && atEnd && this.attached && !this.held) this.follow(true);
+    const down = scrollTop > (this.top ?? 0);
+    this.top = scrollTop;
+    if (this.following && touched && !atEnd && !down) this.follow(false, { held: false });
+    else if (!this.following && touched && down && atEnd && this.attached && !this.held) this.follow(true);
     if (this.following) return;
     if (scrollTop < 200) this.earlier();
     else if (atEnd) this.later();
