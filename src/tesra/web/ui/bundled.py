@@ -8,10 +8,10 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _CHECKOUT = _PACKAGE.parents[1]
-_PLACES = {"demo": "examples/pytorch-digits", "help": "docs/help"}
+_PLACES = {"demo": "examples/pytorch-digits", "docs": "docs"}
 
 
 def bundled(name: str) -> Path:
-    """The folder called ``demo`` or ``help``."""
+    """The folder called ``demo`` or ``docs``."""
     inside = _PACKAGE / "bundled" / name
     return inside if inside.is_dir() else _CHECKOUT / _PLACES[name]

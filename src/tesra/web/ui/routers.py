@@ -18,6 +18,7 @@ from tesra.web.ui.pages import (
     drive_past,
     drive_shares,
     home,
+    manual_pages,
     notices,
     operator,
     operator_money,
@@ -60,4 +61,5 @@ PAGES: Sequence[APIRouter] = (
     drive_shares.router,
     drive_care.router,
     shared.router,
+    manual_pages.router,
 )
