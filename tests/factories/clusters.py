@@ -28,6 +28,7 @@ MODULES_WITH_TABLES = (
     "tesra.drive.collection_repository",
     "tesra.drive.files.repository",
     "tesra.drive.private.repository",
+    "tesra.drive.search.repository",
     "tesra.drive.shares.repository",
     "tesra.drive.uploads.repository",
     "tesra.compute.repository",

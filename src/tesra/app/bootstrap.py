@@ -32,6 +32,7 @@ from tesra.drive.git_import import GitImports
 from tesra.drive.health import HealthService
 from tesra.drive.previews.service import PreviewService
 from tesra.drive.private.service import PrivateDriveService
+from tesra.drive.search.service import SearchService
 from tesra.drive.service import DriveService
 from tesra.drive.shares.service import ShareService
 from tesra.drive.uploads.service import UploadService
@@ -55,7 +56,7 @@ from tesra.training.checkpoints.resuming import ResumeService
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.data import DataService
 from tesra.training.dispatcher import Dispatcher
-from tesra.training.domains import Domains
+from tesra.training.domains import Domains, NearCap, SweepEnded
 from tesra.training.engines.catalog import read_engines
 from tesra.training.forecasts import Forecasts
 from tesra.training.metrics.service import MetricService
@@ -108,12 +109,11 @@ def make_services(settings: Settings) -> Services:
     drive = _make_drive(settings, database, sealer, kept)
     files, private = FileService(database, drive), PrivateDriveService(drive)
     data, compute = DataService(drive, files), ComputeService(read_class_table())
-    observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
-    transitions = Transitions(compute, billing, observers=observers)
-    told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]
+    transitions, observers, told = _make_transitions(notices, compute, billing)
     domains = Domains(database, drive, data, compute, billing, sealer, transitions, *told)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
-    metrics = MetricService(attempts := AttemptService(domains))
+    attempts = AttemptService(domains)
+    metrics = MetricService(attempts)
     return Services(
         settings=settings,
         clock=clock,
@@ -128,6 +128,7 @@ def make_services(settings: Settings) -> Services:
         drive=drive,
         files=files,
         browser=Browser(drive, files),
+        search=SearchService(database, drive, files),
         shares=ShareService(database, drive, files),
         uploads=UploadService(database, drive, files, Spool(settings.home.uploads)),
         previews=PreviewService(files),
@@ -158,6 +159,14 @@ def make_services(settings: Settings) -> Services:
         records=_make_records(settings, domains, metrics),
         board=BoardService(domains.compute, clock),
     )
+
+
+def _make_transitions(
+    notices: NoticeService, compute: ComputeService, billing: BillingService
+) -> tuple[Transitions, list[Observer], tuple[list[NearCap], list[SweepEnded]]]:
+    observers: list[Observer] = [tell_of_runs(notices, billing)]  # who is made later joins them
+    told = [tell_of_caps(notices)], [tell_of_sweeps(notices)]
+    return Transitions(compute, billing, observers=observers), observers, told
 
 
 def _make_drive(

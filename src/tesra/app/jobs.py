@@ -84,6 +84,11 @@ def _storage(services: Services) -> Blueprint:
         """Those that a server left that died, and those that nobody went on with for a day."""
         await services.uploads.look_after()
 
+    @tasks.periodic(cron="* * * * *")
+    @tasks.task(name="take_in_names", queueing_lock="take_in_names")
+    async def take_in_names(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        await services.search.look_after()
+
     @tasks.periodic(cron="23 4 * * *")
     @tasks.task(name="collect_garbage", queueing_lock="collect_garbage")
     async def collect_garbage(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it

@@ -196,8 +196,9 @@ class TreeEditor:
         if old == new:
             return {}
         changes: dict[Parts, Entry | None] = {}
-        before = {entry.name: entry for entry in self.listing(old)}
-        for entry in self.listing(new):
+        entries, others = self.differing(old, new)
+        before = {entry.name: entry for entry in entries}
+        for entry in others:
             known = before.pop(entry.name, None)
             if known == entry:
                 continue
@@ -206,6 +207,15 @@ class TreeEditor:
             else:
                 changes[*above, entry.name] = entry
         return changes | {(*above, name): None for name in before}
+
+    def differing(self, old: bytes, new: bytes) -> tuple[list[Entry], list[Entry]]:
+        """What two folders hold, without the nodes that both have: those are equal, and not read."""
+        mine, other = self._nodes(old), self._nodes(new)
+        both = set(mine) & set(other)
+        return (
+            [entry for node in mine if node not in both for entry in self._entries(node)],
+            [entry for node in other if node not in both for entry in self._entries(node)],
+        )
 
     def merge(self, base: bytes, ours: bytes, theirs: bytes) -> Merged:
         """Both sides' changes since ``base``; where they differ about a path both are kept.

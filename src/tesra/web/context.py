@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tesra.drive.peers.service import PeerService
     from tesra.drive.previews.service import PreviewService
     from tesra.drive.private.service import PrivateDriveService
+    from tesra.drive.search.service import SearchService
     from tesra.drive.service import DriveService
     from tesra.drive.shares.service import ShareService
     from tesra.drive.uploads.service import UploadService
@@ -70,6 +71,7 @@ class Services:
     drive: DriveService
     files: FileService
     browser: Browser
+    search: SearchService
     shares: ShareService
     uploads: UploadService
     previews: PreviewService

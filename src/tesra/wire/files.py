@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tesra.wire.common import Answer, Wire
+from tesra.wire.common import Answer, Page, Wire
 from tesra.wire.drive import Hex32, SnapshotCommit
 
 Path = Annotated[str, Field(max_length=8192)]
@@ -139,6 +139,21 @@ class ThrownAway(Answer):
     path: str
     version: int
     thrown_at: datetime
+
+
+class SearchHit(Answer):
+    """Something whose name was searched for."""
+
+    path: str
+    name: str
+    kind: Literal["file", "dir", "link"]
+    size_bytes: int
+
+
+class SearchPage(Page[SearchHit]):
+    """Hits, sorted by path; ``complete`` is false while changes are still being taken in."""
+
+    complete: bool = True
 
 
 class DriveUse(Answer):

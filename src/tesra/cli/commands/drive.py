@@ -283,3 +283,8 @@ def anywhere(path: str) -> str:
     rest = path.removeprefix(SCHEME)
     place = parse_place(rest)
     return "/" + rest.lstrip("/") if place.drive is None else show_place(place.drive, place.path)
+
+
+def shown(path: str) -> str:
+    """A path as it is written on the command line."""
+    return f"{SCHEME}{path}"

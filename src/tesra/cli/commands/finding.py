@@ -1,4 +1,4 @@
-"""``tesra drive preview``: look into the drive without downloading."""
+"""``tesra drive preview | find``: look into the drive without downloading."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,8 @@ def extend(group: typer.Typer) -> None:
     """Hang the commands on ``tesra drive``."""
     for name, command, example in (
         ("preview", preview, "preview xingpan:/models/best.safetensors"),
+        ("find", find, "find 手写数字 xingpan:/datasets"),
+        ("search", find, "search best.pt"),
     ):
         group.command(name, epilog=_EXAMPLE + example)(command)
 
@@ -33,6 +35,45 @@ def preview(session: Session, path: File, *, version: Version = None) -> None:
 
     seen = session.client.drive_preview(anywhere(path), version=version)
     session.out.answer(seen, lambda: _show(session, seen))
+
+
+@connected
+def find(
+    session: Session,
+    query: Annotated[
+        str, typer.Argument(metavar="NAME", help="Parts of a name, with blanks between.")
+    ],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="[xingpan:/PATH]",
+            help="Below this folder; xingpan:NAME: searches a private one.",
+        ),
+    ] = "xingpan:/",
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
+) -> None:
+    """Search by name; case and the width of characters make no difference."""
+    from tesra.cli.commands.drive import anywhere, shown
+
+    found = list(session.client.drive_search(query, anywhere(path), limit=limit))
+    session.out.answer(
+        found,
+        lambda: session.out.table(
+            ["Path", "Size"],
+            [
+                [
+                    shown(one.path) + "/" * (one.kind == "dir"),
+                    "-" if one.kind == "dir" else words.size(one.size_bytes),
+                ]
+                for one in found
+            ],
+            right=["Size"],
+            empty="Nothing is named so.",
+        ),
+    )
+    if len(found) == limit:
+        session.out.aside(f"Those are the first {limit}; --limit shows more.")
 
 
 def _show(session: Session, seen: "Preview") -> None:

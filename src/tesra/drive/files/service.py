@@ -281,6 +281,10 @@ class FileService:
 
         return await self._land(owner, edit, words[:200], also=also)
 
+    async def look(self, owner: UserId, at: Version, look: Callable[[TreeEditor], Seen]) -> Seen:
+        """What ``look`` finds with an editor of that version's tree, in a thread of its own."""
+        return await self._reading(owner, at, look)
+
     async def versions(
         self, owner: UserId, *, before: int | None = None, limit: int = 50
     ) -> list[Version]:

@@ -97,6 +97,14 @@ class PrivateTree:
         size = sum(one.size for one in below if isinstance(one, File))
         return DriveUse(path=self._name(parts), files=files, size_bytes=size)
 
+    def below(self, path: str) -> Iterator[DriveEntry]:
+        """Everything below a folder, each folder before what it holds."""
+        parts, view = parse_path(path), self._view(None)
+        entry = view.editor.require(view.root, parts)
+        if isinstance(entry, Folder):
+            for at, one in walk(view.reader, entry.tree):
+                yield self._shown((*parts, *at), one)
+
     def read(
         self, path: str, *, version: int | None = None, start: int = 0, end: int | None = None
     ) -> Iterator[bytes]:
