@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def report(
 
 def run_bench(measure: Callable[[], None], figure: str, target: float) -> None:
     """Run one script's measurement; what breaks it is said in place of the figure."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no network may be left behind
     try:
         measure()
     except (BenchFailed, subprocess.SubprocessError, OSError) as error:
