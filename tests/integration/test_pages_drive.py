@@ -570,3 +570,26 @@ async def test_a_password_shown_for_one_link_opens_no_other(
         moved = await visitor.get(f"{two}?download=1", headers={"Cookie": cookie})
         assert moved.status_code == 401
         assert (await visitor.get(f"{one}?download=1", headers={"Cookie": cookie})).content == b"1"
+
+
+async def test_files_are_found_by_parts_of_their_names(page: DriveClient) -> None:
+    await page.put("/models/最好 Best<b>.pt", b"x" * 2000)
+    await page.put("/other.txt", b"x")
+    found = await page.look("/drive/search?q=best+最好")
+    assert "Best&lt;b&gt;.pt" in found.text
+    assert "<b>.pt" not in found.text
+    assert "other.txt" not in found.text
+    assert "Nothing is named like that" in words_of(await page.look("/drive/search?q=nowhere"))
+    assert "What are you looking for?" in words_of(await page.look("/drive/search"))
+    assert (await page.look("/drive/search?q=a&cursor=eHh4")).status_code == 422
+
+
+async def test_many_hits_come_in_pages(page: DriveClient) -> None:
+    await page.change(*[{"op": "mkdir", "path": f"/found-{n:03}"} for n in range(120)])
+    url, seen = "/drive/search?q=found", []
+    while url:
+        answer = await page.look(url)
+        seen += re.findall(r'href="(/drive/files/found-\d+)"', answer.text)
+        following = re.search(r'rel="next" href="([^"]+)"', answer.text)
+        url = following[1].replace("&amp;", "&") if following else ""
+    assert seen == [f"/drive/files/found-{n:03}" for n in range(120)]

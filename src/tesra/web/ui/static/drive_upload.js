@@ -59,8 +59,12 @@
 
   async function dropped(transfer) {
     const found = { files: [], folders: [] };
-    const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry());
-    for (const entry of entries.filter(Boolean)) await walk(entry, "", found);
+    const items = [...transfer.items].filter((item) => item.kind === "file");
+    const seen = items.map((item) => [item.webkitGetAsEntry(), item.getAsFile()]); // both end with the event
+    for (const [entry, file] of seen) {
+      if (entry) await walk(entry, "", found);
+      else if (file) found.files.push({ name: file.name, file });
+    }
     await take(found);
   }
 
