@@ -125,6 +125,24 @@ async def test_a_stop_without_the_pages_proof_stops_nothing(place: Place) -> Non
     assert (await place.network.run(place.owner, begun.run)).state == "running"
 
 
+async def test_a_token_that_may_only_read_changes_nothing(place: Place) -> None:
+    begun = await place.training()
+    await place.page.look("/")
+    made = await place.page.post(
+        "/api/v1/tokens",
+        json={"name": "looks", "scopes": ["read"]},
+        headers={"X-CSRF-Token": place.page.csrf},
+    )
+    assert made.status_code == 201, made.text
+    async with pages_over(place.network.services) as looker:
+        await looker.submit("/sign-in", token=made.json()["token"])
+        assert (await looker.look(f"/training/runs/{begun.run}")).status_code == 200
+        for act in ("stop", "pay", "resume"):
+            refused = await looker.submit(f"/training/runs/{begun.run}/{act}")
+            assert refused.status_code == 403
+    assert (await place.network.run(place.owner, begun.run)).state == "running"
+
+
 async def test_names_that_are_html_are_text(place: Place) -> None:
     begun = await place.training(
         params={"note": EVIL}, args=[EVIL], env={"SAID": EVIL}, ranges={"note": {"choices": [EVIL]}}

@@ -164,7 +164,7 @@ async def metrics_csv(
 async def stop(visit: Member, run: str, form: Posted) -> Response:  # noqa: ARG001 - proves the request
     """Ask for the end; the output so far is kept."""
     async with visit.services.database.begin() as tx:
-        stopped = await visit.services.training.stop(tx, visit.member.user_id, RunId(run))
+        stopped = await visit.services.training.stop(tx, visit.writer.user_id, RunId(run))
     over = stopped.state in TERMINAL
     said = visit.say("The run has ended.") if over else visit.say("The run is being stopped.")
     return visit.redirect(f"{PLACE}/{run}", flash=said)
@@ -173,7 +173,7 @@ async def stop(visit: Member, run: str, form: Posted) -> Response:  # noqa: ARG0
 @router.post(PLACE + "/{run}/pay")
 async def pay(visit: Member, run: str, form: Posted) -> Response:
     """The run's bill, from vouchers and wallet; pressed twice it is paid once."""
-    services, caller = visit.services, visit.member
+    services, caller = visit.services, visit.writer
     async with services.database.begin() as tx:
         found = await services.training.run(tx, caller.user_id, RunId(run))
     key = CallKey.of(form["once"], f"POST /api/v1/bills/{found.bill}/pay")
@@ -187,7 +187,7 @@ async def pay(visit: Member, run: str, form: Posted) -> Response:
 @router.post(PLACE + "/{run}/resume")
 async def resume(visit: Member, run: str, form: Posted) -> Response:
     """A new run that goes on from a checkpoint of this one."""
-    services, caller = visit.services, visit.member
+    services, caller = visit.services, visit.writer
     try:
         wanted = ResumeRequest(
             checkpoint=int(form["checkpoint"]) if form["checkpoint"].isdecimal() else None,

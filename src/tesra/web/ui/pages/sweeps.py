@@ -74,7 +74,7 @@ async def new(visit: Member, project: str = "") -> Response:
 async def begin(visit: Member, form: Posted) -> Response:
     """Begin a sweep, once for each form however often it is sent."""
     typed = {name: form[name] for name in FIELDS}
-    services, caller = visit.services, visit.member
+    services, caller = visit.services, visit.writer
     reader = SweepReader(typed, visit.say)
     wanted = reader.read()
     if wanted is None:
@@ -108,14 +108,14 @@ async def standing(visit: Member, sweep: str) -> Response:
 async def stop(visit: Member, sweep: str, form: Posted) -> Response:  # noqa: ARG001 - proves the request
     """All its trials are asked to end."""
     async with visit.services.database.begin() as tx:
-        await visit.services.sweeps.stop(tx, visit.member.user_id, SweepId(sweep))
+        await visit.services.sweeps.stop(tx, visit.writer.user_id, SweepId(sweep))
     return visit.redirect(f"{PLACE}/{sweep}", flash=visit.say("The sweep is being stopped."))
 
 
 @router.post(PLACE + "/{sweep}/resume")
 async def resume(visit: Member, sweep: str, form: Posted) -> Response:
     """Some more trials."""
-    services, caller = visit.services, visit.member
+    services, caller = visit.services, visit.writer
     count = form["trials"]
     more = SweepMore(trials=int(count) if count.isdecimal() and len(count) < 9 else 0)
     try:

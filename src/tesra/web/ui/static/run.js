@@ -60,7 +60,7 @@
     const { phase, reason, attempt, restarts, bill, output, queue, warnings } = state;
     const now = JSON.stringify([state.state, phase, reason, attempt, restarts, bill, output, queue?.place, queue?.why, warnings]);
     if (told !== now) {
-      if (told) headWanted = true;
+      headWanted = true; // also at first: it may have moved on since the page was made
       told = now;
       if (output && $("#tab-files").dataset.output !== output) {
         $("#tab-files").dataset.output = output;
