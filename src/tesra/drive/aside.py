@@ -5,8 +5,12 @@ threads all wait for each other's work never gets done.
 """
 
 import asyncio
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -19,3 +23,13 @@ async def aside(work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
     finally:
         thread.shutdown(wait=False)
+
+
+@asynccontextmanager
+async def scratch(folder: Path | None = None) -> AsyncIterator[Path]:
+    """A folder for a while. It is removed in a thread: 100,000 files take many seconds."""
+    place = Path(tempfile.mkdtemp(prefix="tesra-scratch-", dir=folder))
+    try:
+        yield place
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))

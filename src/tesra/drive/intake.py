@@ -5,13 +5,12 @@ machine, in a worker thread, handed to the same service.
 """
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tesra.db.engine import Database
-from tesra.drive.aside import aside
+from tesra.drive.aside import aside, scratch
 from tesra.drive.model import check_project_name
 from tesra.drive.service import DriveService
 from tesra.kit.ids import EpochId, UserId
@@ -35,18 +34,18 @@ class Intake:
         self._drive = drive
 
     async def archive(
-        self, owner: UserId, archive: Path, *, name: str, scratch: Path | None = None
+        self, owner: UserId, archive: Path, *, name: str, within: Path | None = None
     ) -> Project:
         """Unpack (within the owner's quota, checked) and store; raises ``ArchiveRefused``.
 
-        ``scratch``: the folder to unpack in; the system's own for temporary files by default.
+        ``within``: the folder to unpack in; the system's own for temporary files by default.
         """
         checked = check_project_name(name)
         async with self._database.begin() as tx:
             quota = await self._drive.quota(tx, owner)
         limits = Limits(total_bytes=min(Limits().total_bytes, 2 * quota.quota_bytes))
-        with tempfile.TemporaryDirectory(prefix="tesra-intake-", dir=scratch) as place:
-            root = await asyncio.to_thread(unpack, archive, Path(place) / "content", limits)
+        async with scratch(within) as place:
+            root = await asyncio.to_thread(unpack, archive, place / "content", limits)
             return await self.folder(owner, root, name=checked)
 
     async def folder(self, owner: UserId, root: Path, *, name: str) -> Project:

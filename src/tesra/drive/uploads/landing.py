@@ -5,12 +5,12 @@ or a project's newest snapshot; so does a folder of the drive, of which no conte
 """
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tesra.db.engine import Database, Tx
+from tesra.drive.aside import scratch
 from tesra.drive.files.service import Also, FileService, Found, SomethingThere
 from tesra.drive.intake import Intake
 from tesra.drive.model import check_project_name
@@ -76,9 +76,7 @@ class Landing:
         if wish.become is Become.FOLDER:
             return await self.folder(owner, content, wish.path, done)
         assert wish.project is not None
-        project = await self._intake.archive(
-            owner, content, name=wish.project, scratch=self._folder
-        )
+        project = await self._intake.archive(owner, content, name=wish.project, within=self._folder)
         async with self._database.begin() as tx:
             await done(tx, None, project.id)
         return Landed(project=project)
@@ -88,8 +86,8 @@ class Landing:
     ) -> Landed:
         """All files of a zip or tar below ``path``, in one commit; what else is there stays."""
         limits = await self._limits(owner)
-        with tempfile.TemporaryDirectory(prefix="unpack-", dir=self._folder) as place:
-            content = Path(place) / "content"
+        async with scratch(self._folder) as place:
+            content = place / "content"
             await asyncio.to_thread(unpack, archive, content, limits)
             tree = await self._intake.tree(owner, content)
         change = PutTree(path=show_path(path), tree=tree, merge=True)
@@ -107,12 +105,12 @@ class Landing:
             async with self._database.begin() as tx:
                 return await self._drive.point_project(tx, owner, checked, frozen.id)
         opened = await self._files.open(owner, path, version=version)
-        with tempfile.TemporaryDirectory(prefix="archive-", dir=self._folder) as place:
-            archive = Path(place) / "archive"
+        async with scratch(self._folder) as place:
+            archive = place / "archive"
             with archive.open("xb") as target:
                 async for piece in opened.read(0, opened.size_bytes):
                     await asyncio.to_thread(target.write, piece)
-            return await self._intake.archive(owner, archive, name=checked, scratch=self._folder)
+            return await self._intake.archive(owner, archive, name=checked, within=self._folder)
 
     async def _file(self, owner: UserId, content: Path, wish: Wish, done: OnLanded) -> Landed:
         stored = await self._intake.entry(owner, content)
