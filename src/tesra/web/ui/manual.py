@@ -49,6 +49,10 @@ _TAGS = {
     ]
 }
 _NAME = re.compile(r"[A-Za-z0-9-]{1,64}(/[A-Za-z0-9-]{1,64})?")
+_SCROLLING = {  # what may be wider than a phone is reached by the keyboard too
+    "<table>": '<table class="table" tabindex="0">',
+    "<pre>": '<pre tabindex="0">',
+}
 _NO_PAGES = {"help"}
 
 
@@ -118,7 +122,9 @@ def _rendered(path: str) -> Manual:
     html = parser.renderer.render(tokens, parser.options, {})
     attributes = {"a": {"href"}, "code": {"class"}, **{f"h{n}": {"id"} for n in (1, 2, 3, 4)}}
     safe = nh3.clean(html, tags=_TAGS, attributes=attributes, link_rel=None)
-    return Manual(title, safe.replace("<table>", '<table class="table">'))
+    for tag, shown in _SCROLLING.items():
+        safe = safe.replace(tag, shown)
+    return Manual(title, safe)
 
 
 def _anchored(tokens: list[Token]) -> str:

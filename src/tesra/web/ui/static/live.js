@@ -75,11 +75,18 @@ Tesra.live = (() => {
     listeners.set(name, [...(listeners.get(name) ?? []), hear]);
   }
 
+  /** Notices were read in this tab: the bells of all count again. */
+  function read() {
+    channel?.postMessage({ name: "read", data: {} });
+    count();
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     on("notice", countSoon);
+    on("read", countSoon);
     on("refresh", countSoon);
     count();
     start();
   });
-  return { on, count };
+  return { on, read };
 })();

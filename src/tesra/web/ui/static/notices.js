@@ -7,7 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const newest = Tesra.$("[data-notice]", list)?.dataset.notice;
     if (!newest || document.hidden || !Tesra.$("[data-unread]", list)) return;
     await Tesra.callJson("/api/v1/notices/read", { method: "POST", json: { until: newest } });
-    Tesra.live.count();
+    Tesra.live.read();
   }
 
   async function readAgain() {
