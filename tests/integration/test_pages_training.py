@@ -478,3 +478,18 @@ async def test_pages_of_training_are_for_members(page: PageClient, path: str) ->
     await page.submit("/sign-out")
     answer = await page.look(path)
     assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in")
+
+
+async def test_forms_of_one_page_have_keys_of_their_own(
+    network: NetworkDouble, page: PageClient, me: UserId
+) -> None:
+    await network.project(me)
+    run = await network.submit(me)
+    await network.dispatch()
+    [assignment] = await network.site.assignments()
+    await network.site.train(assignment)
+    assert (await network.run(me, run.id)).bill
+    for path in ("/training/new?project=digits", "/training/import"):
+        text = (await page.look(path)).text
+        keys = [part.split('"')[0] for part in text.split('name="once" value="')[1:]]
+        assert len(keys) == len(set(keys)) == 2

@@ -7,7 +7,7 @@ const TesraDrive = (() => {
 
   const dialog = () => $("#drive-picker");
 
-  function button(text, act, className = "btn btn-link p-0 mono") {
+  function button(text, act, className = "picker-entry mono") {
     const made = document.createElement("button");
     made.type = "button";
     made.className = className;

@@ -191,14 +191,15 @@ document.addEventListener("DOMContentLoaded", () => {
       const field = form.elements[place.dataset.error];
       if (!(field instanceof HTMLElement)) continue;
       mark(field, Boolean(text));
-      field.setAttribute("aria-errormessage", place.id);
+      const told = `${document.getElementById(`h-${field.name}`) ? `h-${field.name} ` : ""}${place.id}`;
+      if (text) field.setAttribute("aria-describedby", told);
     }
     for (const group of GROUPS) {
       const told = all(`[data-rows="${group}"] [data-row-error]`, page);
       all("[data-row-error]", rowsOf(group)).forEach((place, at) => {
         place.textContent = told[at]?.textContent ?? "";
         place.hidden = !place.textContent;
-        for (const field of all("input", place.parentElement)) mark(field, !place.hidden);
+        for (const field of all("input:not([data-range])", place.parentElement)) mark(field, !place.hidden);
       });
     }
     const first = $('[aria-invalid="true"]', form);
