@@ -74,8 +74,9 @@ async def peers_join(network: NetworkDouble, *names: str) -> None:
                 port=7000 + number,
                 capacity_bytes=2**30,
                 gateway=number == 0,
+                name=name,
             )
-            await network.services.peers.enrol(tx, peer, name=name, holds=[])
+            await network.services.peers.enrol(tx, peer, holds=[])
 
 
 @pytest.mark.parametrize("path", PAGES)
