@@ -34,10 +34,11 @@ from tesra.storage.tree import (
 )
 from tesra.wire.drive import ChunkAt, ReadPlan
 
-_JOB_BYTES = 4 * 2**20
+_JOB_BYTES = 8 * 2**20  # a request costs the server about as much as 4 MiB of it
 _NODES_BYTES = 4 * 2**20
 _WORKERS = 4
-_JOBS_IN_FLIGHT = 6
+_JOBS_IN_FLIGHT = 5
+_Nodes = deque[tuple[Parts, bytes]]
 
 
 class PackSource(Protocol):
@@ -76,7 +77,8 @@ def fetch_planned(
 
 def planned_entries(source: PackSource, plan: ReadPlan) -> Iterator[tuple[Parts, Entry]]:
     """All that ``plan`` describes, each folder before what it holds; contents are not read."""
-    return _walked(_Chunks(source, plan))
+    with ThreadPoolExecutor(1, "fetch") as pool:
+        yield from _walked(_Chunks(source, plan), pool)
 
 
 class _Chunks:
@@ -144,13 +146,14 @@ class _Chunks:
         return plain
 
 
-def _walked(chunks: _Chunks) -> Iterator[tuple[Parts, Entry]]:
-    """Every entry of the tree, each folder before what it holds."""
-    waiting: deque[tuple[Parts, bytes]] = deque([((), chunks.root)])
+def _walked(chunks: _Chunks, pool: ThreadPoolExecutor) -> Iterator[tuple[Parts, Entry]]:
+    """Every entry of the tree, each folder before what it holds; the next nodes are read meanwhile."""
+    waiting: _Nodes = deque([((), chunks.root)])
+    reading = _read_ahead(chunks, waiting, pool)
     count = 0
-    while waiting:
-        batch = _next_nodes(chunks, waiting)
-        plain = dict(chunks.read(node for _, node in batch))
+    while reading is not None:
+        batch, plain = reading.result()
+        found: list[tuple[Parts, Entry]] = []
         for above, node_id in batch:
             node = read_node(plain[node_id])
             if isinstance(node, NodeList):
@@ -163,12 +166,24 @@ def _walked(chunks: _Chunks) -> Iterator[tuple[Parts, Entry]]:
                 if isinstance(entry, Folder):
                     waiting.append((parts, entry.tree))
                 count += 1
-                yield parts, entry
+                found.append((parts, entry))
             if count > MAX_ENTRIES:
                 raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
+        reading = _read_ahead(chunks, waiting, pool)
+        yield from found
 
 
-def _next_nodes(chunks: _Chunks, waiting: deque[tuple[Parts, bytes]]) -> list[tuple[Parts, bytes]]:
+def _read_ahead(
+    chunks: _Chunks, waiting: _Nodes, pool: ThreadPoolExecutor
+) -> "Future[tuple[list[tuple[Parts, bytes]], dict[bytes, bytes]]] | None":
+    """Begin to read the next nodes; None when there are none."""
+    if not waiting:
+        return None
+    batch = _next_nodes(chunks, waiting)
+    return pool.submit(lambda: (batch, dict(chunks.read(node for _, node in batch))))
+
+
+def _next_nodes(chunks: _Chunks, waiting: _Nodes) -> list[tuple[Parts, bytes]]:
     batch = [waiting.popleft()]
     size = chunks.at(batch[0][1]).size
     while waiting and size < _NODES_BYTES:
@@ -213,7 +228,7 @@ class _Fetch:
         self._moved_bytes = 0
 
     def run(self, chosen: Container[Parts] | None = None, name: str | None = None) -> None:
-        for parts, entry in _walked(self._chunks):
+        for parts, entry in _walked(self._chunks, self._pool):
             if chosen is None or parts in chosen:
                 self._land(parts if name is None else (name,), entry)
         self._submit()

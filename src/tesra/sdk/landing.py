@@ -36,6 +36,12 @@ class Landing:
         self._dest = dest
         self._root = root
         self._parts = dest / PARTS_NAME
+        self._last: tuple[Parts, int] | None = None  # small files come folder by folder
+
+    def close(self) -> None:
+        if self._last is not None:
+            os.close(self._last[1])
+            self._last = None
 
     def new_part(self) -> Path:
         """A path for a file to grow at."""
@@ -46,14 +52,23 @@ class Landing:
             pass
 
     def write(self, parts: Parts, content: bytes, *, executable: bool) -> None:
-        """A small file, unless an equal one is there."""
-        with self.existing(parts, len(content)) as file:
+        """A small file, unless an equal one is there. From one thread."""
+        folder = self._open_folder(parts[:-1])
+        with _existing(folder, parts[-1], len(content)) as file:
             if file is not None and file.read() == content:
                 _set_executable(file.fileno(), executable)
                 return
         part = self.new_part()
-        part.write_bytes(content)
-        self.settle(part, parts, executable=executable)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            if executable:
+                _set_executable(descriptor, executable)
+        finally:
+            os.close(descriptor)
+        self._rename(part, parts, folder)
 
     def settle(self, part: Path, parts: Parts, *, executable: bool) -> None:
         """Move a finished file into place, over a file or link of that name."""
@@ -76,20 +91,16 @@ class Landing:
     @contextmanager
     def existing(self, parts: Parts, size: int) -> Iterator[BinaryIO | None]:
         """The regular file that is there already with just this size, open, or ``None``."""
-        descriptor = None
-        with self._folder(parts[:-1]) as folder:
-            try:
-                found = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode) and found.st_size == size:
-                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                    descriptor = os.open(parts[-1], flags, dir_fd=folder)
-            except OSError:
-                descriptor = None
-        if descriptor is None:
-            yield None
-            return
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with self._folder(parts[:-1]) as folder, _existing(folder, parts[-1], size) as file:
             yield file
+
+    def _open_folder(self, parts: Parts) -> int:
+        """A descriptor that is good until the next call."""
+        if self._last is None or self._last[0] != parts:
+            self.close()
+            with self._folder(parts) as folder:
+                self._last = parts, os.dup(folder)
+        return self._last[1]
 
     def _rename(self, part: Path, parts: Parts, folder: int) -> None:
         try:
@@ -133,12 +144,31 @@ def landing(dest: Path) -> Iterator[Landing]:
         parts = dest / PARTS_NAME
         _clear(parts)
         parts.mkdir(mode=0o700)
+        place = Landing(dest, root)
         try:
-            yield Landing(dest, root)
+            yield place
         finally:
+            place.close()
             _clear(parts)
     finally:
         os.close(root)
+
+
+@contextmanager
+def _existing(folder: int, name: str, size: int) -> Iterator[BinaryIO | None]:
+    descriptor = None
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and found.st_size == size:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(name, flags, dir_fd=folder)
+    except OSError:
+        descriptor = None
+    if descriptor is None:
+        yield None
+        return
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        yield file
 
 
 def _clear(parts: Path) -> None:
