@@ -256,7 +256,7 @@ async def test_health_room_trash_and_private_drives_can_be_read_by_all(
     files = Files(tabs)
     files.put(f"/{uuid4().hex}.bin", b"x" * 2048)
     page = await tabs.open("/drive/health", language=language, token=files.token)
-    said = {"en": "copies, 1 machine", "zh-CN": "份副本, 1 台机器"}[language]
+    said = {"en": "copies, 1 machine", "zh-CN": "份副本，1 台机器"}[language]
     await expect(page.get_by_text(re.compile(rf"\d {said}")).first).to_be_visible()
     for place in (
         "/drive/health",

@@ -4,9 +4,9 @@ Reads only. Trees keep no times: an entry was changed in the oldest version, cou
 without a gap, in which it is the same.
 """
 
-import heapq
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
@@ -23,6 +23,7 @@ from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, s
 from tesra.storage.tree import Entry, File, Folder
 
 LOOKED_BACK = 200  # versions; what is older than these is told to be older
+_LISTS_KEPT = 4
 _KNOWN = 20_000  # what stood where in which tree: never changes, so it is kept
 
 Seen = TypeVar("Seen")
@@ -75,6 +76,7 @@ class Browser:
         self._files = files
         self._known: dict[tuple[bytes, Parts], Entry | None] = {}
         self._ends: dict[bytes, bytes] = {}
+        self._lists: dict[tuple[bytes, Sort], list[Entry]] = {}
 
     async def listing(
         self, owner: UserId, path: str, *, sort: Sort, after: str | None, limit: int
@@ -90,10 +92,23 @@ class Browser:
             entry = editor.require(at.root, parts)
             if not isinstance(entry, Folder):
                 return [Found(parts, entry)]
-            chosen = order.first(editor.listing(entry.tree), behind, limit)
+            chosen = order.behind(self._sorted(editor, entry.tree, order), behind, limit)
             return [Found((*parts, below.name), below) for below in chosen]
 
         return await self._reading(owner, at.epoch, look)
+
+    def _sorted(self, editor: TreeEditor, tree: bytes, order: "_Order") -> list[Entry]:
+        """All that a folder holds in an order, without content; the last ones are kept: trees
+        never change, and who looks at one page often looks at the next."""
+        kept = self._lists.get((tree, order.sort))
+        if kept is None:
+            other = next((some for (of, _), some in list(self._lists.items()) if of == tree), None)
+            bare = other or [_without_content(entry) for entry in editor.listing(tree)]
+            kept = sorted(bare, key=order.key, reverse=order.down)
+            while len(self._lists) >= _LISTS_KEPT:
+                self._lists.pop(next(iter(self._lists)), None)
+            self._lists[tree, order.sort] = kept
+        return kept
 
     async def folders(self, owner: UserId, path: str, *, limit: int) -> list[Found]:
         """The folders in a folder."""
@@ -185,7 +200,8 @@ class _Order:
     """One way to sort, and the places in it."""
 
     def __init__(self, sort: Sort) -> None:
-        self._sort = sort
+        self.sort = sort
+        self.down = sort is Sort.NAME_DOWN
 
     def read(self, place: str) -> Any:
         """The key of a place that ``place_of`` gave."""
@@ -194,20 +210,23 @@ class _Order:
             raise PlaceUnreadable(way_out="Begin at the first page.")
         return self._key(int(size), name)
 
-    def first(self, entries: Iterator[Entry], behind: Any, limit: int) -> list[Entry]:
-        """The first of them behind a key."""
-        down = self._sort is Sort.NAME_DOWN
-        keyed = ((self._key(_size(entry), entry.name), entry) for entry in entries)
-        rest = (
-            one for one in keyed if behind is None or (one[0] < behind if down else one[0] > behind)
-        )
-        pick = heapq.nlargest if down else heapq.nsmallest
-        return [entry for _, entry in pick(limit, rest, key=lambda one: one[0])]
+    def key(self, entry: Entry) -> Any:
+        return self._key(_size(entry), entry.name)
+
+    def behind(self, entries: list[Entry], key: Any, limit: int) -> list[Entry]:
+        """The first of sorted entries behind a key."""
+        if key is None:
+            start = 0
+        elif self.down:  # sorted downwards: the last that is not smaller
+            start = len(entries) - bisect_left(entries[::-1], key, key=self.key)
+        else:
+            start = bisect_right(entries, key, key=self.key)
+        return entries[start : start + limit]
 
     def _key(self, size: int, name: str) -> Any:
-        if self._sort is Sort.NAME_DOWN:
+        if self.down:
             return name.encode()
-        return (-size if self._sort is Sort.SIZE_DOWN else size, name.encode())
+        return (-size if self.sort is Sort.SIZE_DOWN else size, name.encode())
 
 
 def place_of(sort: Sort, found: Found) -> str:
@@ -218,3 +237,7 @@ def place_of(sort: Sort, found: Found) -> str:
 
 def _size(entry: Entry) -> int:
     return entry.size if isinstance(entry, File) else -1
+
+
+def _without_content(entry: Entry) -> Entry:
+    return replace(entry, inline=None, chunks=()) if isinstance(entry, File) else entry

@@ -27,8 +27,8 @@ const Drive = (() => {
   function keptWords(entry) {
     const said = words();
     if (entry.state === "locked") return said.locked;
-    const told = `${count(entry.copies, said.copiesOne, said.copies)}, ${count(entry.machines, said.machinesOne, said.machines)}`;
-    return entry.state === "offline" ? `${told}, ${said.away}` : told;
+    const told = `${count(entry.copies, said.copiesOne, said.copies)}${said.and}${count(entry.machines, said.machinesOne, said.machines)}`;
+    return entry.state === "offline" ? `${told}${said.and}${said.away}` : told;
   }
 
   const COLOURS = { good: "bg-green-lt", degraded: "bg-yellow-lt", offline: "bg-orange-lt", locked: "bg-red-lt" };
