@@ -127,3 +127,14 @@ async def test_files_are_compressed_kept_for_ever_and_known_again(page: PageClie
     known = {"If-None-Match": answer.headers["etag"]}
     assert (await page.get("/static/npm/tabler.css", headers=known)).status_code == 304
     assert (await page.get("/static/../session.py")).status_code == 404
+
+
+async def test_a_script_of_a_page_gets_words_that_its_reader_understands(page: PageClient) -> None:
+    await page.register()
+    chinese = {"X-CSRF-Token": page.csrf, "Accept-Language": "zh-CN"}
+    told = (await page.get("/api/v1/runs/run_1", headers=chinese)).json()
+    assert told["detail"] == "您的训练中没有这一次。"
+    assert told["way_out"] is None  # a command is none for who reads a page
+    assert told["code"] == "run_not_found"
+    program = (await page.get("/api/v1/runs/run_1", headers={"Accept-Language": "zh-CN"})).json()
+    assert "tesra runs" in program["way_out"]

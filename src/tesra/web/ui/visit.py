@@ -174,6 +174,11 @@ def came_from(request: Request) -> str:
     return safe_next(referer.path + (f"?{referer.query}" if referer.query else ""))
 
 
+def spoken_to(request: Request) -> Language:
+    """The language of who sends this: the one that was chosen, else as the browser says."""
+    return language(_tag(request))
+
+
 async def visit_of(request: Request, services: Services) -> Visit:
     """The visit of a request; one whose session has ended is anybody's."""
     token, who = session_of(request), None
@@ -187,7 +192,7 @@ async def visit_of(request: Request, services: Services) -> Visit:
     return Visit(
         request=request,
         services=services,
-        language=language(_tag(request)),
+        language=spoken_to(request),
         theme=_theme(request),
         who=who,
         secret=token or visit or new_visit(),
