@@ -5,7 +5,7 @@ machine, in a worker thread, handed to the same service.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from tesra.storage.uploading import UploadedTree, send_folder
 from tesra.wire.drive import Project, SnapshotCommit, UploadGrant
 
 Result = TypeVar("Result")
+Send = Callable[[ChunkSender], UploadedTree]
 
 
 class Intake:
@@ -68,10 +69,14 @@ class Intake:
         self, owner: UserId, root: Path, *, files: Sequence[Path] | None = None
     ) -> SnapshotCommit:
         """Store a folder, all of it or these files; what to commit."""
+        return await self.stored(owner, lambda sender: send_folder(sender, root, files=files))
+
+    async def stored(self, owner: UserId, send: Send) -> SnapshotCommit:
+        """Store what ``send`` gives to the sender, in a thread; what to commit."""
         async with self._database.begin() as tx:
             grant = await self._drive.open_upload(tx, owner)
         loop = asyncio.get_running_loop()
-        stored = await aside(lambda: self._upload(owner, grant, root, loop, files))
+        stored = await aside(lambda: self._upload(owner, grant, send, loop))
         return SnapshotCommit(
             epoch=grant.epoch,
             root=stored.root.hex(),
@@ -83,14 +88,13 @@ class Intake:
         self,
         owner: UserId,
         grant: UploadGrant,
-        root: Path,
+        send: Send,
         loop: asyncio.AbstractEventLoop,
-        files: Sequence[Path] | None,
     ) -> UploadedTree:
         keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
         sink = _ServiceSink(self._database, self._drive, owner, EpochId(grant.epoch), loop)
         with ChunkSender(sink, keys, pace=SERVER_PACE) as sender:
-            return send_folder(sender, root, files=files)
+            return send(sender)
 
 
 class _ServiceSink:

@@ -2,7 +2,7 @@
 
 While files are written the folder holds no link, so no name can lead out of it; links are made at
 the end, and only those that stay inside. What comes out is counted as it is written, never taken
-from what the archive says of itself.
+from what the archive says of itself. ``read_archive`` does the same for any other target.
 """
 
 import lzma
@@ -11,10 +11,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 import zstandard
 
@@ -82,6 +82,27 @@ class Limits:
     ratio_floor_bytes: int = 100 * 2**20
 
 
+class Target(Protocol):
+    """Where entries of an archive go; a file or link takes the place of an earlier one of its name.
+
+    Raises ``ArchiveDamaged`` (see ``both_kinds``) where a file and a folder have the same name.
+    """
+
+    def folder(self, path: PurePosixPath) -> None: ...
+
+    def file(self, path: PurePosixPath, blocks: Iterator[bytes], *, executable: bool) -> None: ...
+
+    def link(self, path: PurePosixPath, target: str) -> None: ...
+
+    def same(self, path: PurePosixPath, other: PurePosixPath) -> None:
+        """The content of another file, which is there."""
+        ...
+
+    def size_of(self, path: PurePosixPath) -> int | None:
+        """None where no file stands."""
+        ...
+
+
 def unpack(archive: Path, dest: Path, limits: Limits | None = None) -> Path:
     """Unpack into the new folder ``dest`` and return where the content begins.
 
@@ -89,7 +110,13 @@ def unpack(archive: Path, dest: Path, limits: Limits | None = None) -> Path:
     ``ArchiveRefused``; ``dest`` may hold a part by then and is the caller's to remove.
     """
     dest.mkdir()
-    unpacking = _Unpacking(dest, archive.stat().st_size, limits or Limits())
+    read_archive(archive, _IntoFolder(dest), limits)
+    return _top(dest)
+
+
+def read_archive(archive: Path, target: Target, limits: Limits | None = None) -> None:
+    """All entries of a zip or tar into ``target``, links last; raises a kind of ``ArchiveRefused``."""
+    unpacking = _Unpacking(target, archive.stat().st_size, limits or Limits())
     try:
         if zipfile.is_zipfile(archive):
             _unpack_zip(archive, unpacking)
@@ -110,14 +137,18 @@ def unpack(archive: Path, dest: Path, limits: Limits | None = None) -> Path:
             raise
         raise ArchiveDamaged(way_out=_AGAIN) from error  # how gzip and bz2 call bad data
     unpacking.make_links()
-    return _top(dest)
+
+
+def both_kinds(path: PurePosixPath) -> ArchiveDamaged:
+    """What is wrong where a file and a folder have the same name."""
+    return ArchiveDamaged(f"'{path}' is both a folder and a file.")
 
 
 class _Unpacking:
-    """Writes into one folder and keeps count."""
+    """Checks names and keeps count, on the way into one target."""
 
-    def __init__(self, dest: Path, archive_bytes: int, limits: Limits) -> None:
-        self._dest = dest
+    def __init__(self, target: Target, archive_bytes: int, limits: Limits) -> None:
+        self._target = target
         self._entries_left = limits.entries
         self._limits = limits
         most = max(limits.ratio_floor_bytes, limits.ratio * archive_bytes)
@@ -138,15 +169,10 @@ class _Unpacking:
         return path
 
     def folder(self, path: PurePosixPath) -> None:
-        self._make_folder(self._dest / path)
+        self._target.folder(path)
 
     def file(self, path: PurePosixPath, content: IO[bytes], *, executable: bool) -> None:
-        target = self._free(path)
-        with target.open("xb") as out:
-            while block := content.read(_BLOCK_BYTES):
-                self.take(len(block))
-                out.write(block)
-        target.chmod(0o755 if executable else 0o644)
+        self._target.file(_named(path), self._blocks(content), executable=executable)
 
     def link(self, path: PurePosixPath, target: str) -> None:
         """Made at the end."""
@@ -156,15 +182,14 @@ class _Unpacking:
 
     def same(self, path: PurePosixPath, other: PurePosixPath) -> None:
         """A hard link to a file that came before."""
-        source = self._dest / other
-        if not source.is_file():
+        size = self._target.size_of(other)
+        if size is None:
             raise ArchiveDamaged(
                 f"'{path}' is a hard link to '{other}', which did not come before."
             )
-        target = self._free(path)
-        if target != source:
-            self.take(source.stat().st_size)
-            shutil.copy(source, target)
+        if path != other:
+            self.take(size)
+            self._target.same(_named(path), other)
 
     def take(self, size: int) -> None:
         """Count bytes that came out."""
@@ -177,28 +202,56 @@ class _Unpacking:
 
     def make_links(self) -> None:
         for path, target in self._links:
-            place = self._free(path)
-            if place.is_symlink():
-                place.unlink()
-            place.symlink_to(target)
+            self._target.link(_named(path), target)
+
+    def _blocks(self, content: IO[bytes]) -> Iterator[bytes]:
+        while block := content.read(_BLOCK_BYTES):
+            self.take(len(block))
+            yield block
+
+
+def _named(path: PurePosixPath) -> PurePosixPath:
+    if not path.parts:
+        raise ArchiveDamaged("An entry has no name.")
+    return path
+
+
+class _IntoFolder:
+    """A target on the disk."""
+
+    def __init__(self, dest: Path) -> None:
+        self._dest = dest
+
+    def folder(self, path: PurePosixPath) -> None:
+        try:
+            (self._dest / path).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise both_kinds(path) from error
+
+    def file(self, path: PurePosixPath, blocks: Iterator[bytes], *, executable: bool) -> None:
+        target = self._free(path)
+        with target.open("xb") as out:
+            out.writelines(blocks)
+        target.chmod(0o755 if executable else 0o644)
+
+    def link(self, path: PurePosixPath, target: str) -> None:
+        self._free(path).symlink_to(target)
+
+    def same(self, path: PurePosixPath, other: PurePosixPath) -> None:
+        shutil.copy(self._dest / other, self._free(path))
+
+    def size_of(self, path: PurePosixPath) -> int | None:
+        place = self._dest / path
+        return place.stat().st_size if place.is_file() else None
 
     def _free(self, path: PurePosixPath) -> Path:
         """The place for a file; an earlier file of that name gives way."""
-        if not path.parts:
-            raise ArchiveDamaged("An entry has no name.")
         target = self._dest / path
-        self._make_folder(target.parent)
+        self.folder(path.parent)
         if target.is_dir() and not target.is_symlink():
-            raise ArchiveDamaged(f"'{path}' is both a folder and a file.")
+            raise both_kinds(path)
         target.unlink(missing_ok=True)
         return target
-
-    def _make_folder(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            shown = folder.relative_to(self._dest)
-            raise ArchiveDamaged(f"'{shown}' is both a folder and a file.") from error
 
 
 def _unpack_zip(archive: Path, unpacking: _Unpacking) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from factories.storage import contents, random_bytes
+from factories.storage import KEYS, MemoryPacks, contents, random_bytes
 from tesra.sdk.collect import collected
+from tesra.sdk.fetch import fetch_planned
 from tesra.storage import archives
 from tesra.storage.archives import Limits, unpack
+from tesra.storage.progress import silent
+from tesra.storage.sending import ChunkSender
+from tesra.storage.spooling import spool_archive
 from tesra.storage.tree import NameRefused
+from tesra.storage.uploading import UploadedTree, upload_folder
 
 
 def make_zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
@@ -162,6 +167,8 @@ def test_what_is_not_safe_is_refused(
     with pytest.raises(refusal):
         unpack(path, tmp_path / "out")
     assert {entry.name for entry in tmp_path.iterdir()} == {"archive", "out"}
+    with io.BytesIO() as file, pytest.raises(refusal):
+        spool_archive(path, file)
 
 
 def test_a_link_is_never_written_through(tmp_path: Path) -> None:
@@ -199,3 +206,70 @@ def test_an_archive_is_collected_under_its_name(tmp_path: Path) -> None:
     with collected(path) as found:
         assert found.name == "digits"
         assert [file.name for file in found.files] == [".gitignore", "a.py"]
+
+
+def sent_back(archive: Path, place: Path) -> tuple[Path, UploadedTree]:
+    """What is in the drive of an archive's files that lay in one file meanwhile."""
+    packs = MemoryPacks()
+    with (place / "spool").open("xb+") as file, ChunkSender(packs, KEYS) as sender:
+        stored = spool_archive(archive, file).send(sender)
+    fetch_planned(packs, packs.plan(stored.root), place / "back", silent)
+    return place / "back", stored
+
+
+def test_files_that_lie_in_one_file_are_stored_as_those_in_a_folder(tmp_path: Path) -> None:
+    big = tarfile.TarInfo("p/z/big")
+    big.size, big.mode = 3_000_000, 0o755
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w:gz") as packed:
+        packed.addfile(big, io.BytesIO(random_bytes(3_000_000)))
+        for entry in (
+            member("./p/图", size=70_000),
+            member("p/z.txt", size=10),
+            member("p/empty", tarfile.DIRTYPE),
+            member("p/b", tarfile.SYMTYPE, to="a"),
+            member("p/z/c", tarfile.LNKTYPE, to="./p/图"),
+            member("p/none"),
+            member("p/z.txt", size=11),
+        ):
+            packed.addfile(entry, io.BytesIO(b"x" * entry.size))
+    back, stored = sent_back(path, tmp_path)
+    unpack(path, tmp_path / "out")
+    assert contents(back) == contents(tmp_path / "out")
+    assert (back / "p/empty").is_dir()
+    assert (back / "p/z/big").stat().st_mode & stat.S_IXUSR
+    as_folder = upload_folder(MemoryPacks(), KEYS, tmp_path / "out")
+    assert (stored.root, stored.file_count, stored.size_bytes) == (
+        as_folder.root,
+        as_folder.file_count,
+        as_folder.size_bytes,
+    )
+
+
+def test_many_files_of_an_archive_are_one_on_the_disk(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "a.tar", *(member(f"{n % 7}/{n}", size=9) for n in range(5000)))
+    place = tmp_path / "place"
+    place.mkdir()
+    with (place / "spool").open("xb+") as file:
+        spool_archive(path, file)
+    assert [entry.name for entry in place.rglob("*")] == ["spool"]
+    assert (place / "spool").stat().st_size == 9 * 5000
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (member("a"), member("a/b")),
+        (member("a/b"), member("a")),
+        (member("a/b"), member("a", tarfile.SYMTYPE, to="c")),
+        (member("l", tarfile.LNKTYPE, to="x"),),
+        (member("l", tarfile.LNKTYPE, to="d"), member("d", tarfile.DIRTYPE)),
+        (member("."),),
+    ],
+)
+def test_what_no_folder_can_hold_is_refused_in_one_file_too(
+    tmp_path: Path, members: tuple[tarfile.TarInfo, ...]
+) -> None:
+    path = make_tar(tmp_path / "a.tar", *members)
+    with (tmp_path / "spool").open("xb+") as file, pytest.raises(archives.ArchiveDamaged):
+        spool_archive(path, file)

@@ -17,8 +17,9 @@ from tesra.drive.model import check_project_name
 from tesra.drive.service import DriveService
 from tesra.drive.uploads.model import Become, MetadataInvalid, Wish
 from tesra.kit.ids import UserId
-from tesra.storage.archives import Limits, unpack
+from tesra.storage.archives import Limits
 from tesra.storage.editing import NotAFolder, NothingThere, Parts, show_path
+from tesra.storage.spooling import spool_archive
 from tesra.storage.tree import File, Folder
 from tesra.wire.drive import Project
 from tesra.wire.files import Changes, PutTree
@@ -87,9 +88,9 @@ class Landing:
         """All files of a zip or tar below ``path``, in one commit; what else is there stays."""
         limits = await self._limits(owner)
         async with scratch(self._folder) as place:
-            content = place / "content"
-            await asyncio.to_thread(unpack, archive, content, limits)
-            tree = await self._intake.tree(owner, content)
+            with (place / "content").open("xb+") as file:
+                spool = await asyncio.to_thread(spool_archive, archive, file, limits)
+                tree = await self._intake.stored(owner, spool.send)
         change = PutTree(path=show_path(path), tree=tree, merge=True)
         landed = await self._files.change(owner, Changes(changes=[change]), also=_also(done))
         return Landed(version=landed.version.number)
