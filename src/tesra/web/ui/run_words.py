@@ -32,6 +32,8 @@ TOLD_BY_NODES = (
     _("The site was shut down."),
     _("The node's agent died."),
     _("Stopped by its owner."),
+    _("Stopped on request."),
+    _("Stopped at its cap."),
 )
 WAY: tuple[RunState, ...] = ("queued", "placing", "preparing", "running")
 ENDS: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})

@@ -9,6 +9,7 @@ class TesraLog {
   static MOST_LOADED = 9000; // on the page while one reads
   static MOST_WAITING = 6000; // heard while paused
   static FRAME_MS = 10; // of each frame may go into new lines
+  static LINE_PX = 18; // as the style sheet has it
   static CHUNK = 25; // lines that the browser lays out together; those out of sight cost nothing
   static EACH_MS = 80; // between two drawings: nobody reads faster
 
@@ -100,6 +101,7 @@ class TesraLog {
       this.drawnAt = performance.now();
       this.drawSome();
       if (this.following && (this.waiting.length || this.current)) this.draw();
+      else requestAnimationFrame(() => { if (this.following) this.box.scrollTop = this.box.scrollHeight; });
     });
     if (rest > 0) setTimeout(next, rest);
     else next();
@@ -148,6 +150,17 @@ class TesraLog {
 
   /** The next lines of a batch; whether it has more. */
   write(batch, most) {
+    const more = this.writeSome(batch, most);
+    TesraLog.measure(batch.chunk);
+    return more;
+  }
+
+  /** How tall lines out of sight are, so that nothing moves when they come into sight. */
+  static measure(chunk) {
+    if (chunk) chunk.style.containIntrinsicSize = `auto ${chunk.childElementCount * TesraLog.LINE_PX}px`;
+  }
+
+  writeSome(batch, most) {
     for (let done = 0; done < most; done += 1) {
       const part = batch.parts[batch.part];
       if (!part) return false;
@@ -179,6 +192,7 @@ class TesraLog {
 
   line(batch, part) {
     if (!batch.chunk || batch.chunk.childElementCount >= TesraLog.CHUNK) {
+      TesraLog.measure(batch.chunk);
       batch.chunk = document.createElement("div");
       batch.chunk.className = "log-chunk";
       batch.element.append(batch.chunk);
