@@ -620,3 +620,28 @@ def test_the_command_line_makes_uses_recovers_and_refuses(
     assert tesra_says("cat", "xingpan:diary:/deep/a.txt", device="two") == "hello"
     assert "locked on this device" in tesra_says("lock", "diary", device="two")
     assert "(locked)" in tesra_says("drives", device="two")
+
+
+def test_names_are_searched_on_the_device_alone(
+    network: PeerNetwork, ann: Person, laptop: tesra.Client, tmp_path: Path
+) -> None:
+    for path in ("/旅行 2026/日落照片.jpg", "/旅行 2026/notes.txt", "/work/NOTES-old.md"):
+        put(laptop, tmp_path, f"diary:{path}", path.encode())
+    put(laptop, tmp_path, "/managed notes.txt", b"of the other drive")
+    found = [hit.path for hit in laptop.drive_search("notes", "diary:/")]
+    assert found == ["diary:/work/NOTES-old.md", "diary:/旅行 2026/notes.txt"]
+    assert [hit.name for hit in laptop.drive_search("照片", "diary:/")] == ["日落照片.jpg"]
+    assert [hit.path for hit in laptop.drive_search("旅", "diary:/")] == ["diary:/旅行 2026"]
+    below = list(laptop.drive_search("notes", "diary:/旅行 2026"))
+    assert [(hit.kind, hit.size_bytes) for hit in below] == [("file", 22)]
+    assert len(list(laptop.drive_search("o", "diary:/", limit=2))) == 2
+    assert list(laptop.drive_search("nothing of the kind", "diary:/")) == []
+    laptop.drive_remove("diary:/work")
+    assert [hit.path for hit in laptop.drive_search("notes", "diary:/")] == found[1:]
+
+    assert [hit.path for hit in laptop.drive_search("notes")] == ["/managed notes.txt"]
+    indexed = {str(row[0]) for row in network.query("SELECT path FROM drive_names")}
+    assert not [path for path in indexed if "照片" in path or "2026" in path]
+    second = ann.device("second")
+    with pytest.raises(DriveLocked):
+        list(second.drive_search("notes", "diary:/"))

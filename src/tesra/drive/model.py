@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
-from tesra.kit.errors import Forbidden, Invalid, NotFound, QuotaExceeded, Unavailable
+from tesra.kit.errors import Conflict, Forbidden, Invalid, NotFound, QuotaExceeded, Unavailable
 from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId
 
 MAIN_PURPOSE = "main"
@@ -45,6 +45,14 @@ class SnapshotUntrue(Invalid):
 
 class PackUnknown(NotFound):
     """There is no such pack in this drive."""
+
+
+class PackOfAnotherKey(Invalid):
+    """This pack was made with another key than its drive's."""
+
+
+class ContentUnreadable(Conflict):
+    """Some of this content was sealed with another key than its drive's: it can't be read."""
 
 
 class PackRefused(Invalid):

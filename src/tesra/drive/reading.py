@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tesra.db.engine import Database
-from tesra.drive.model import FileUnknown, SnapshotIncomplete, SnapshotUntrue, StoredChunk
+from tesra.drive.model import (
+    ContentUnreadable,
+    FileUnknown,
+    SnapshotIncomplete,
+    SnapshotUntrue,
+    StoredChunk,
+)
 from tesra.drive.pack_store import PackStore
 from tesra.drive.repository import DriveRepository
 from tesra.kit.ids import EpochId
@@ -90,7 +96,7 @@ class EpochReader:
                 content |= await self._opened(span, found)
             except ChunkBroken:
                 await self._store.mend(span.pack)
-                content |= await self._opened(span, found)
+                content |= await self._opened_again(span, found)
         return content
 
     async def chunk_ids(self, file: File) -> list[bytes]:
@@ -230,6 +236,14 @@ class EpochReader:
             if file.inline is None and sum(places[i].plain_size for i in ids) != file.size:
                 raise SnapshotUntrue(f"The file '{file.name}' is not of the size that it gives.")
         return own
+
+    async def _opened_again(
+        self, span: Span, places: dict[bytes, StoredChunk]
+    ) -> dict[bytes, bytes]:
+        try:
+            return await self._opened(span, places)
+        except ChunkBroken as error:  # the pack is what its id says: it was made so
+            raise ContentUnreadable(way_out="Earlier versions: `tesra drive log`.") from error
 
     async def _opened(self, span: Span, places: dict[bytes, StoredChunk]) -> dict[bytes, bytes]:
         data = memoryview(await self._store.read(span.pack, span.start, span.end))

@@ -33,6 +33,7 @@ from tesra.drive.model import (
 from tesra.drive.pack_store import IncomingPack, PackStore
 from tesra.drive.peers.errors import FilesLocked
 from tesra.drive.peers.service import PeerService
+from tesra.drive.proving import require_own_key
 from tesra.drive.reading import EpochReader
 from tesra.drive.snapshots import SnapshotReads
 from tesra.kit.errors import Unavailable
@@ -135,7 +136,7 @@ class DriveService(SnapshotReads):
     ) -> PackReceipt:
         """Store a pack: verified, on disk, then indexed; the same one again changes nothing."""
         async with self._database.begin() as tx:
-            await self._own_epoch(tx, owner, epoch, purpose)
+            own = await self._own_epoch(tx, owner, epoch, purpose)
             drive = await self._repository.drive(tx, owner)
             known = await self._repository.has_pack(tx, epoch, pack_id)
         pieces = _Counted(stream)
@@ -144,6 +145,8 @@ class DriveService(SnapshotReads):
                 return self._receipt(pack_id, 0, drive.used_bytes)
             limit = max(0, min(self.quota_bytes - drive.used_bytes, MAX_PACK_BYTES))
             async with self._store.receive(pack_id, pieces, limit_bytes=limit) as incoming:
+                if own.wrapped_keys:  # a private drive's are not here
+                    await asyncio.to_thread(require_own_key, self._unwrap(own), incoming)
                 return await self._take(drive, epoch, incoming)
         except PackTooLarge:
             await pieces.drain()

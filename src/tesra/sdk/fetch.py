@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tesra.sdk.clashes import Clashes, name_form
 from tesra.sdk.landing import PARTS_NAME, Landing, Parts, landing
 from tesra.storage.chunking import cut_stream
 from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
@@ -219,6 +220,7 @@ class _Fetch:
     ) -> None:
         self._chunks = chunks
         self._place = place
+        self._clashes = Clashes(place.dest, name_form(place.new_part().parent))
         self._pool = pool
         self._report = report
         self._job = _Job()
@@ -229,11 +231,15 @@ class _Fetch:
 
     def run(self, chosen: Container[Parts] | None = None, name: str | None = None) -> None:
         for parts, entry in _walked(self._chunks, self._pool):
-            if chosen is None or parts in chosen:
-                self._land(parts if name is None else (name,), entry)
+            if chosen is not None and parts not in chosen:
+                continue
+            wanted = parts if name is None else (name,)
+            if not self._clashes.leaves_out(wanted):
+                self._land(wanted, entry)
         self._submit()
         while self._running:
             self._reap()
+        self._clashes.tell()
 
     def _land(self, parts: Parts, entry: Entry) -> None:
         match entry:

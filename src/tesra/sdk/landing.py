@@ -33,7 +33,7 @@ class Landing:
     """One download into ``dest``. Files grow in a private folder, then move into place."""
 
     def __init__(self, dest: Path, root: int) -> None:
-        self._dest = dest
+        self.dest = dest
         self._root = root
         self._parts = dest / PARTS_NAME
         self._last: tuple[Parts, int] | None = None  # small files come folder by folder
@@ -106,7 +106,7 @@ class Landing:
         try:
             os.rename(part, parts[-1], dst_dir_fd=folder)
         except (IsADirectoryError, NotADirectoryError) as error:
-            raise InTheWay(f"'{self._dest.joinpath(*parts)}' is a folder.") from error
+            raise InTheWay(f"'{self.dest.joinpath(*parts)}' is a folder.") from error
 
     @contextmanager
     def _folder(self, parts: Parts) -> Iterator[int]:
@@ -127,7 +127,7 @@ class Landing:
             with suppress(FileExistsError):  # another thread was first
                 os.mkdir(name, dir_fd=current)
         except OSError as error:
-            raise InTheWay(f"'{self._dest.joinpath(*shown)}' is no folder.") from error
+            raise InTheWay(f"'{self.dest.joinpath(*shown)}' is no folder.") from error
         return os.open(name, _FOLDER, dir_fd=current)
 
 

@@ -1,11 +1,14 @@
 import os
 import socket
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from factories.storage import KEYS, MemoryPacks, contents, pack_of, random_bytes, sample_folder
 from tesra.kit.errors import Conflict
+from tesra.sdk import fetch
+from tesra.sdk.clashes import NamesClash, name_form
 from tesra.sdk.fetch import fetch_planned
 from tesra.sdk.landing import AlreadyFetching, InTheWay, landing
 from tesra.storage.format import ChunkBroken
@@ -175,3 +178,40 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(Conflict):
         upload_folder(Changing(), KEYS, tmp_path)
+
+
+def by_case(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def test_names_that_one_disk_can_not_both_hold_are_told_and_nothing_is_written_over(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk of a Mac or of Windows would do is said here by ``name_form`` alone."""
+    clashing = tmp_path / "clashing"
+    for name in ("README", "Readme", "caf\u00e9", "cafe\u0301", "Data/a", "data/b", "other"):
+        (clashing / name).parent.mkdir(parents=True, exist_ok=True)
+        (clashing / name).write_text(name)
+    packs = MemoryPacks()
+    plan = packs.plan(upload_folder(packs, KEYS, clashing).root)
+    fetch_planned(packs, plan, tmp_path / "tells apart", silent)
+    assert contents(tmp_path / "tells apart") == contents(clashing)
+
+    monkeypatch.setattr(fetch, "name_form", lambda _: by_case)
+    with pytest.raises(NamesClash) as refusal:
+        fetch_planned(packs, plan, tmp_path / "one", silent)
+    assert set(contents(tmp_path / "one")) == {"README", "cafe\u0301", "Data", "Data/a", "other"}
+    for words in ("'Readme' (beside 'README')", "'data' (beside 'Data')", r"caf\xe9", r"e\u0301"):
+        assert words in refusal.value.detail
+    assert "tesra drive mv" in (refusal.value.way_out or "")
+
+
+def test_a_disk_is_asked_how_it_compares_names(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    form = name_form(tmp_path)
+    if (tmp_path / "A").exists():
+        assert form is not None
+        assert form("A") == form("a")
+    else:
+        assert form is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]

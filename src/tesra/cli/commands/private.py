@@ -23,7 +23,7 @@ A private drive is encrypted on your devices. The network never sees its keys, i
 names. Nobody can help you when you lose them:
   without the password AND without the recovery kit, everything in the drive is LOST FOR EVER.
 The recovery kit is shown or written once, now. Print it, or keep it where this computer is not.
-Previews, search, share links and `tesra run --data` do not work with a private drive."""
+Previews, share links and `tesra run --data` do not work with a private drive."""
 _EXAMPLE = "Example: tesra drive "
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The private drive.")]
