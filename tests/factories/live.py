@@ -124,10 +124,9 @@ class Training:
     async def say(self, text: str, rank: int = 0) -> None:
         data = text.encode()
         held = (AttemptId(self.assignment.attempt), self.assignment.fence)
-        async with self.network.services.database.begin() as tx:
-            self.held[rank] = await self.network.services.attempts.append_log(
-                tx, LOCAL_SITE, held, rank=rank, offset=self.held.get(rank, 0), data=data
-            )
+        self.held[rank] = await self.network.services.attempts.append_log(
+            LOCAL_SITE, held, rank=rank, offset=self.held.get(rank, 0), data=data
+        )
 
     async def log(self, *lines: dict[str, Any]) -> None:
         """Deliver spool lines of metrics."""

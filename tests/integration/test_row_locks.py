@@ -74,9 +74,8 @@ async def test_a_log_is_stored_while_its_run_is_being_changed(network: NetworkDo
     assignment = await placed(network)
     async with network.services.database.begin() as changing:
         assert await RunRepository().lock_run(changing, RunId(assignment.run))
-        async with asyncio.timeout(PROMPT_S), network.services.database.begin() as tx:
+        async with asyncio.timeout(PROMPT_S):
             end = await network.services.attempts.append_log(
-                tx,
                 LOCAL_SITE,
                 (AttemptId(assignment.attempt), assignment.fence),
                 rank=0,

@@ -180,11 +180,10 @@ async def test_a_fact_under_a_stale_fence_is_refused(network: NetworkDouble) -> 
     assert new.fence > old.fence
     assert not await network.site.say(old, Ended(outcome="succeeded", exit_code=0))
     assert (await network.run(ann, run.id)).state == "placing"
-    async with network.services.database.begin() as tx:
-        with pytest.raises(StaleFence):
-            await network.services.attempts.append_log(
-                tx, LOCAL_SITE, (AttemptId(old.attempt), old.fence), rank=0, offset=0, data=b"x"
-            )
+    with pytest.raises(StaleFence):
+        await network.services.attempts.append_log(
+            LOCAL_SITE, (AttemptId(old.attempt), old.fence), rank=0, offset=0, data=b"x"
+        )
 
 
 async def test_what_a_lost_attempt_used_is_not_billed(network: NetworkDouble) -> None:
@@ -320,11 +319,10 @@ async def test_the_log_is_kept_in_order_without_doubles_or_gaps(network: Network
     (assignment,) = await network.site.assignments()
 
     async def send(offset: int, data: bytes, rank: int = 0) -> int:
-        async with network.services.database.begin() as tx:
-            held = (AttemptId(assignment.attempt), assignment.fence)
-            return await network.services.attempts.append_log(
-                tx, LOCAL_SITE, held, rank=rank, offset=offset, data=data
-            )
+        held = (AttemptId(assignment.attempt), assignment.fence)
+        return await network.services.attempts.append_log(
+            LOCAL_SITE, held, rank=rank, offset=offset, data=data
+        )
 
     assert await send(0, b"one\n") == 4
     assert await send(0, b"one\n") == 4  # repeated

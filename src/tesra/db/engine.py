@@ -40,7 +40,7 @@ def libpq_url(url: str) -> str:
 
 
 class Database:
-    """A pool of connections to PostgreSQL; ``begin`` is the only way to reach one."""
+    """A pool of connections to PostgreSQL; reached by ``begin`` or ``alone``."""
 
     def __init__(self, url: str, *, pool_size: int = 24) -> None:
         self.url = url
@@ -52,11 +52,18 @@ class Database:
         )
         _ping_after_rest(self._engine)
         _keep_prepared(self._engine)
+        self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Tx]:
         """One transaction: committed when the block ends, rolled back when it raises."""
         async with self._engine.begin() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Tx]:
+        """For one statement: a transaction by itself, without the ways there for its begin and end."""
+        async with self._alone.connect() as tx:
             yield tx
 
     async def close(self) -> None:

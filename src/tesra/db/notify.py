@@ -36,10 +36,15 @@ _NOTIFY = select(
 
 async def notify(tx: Tx, topic: str, **ids: str | int) -> None:
     """Tell the subscribers of ``topic`` which ids changed, once this transaction is committed."""
+    await tx.execute(_NOTIFY, {"payloads": [wake_up(topic, **ids)]})
+
+
+def wake_up(topic: str, **ids: str | int) -> str:
+    """What ``notify`` says, for a statement that does so itself: ``pg_notify(CHANNEL, …)``."""
     payload = json.dumps({"topic": topic, **ids}, separators=(",", ":"))
     if len(payload) > PAYLOAD_LIMIT_BYTES:
         raise ValueError(f"A wake-up carries ids only; this one has {len(payload)} bytes.")
-    await tx.execute(_NOTIFY, {"payloads": [payload]})
+    return payload
 
 
 def topic_with(topic: str, **ids: str) -> str:

@@ -7,6 +7,7 @@ that gang.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tesra.compute.sites import UnknownBoot
 from tesra.db.engine import Tx
@@ -108,6 +109,8 @@ class AttemptService:
             applied = await self._compute.sites.take(tx, site, boot, seqs)
             named = {AttemptId(message.attempt) for message, _ in facts}
             rows = await self._repository.attempts(tx, named)
+            fresh = [message for message, _ in facts if message.seq > applied]
+            locked = await self._repository.lock_runs(tx, _moved(fresh, rows, site))
             for message, output in facts:
                 if message.seq <= applied:
                     continue
@@ -121,7 +124,8 @@ class AttemptService:
                 except StaleFence:
                     stale.append(message.attempt)
                     continue
-                topics += await self._facts.apply(tx, row, message, output, meter)
+                run = locked.pop(RunId(row.run_id), None)  # as it is before its first fact alone
+                topics += await self._facts.apply(tx, row, message, output, meter, run)
                 if isinstance(message.body, Ended):
                     del rows[attempt]  # whatever comes after it is stale
                 elif not isinstance(message.body, _BY_NAME_ALONE):
@@ -143,7 +147,6 @@ class AttemptService:
 
     async def append_log(
         self,
-        tx: Tx,
         site: SiteId,
         piece: tuple[AttemptId, int],
         *,
@@ -151,18 +154,21 @@ class AttemptService:
         offset: int,
         data: bytes,
     ) -> int:
-        """Keep a piece of a rank's log; answers how far it is held now."""
+        """Keep a piece of a rank's log; answers how far it is held now, which is committed."""
         attempt, fence = piece
         if len(data) > MAX_SEGMENT_BYTES or not -1 <= rank < MAX_RANK or offset < 0:
             raise LogPieceInvalid
-        if data and await self._logs.append_next(tx, site, piece, (rank, offset, data)):
-            return offset + len(data)
-        row = await self.held(tx, site, attempt, fence)
-        return await self._logs.append(
-            tx,
-            RunId(row.run_id),
-            LogPiece(attempt=attempt, number=row.number, rank=rank, offset=offset, data=data),
-        )
+        if data:
+            async with self._database.alone() as tx:
+                if await self._logs.append_next(tx, site, piece, (rank, offset, data)):
+                    return offset + len(data)
+        async with self._database.begin() as tx:
+            row = await self.held(tx, site, attempt, fence)
+            return await self._logs.append(
+                tx,
+                RunId(row.run_id),
+                LogPiece(attempt=attempt, number=row.number, rank=rank, offset=offset, data=data),
+            )
 
     async def wake_dispatcher(self, tx: Tx) -> None:
         """There may be devices that were not there before."""
@@ -179,6 +185,20 @@ class AttemptService:
                 topics = await self._transitions.apply(tx, RunId(row.run_id), event)
                 await self._transitions.tell(tx, topics)
         return len(rows)
+
+
+def _moved(messages: Sequence[Message], rows: dict[AttemptId, RunRow], site: SiteId) -> set[RunId]:
+    """The runs whose first fact here moves them, and asks nothing else of their rows."""
+    first: dict[AttemptId, Message] = {}
+    for message in messages:
+        first.setdefault(AttemptId(message.attempt), message)
+    moved = set()
+    for attempt, message in first.items():
+        with suppress(StaleFence):
+            row = _held(rows.get(attempt), site, attempt, message.fence)
+            if isinstance(message.body, _BY_NAME_ALONE):
+                moved.add(RunId(row.run_id))
+    return moved
 
 
 def _held(row: RunRow | None, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:

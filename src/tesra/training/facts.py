@@ -75,9 +75,18 @@ class Facts:
         return commit, warnings
 
     async def apply(
-        self, tx: Tx, row: RunRow, message: Message, output: CheckedOutput, meter: Meter
+        self,
+        tx: Tx,
+        row: RunRow,
+        message: Message,
+        output: CheckedOutput,
+        meter: Meter,
+        locked: RunRow | None = None,
     ) -> list[str]:
-        """Bring one fact about; answers whom to wake. ``settle`` closes the transaction's meter."""
+        """Bring one fact about; answers whom to wake. ``settle`` closes the transaction's meter.
+
+        ``locked``: the run's row, when the transaction has locked it and changed nothing of it.
+        """
         run, attempt = RunId(row.run_id), AttemptId(row.id)
         event: RunEvent
         result, noted = None, {}
@@ -99,7 +108,8 @@ class Facts:
                 event = PhaseSeen(attempt, phase)
             case Started(environment_lock=lock):
                 noted = {"environment_lock": lock} if lock is not None else {}
-                topics = await self._tuning.started(tx, row) if row.tuned else []
+                if row.tuned:
+                    topics, locked = await self._tuning.started(tx, row), None
                 await self._holdings.note(tx, row)
                 event = RanksStarted(attempt)
             case Ended() as ended:
@@ -107,7 +117,9 @@ class Facts:
                 event = AttemptEnded(
                     attempt, Outcome(ended.outcome), exit_code=ended.exit_code, reason=ended.reason
                 )
-        topics += await self._transitions.apply(tx, run, event, result=result, noted=noted)
+        topics += await self._transitions.apply(
+            tx, run, event, result=result, noted=noted, locked=locked
+        )
         return topics
 
     async def settle(self, tx: Tx, meter: Meter) -> list[str]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
-from tesra.db.notify import notify
+from tesra.db.notify import CHANNEL, notify
 from tesra.kit.ids import AttemptId, RunId, SiteId
 
 MAX_SEGMENT_BYTES = 2**20
@@ -112,10 +112,14 @@ _APPEND = text(
         INSERT INTO run_logs AS log (run_id, seq) SELECT held.run_id, 1 FROM held, moved
         ON CONFLICT (run_id) DO UPDATE SET seq = log.seq + 1
         RETURNING run_id, seq
+    ), stored AS (
+        INSERT INTO log_segments (run_id, seq, attempt, rank, "offset", size_bytes, data)
+        SELECT drawn.run_id, drawn.seq, held.number, :rank, :begin, :size, :data FROM held, drawn
+        RETURNING run_id
     )
-    INSERT INTO log_segments (run_id, seq, attempt, rank, "offset", size_bytes, data)
-    SELECT drawn.run_id, drawn.seq, held.number, :rank, :begin, :size, :data FROM held, drawn
-    RETURNING run_id
+    SELECT run_id, pg_notify(
+        :channel, CAST(json_build_object('topic', 'run:' || run_id, 'log', 1) AS text)
+    ) FROM stored
     """
 ).bindparams(
     bindparam("attempt", type_=Text),
@@ -125,6 +129,7 @@ _APPEND = text(
     bindparam("begin", type_=BigInteger),
     bindparam("size", type_=Integer),
     bindparam("data", type_=LargeBinary),
+    bindparam("channel", CHANNEL, type_=Text),
 )
 
 
@@ -136,15 +141,13 @@ class LogStore:
     ) -> bool:
         """Store a piece (rank, offset, bytes) that is just the next one of an attempt that is held.
 
-        In one statement, since nearly every piece is such. False: nothing was done, look closer.
+        In one statement, its wake-up too, since nearly every piece is such. False: nothing was
+        done, look closer.
         """
         (attempt, fence), (rank, offset, data) = held, part
         values = {"attempt": attempt, "site": site, "fence": fence, "rank": rank, "begin": offset}
         values |= {"size": len(data), "data": _packed(data)}
-        run = (await tx.execute(_APPEND, values)).scalar_one_or_none()
-        if run is not None:
-            await notify(tx, f"run:{run}", log=1)
-        return run is not None
+        return (await tx.execute(_APPEND, values)).one_or_none() is not None
 
     async def append(self, tx: Tx, run: RunId, piece: LogPiece) -> int:
         """Store what is new of the piece; answers how far the rank's log is held.

@@ -144,6 +144,12 @@ _LOCKED = (
     .where(runs.c.id == bindparam("run"))
     .with_for_update(key_share=True)  # what refers to it is not held up
 )
+_LOCKED_ALL = (
+    select(*_LIFE)
+    .where(runs.c.id == any_(bindparam("wanted", type_=ARRAY(Text))))
+    .order_by(runs.c.id)  # two who lock several do it in the same order
+    .with_for_update(key_share=True)
+)
 _UPDATE_RUN = update(runs).where(runs.c.id == bindparam("own"))
 _UPDATE_ATTEMPT = (
     update(attempts).where(attempts.c.id == bindparam("own")).returning(attempts.c.site_id)
@@ -187,6 +193,13 @@ class RunRepository:
     async def lock_run(self, tx: Tx, run: RunId) -> RunRow | None:
         """The part of the run that decides what may happen next, locked until the commit."""
         return (await tx.execute(_LOCKED, {"run": run})).one_or_none()
+
+    async def lock_runs(self, tx: Tx, wanted: Collection[RunId]) -> dict[RunId, RunRow]:
+        """``lock_run`` for several, in one statement."""
+        if not wanted:
+            return {}
+        rows = await tx.execute(_LOCKED_ALL, {"wanted": list(wanted)})
+        return {RunId(row.id): row for row in rows}
 
     async def runs_of(
         self,

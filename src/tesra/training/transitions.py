@@ -86,13 +86,15 @@ class Transitions:
         *,
         result: Result | None = None,
         noted: Mapping[str, Any] | None = None,
+        locked: RunRow | None = None,
     ) -> list[str]:
         """Bring ``event`` about; terminal state, output and bill become visible together.
 
-        ``noted``: what else the event says of its attempt, to be kept with it. Answers the topics
-        to ``tell`` at the end of the transaction.
+        ``noted``: what else the event says of its attempt, to be kept with it. ``locked``: the run
+        as ``lock_run`` gives it, when this transaction has done that. Answers the topics to
+        ``tell`` at the end of the transaction.
         """
-        row = await self._repository.lock_run(tx, run)
+        row = locked or await self._repository.lock_run(tx, run)
         assert row is not None, f"run {run} has vanished"
         before = life_of(row)
         after, commands = advance(before, await self._complete(tx, event))

@@ -5,15 +5,15 @@ and limits of a run have one writer at a time, and sequence numbers grow in the 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Text, bindparam, func, select, text, update
 
 from tesra.db.engine import Tx
-from tesra.db.notify import notify
+from tesra.db.notify import CHANNEL, wake_up
 from tesra.kit.ids import AttemptId, RunId
 from tesra.training.metrics.lines import Batch, Key, read_lines
 from tesra.training.metrics.points import (
@@ -39,6 +39,11 @@ from tesra.training.metrics.tables import (
 MAX_NAMES = 2000  # of a run
 MAX_POINTS = 20_000_000  # of a run; past it, each delivery keeps the newest of each series
 MAX_PARAMS = 1000  # of a run
+_LITTLE_BYTES = 2048
+_LITTLE_SERIES = 4
+_LITTLE_POINTS = 64
+
+Result = TypeVar("Result")
 
 _STORED = text(
     """
@@ -69,24 +74,27 @@ _own_head = (metric_heads.c.attempt_id == bindparam("of_attempt")) & (
 )
 _LOCK = select(metric_runs).where(_own_run).with_for_update()
 _AT = select(metric_heads.c.offset).where(_own_head)
-_FIRST = (
-    upsert(metric_runs)
-    .values(run_id=bindparam("run"))
-    .on_conflict_do_update(index_elements=["run_id"], set_={"seq": metric_runs.c.seq})
-    .returning(metric_runs)
-)
-_FIRST_AT = (
-    upsert(metric_heads)
-    .values(attempt_id=bindparam("of_attempt"), source=bindparam("of_source"))
-    .on_conflict_do_update(
-        index_elements=["attempt_id", "source"], set_={"offset": metric_heads.c.offset}
+# The head comes from the run's row, so that this is locked first, as it is everywhere.
+_FIRST = text(
+    """
+    WITH run AS (
+        INSERT INTO metric_runs AS own (run_id) VALUES (:run)
+        ON CONFLICT (run_id) DO UPDATE SET seq = own.seq
+        RETURNING own.*
+    ), head AS (
+        INSERT INTO metric_heads AS own (attempt_id, source)
+        SELECT :of_attempt, CAST(:of_source AS integer) FROM run
+        ON CONFLICT (attempt_id, source) DO UPDATE SET "offset" = own."offset"
+        RETURNING own."offset"
     )
-    .returning(metric_heads.c.offset)
-)
+    SELECT run.*, head."offset" AS held FROM run, head
+    """
+).bindparams(bindparam("run", type_=Text), bindparam("of_attempt", type_=Text))
 _ADVANCE = (
     update(metric_runs)
     .where(_own_run)
     .add_cte(update(metric_heads).where(_own_head).values(offset=bindparam("held")).cte("head"))
+    .returning(func.pg_notify(CHANNEL, bindparam("told", type_=Text)))
 )
 
 
@@ -136,9 +144,8 @@ class MetricStore:
         fresh = delivery.data[late:] if late >= 0 else b""
         if not fresh:
             return Added(held)
-        batch = await asyncio.to_thread(
-            read_lines, fresh, ranks=delivery.ranks, devices=delivery.devices
-        )
+        reading = partial(read_lines, fresh, ranks=delivery.ranks, devices=delivery.devices)
+        batch = await _aside(reading, little=len(fresh) <= _LITTLE_BYTES)
         changes = {"seq": run.seq + 1, "skipped": run.skipped + batch.skipped}
         known = bool(run.seq)  # else nothing of the run is there yet, and need not be looked for
         stored = await self._stored(tx, delivery, batch.series) if known else {}
@@ -163,8 +170,8 @@ class MetricStore:
             held = (await tx.execute(_AT, source)).scalar_one_or_none() if run is not None else None
             if held is not None:
                 return run, held
-        run = (await tx.execute(_FIRST, own)).one()
-        return run, (await tx.execute(_FIRST_AT, source)).scalar_one()
+        run = (await tx.execute(_FIRST, own | source)).one()
+        return run, run.held
 
     async def _stored(self, tx: Tx, delivery: Delivery, keys: Iterable[Key]) -> dict[Key, _Series]:
         """Those series of this attempt that are there already."""
@@ -220,7 +227,10 @@ class MetricStore:
     ) -> None:
         before = await self._last_steps(tx, delivery, [key for key in fresh if key not in stored])
         whose = {"run_id": delivery.run, "attempt": delivery.number, "seq": seq}
-        added, grown, blocks = await asyncio.to_thread(_rows, whose, fresh, stored, before)
+        making = partial(_rows, whose, fresh, stored, before)
+        points = sum(map(len, fresh.values()))
+        little = len(fresh) <= _LITTLE_SERIES and points <= _LITTLE_POINTS
+        added, grown, blocks = await _aside(making, little=little)
         await update_rows(tx, metric_series, grown)
         ids = {key: series.id for key, series in stored.items()}
         behind = "RETURNING id, name, rank, origin, device"
@@ -266,8 +276,13 @@ class MetricStore:
         self, tx: Tx, delivery: Delivery, changes: dict[str, Any], held: int
     ) -> None:
         head = {"of_attempt": delivery.attempt, "of_source": delivery.source, "held": held}
-        await tx.execute(_ADVANCE, {"run": delivery.run, **head, **changes})
-        await notify(tx, f"metrics:{delivery.run}", metrics=1)
+        told = wake_up(f"metrics:{delivery.run}", metrics=1)
+        await tx.execute(_ADVANCE, {"run": delivery.run, "told": told, **head, **changes})
+
+
+async def _aside(work: Callable[[], Result], *, little: bool) -> Result:
+    """In a thread, unless it is less than the way there costs."""
+    return work() if little else await asyncio.to_thread(work)
 
 
 def _rows(

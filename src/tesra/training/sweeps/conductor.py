@@ -102,7 +102,9 @@ class Conductor:
         goal = goal_of(row)
         rows = await self._repository.trials(tx, sweep)
         halving = row.spec["algorithm"] == "asha"
-        trials = [await self._settled(tx, goal, one, halving=halving) for one in rows]
+        changes: dict[int, dict[str, Any]] = {}
+        trials = [await self._settled(tx, goal, one, changes, halving=halving) for one in rows]
+        await self._repository.update_trials(tx, sweep, changes)
         step = Step(row, trials)
         runs = {
             one.number: RunId(one.run_id) for one in rows if not RunState(one.run_state).terminal
@@ -116,8 +118,10 @@ class Conductor:
         await self._carry_on(tx, step, row, live=len(runs))
         return step
 
-    async def _settled(self, tx: Tx, goal: Goal, row: AnyRow, *, halving: bool) -> Trial:
-        """The trial, settled if its run is over."""
+    async def _settled(
+        self, tx: Tx, goal: Goal, row: AnyRow, changes: dict[int, dict[str, Any]], *, halving: bool
+    ) -> Trial:
+        """The trial, settled if its run is over; what is to be stored of it goes to ``changes``."""
         trial, state = trial_of(row, goal), RunState(row.run_state)
         if trial.state is not TrialState.RUNNING or not state.terminal:
             return trial
@@ -128,14 +132,13 @@ class Conductor:
         rungs = dict(trial.rungs)
         if halving and reported.last is not None:
             rungs |= asha.rungs_of(goal, await self._readings.points(tx, run, goal))
-        values = {
+        changes[row.number] = {
             "state": done.state.value,
             "value": done.value,
             "step": done.step,
             "reason": done.reason,
             "rungs": storable(rungs),
         }
-        await self._repository.update_trial(tx, SweepId(row.sweep_id), row.number, values)
         return replace(
             trial,
             state=done.state,

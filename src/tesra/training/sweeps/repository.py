@@ -167,6 +167,14 @@ class SweepRepository:
     ) -> None:
         await tx.execute(_UPDATE_TRIAL, {"own_sweep": sweep, "own_number": number, **values})
 
+    async def update_trials(
+        self, tx: Tx, sweep: SweepId, changes: Mapping[int, dict[str, Any]]
+    ) -> None:
+        """``update_trial`` for several, with equal columns, in one go."""
+        if changes:
+            rows = [{"own_sweep": sweep, "own_number": n, **new} for n, new in changes.items()]
+            await tx.execute(_UPDATE_TRIAL, rows)
+
     async def trials(self, tx: Tx, sweep: SweepId) -> list[AnyRow]:
         """All trials, the first first, with what their runs have come to."""
         return list(await tx.execute(_TRIALS, {"sweep": sweep}))

@@ -129,10 +129,9 @@ async def append_log(
             raise LogPieceInvalid
     if not -1 <= rank < MAX_RANK:
         raise LogPieceInvalid
-    async with services.database.begin() as tx:
-        held = await services.attempts.append_log(
-            tx, site, (AttemptId(attempt), fence), rank=rank, offset=offset, data=bytes(data)
-        )
+    held = await services.attempts.append_log(
+        site, (AttemptId(attempt), fence), rank=rank, offset=offset, data=bytes(data)
+    )
     return LogAccepted(offset=held)
 
 
