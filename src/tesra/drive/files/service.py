@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify
 from tesra.drive.aside import aside
+from tesra.drive.files.counting import Use, UseCounter
 from tesra.drive.files.repository import FileRepository, Thrown, Version
 from tesra.drive.files.workbench import Workbench
 from tesra.drive.model import MAIN_PURPOSE, Drive, StoredSnapshot
@@ -117,6 +118,7 @@ class FileService:
         self._drive = drive
         self._repository = FileRepository()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._counter = UseCounter()
         self._ends: dict[bytes, bytes] = {}  # nodes never change: what is known of them stays
 
     async def head(self, owner: UserId) -> Version:
@@ -217,6 +219,12 @@ class FileService:
         reader = await self._drive.reader(owner, at.epoch)
         async for parts, entry in reader.walk(found.entry.tree):
             yield Found((*found.path, *parts), entry)
+
+    async def use(self, owner: UserId, path: str, *, version: int | None = None) -> Use:
+        """How much stands at and below a path."""
+        at = await self._at(owner, version)
+        entry = (await self.find(owner, path, version=at.number)).entry
+        return await self._reading(owner, at, lambda editor: self._counter.count(editor, entry))
 
     async def change(self, owner: UserId, wanted: Changes, *, also: Also | None = None) -> Landed:
         """Apply these changes, all or none."""

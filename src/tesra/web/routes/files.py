@@ -203,11 +203,9 @@ async def use(
     services: ServicesDep, caller: Reader, path: PathQuery = "/", version: VersionQuery = None
 ) -> DriveUse:
     """How many files and bytes stand below a path."""
-    files = size = 0
-    async for found in services.files.walk(caller.user_id, path, version=version):
-        files += not isinstance(found.entry, Folder)
-        size += found.entry.size if isinstance(found.entry, File) else 0
-    return DriveUse(path=show_path(parse_path(path)), files=files, size_bytes=size)
+    found = await services.files.use(caller.user_id, path, version=version)
+    shown = show_path(parse_path(path))
+    return DriveUse(path=shown, files=found.files, size_bytes=found.size_bytes)
 
 
 def archived(

@@ -10,7 +10,7 @@ from tesra.drive.files.browsing import Sort, place_of
 from tesra.drive.files.service import Found
 from tesra.kit.errors import TesraError
 from tesra.storage.editing import Parts, parse_path, show_path
-from tesra.storage.tree import File, Folder, Link
+from tesra.storage.tree import Folder, Link
 from tesra.web.pages import decode_cursor, encode_cursor
 from tesra.web.problems import status_of
 from tesra.web.ui.pages.drive_words import crumbs_of, folder_url, row_of
@@ -84,11 +84,8 @@ async def preview(
 @router.get("/drive/use")
 async def use(visit: Member, path: PathAsked = "/") -> Response:
     """A part of a page: how much stands below a folder."""
-    files = size = 0
-    async for found in visit.services.files.walk(visit.member.user_id, path):
-        files += not isinstance(found.entry, Folder)
-        size += found.entry.size if isinstance(found.entry, File) else 0
-    return visit.page("drive/use.html", files=files, size_bytes=size)
+    found = await visit.services.files.use(visit.member.user_id, path)
+    return visit.page("drive/use.html", files=found.files, size_bytes=found.size_bytes)
 
 
 async def folder_page(
