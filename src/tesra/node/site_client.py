@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from tesra.kit.errors import Conflict, NotFound, TesraError, TooMany, Unavailable
+from tesra.sdk.bulk import bulk_transport
 from tesra.sdk.transfer import HttpDoor, refusal
 from tesra.wire.common import Answer, Wire
 from tesra.wire.site import (
@@ -137,7 +138,11 @@ class SiteClient:
         """The drive as far as this attempt may see it; for use in threads."""
         if self._sync is None:
             self._sync = httpx.Client(
-                base_url=self._url, headers=self._headers, timeout=60.0, trust_env=False
+                base_url=self._url,
+                headers=self._headers,
+                timeout=60.0,
+                transport=bulk_transport(self._url, trust_env=False),
+                trust_env=False,
             )
         prefix = f"/site/v1/attempts/{quote(attempt)}/drive"
         return HttpDoor(self._sync, prefix, {"Tesra-Fence": str(fence)})

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import httpx
 from pydantic import BaseModel
 
+from tesra.sdk.bulk import bulk_transport
 from tesra.sdk.credentials import Access
 from tesra.sdk.errors import not_understood, refusal, unreachable
 from tesra.sdk.follow import Silence
@@ -40,12 +41,13 @@ class Connection:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.access = access
+        trust_env = not _is_loopback(access.url)  # a proxy can't reach this machine's loopback
         self.http = httpx.Client(
             base_url=access.url,
             headers=_authorization(access.token),
             timeout=httpx.Timeout(timeout_s, connect=10.0),
-            transport=transport,
-            trust_env=not _is_loopback(access.url),  # a proxy can't reach this machine's loopback
+            transport=transport or bulk_transport(access.url, trust_env=trust_env),
+            trust_env=trust_env,
         )
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from tesra.sdk.clashes import Clashes, name_form
 from tesra.sdk.landing import PARTS_NAME, Landing, Parts, landing
 from tesra.storage.chunking import cut_stream
-from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
+from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk_within
 from tesra.storage.packing import Place, Span, coalesce
 from tesra.storage.progress import Progress, Report
 from tesra.storage.tree import (
@@ -35,7 +35,7 @@ from tesra.storage.tree import (
 )
 from tesra.wire.drive import ChunkAt, ReadPlan
 
-_JOB_BYTES = 8 * 2**20  # a request costs the server about as much as 4 MiB of it
+_JOB_BYTES = 16 * 2**20  # a request costs the server about as much as 4 MiB of it
 _NODES_BYTES = 4 * 2**20
 _WORKERS = 4
 _JOBS_IN_FLIGHT = 5
@@ -100,26 +100,33 @@ class _Chunks:
 
     def read(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Id and content of each chunk once, in the order of the packs."""
+        for chunk_id, plain in self.pass_through(ids):
+            yield chunk_id, bytes(plain)
+
+    def pass_through(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes | memoryview]]:
+        """The same for one thread; a content is good until the next is asked for."""
         places = []
         for chunk_id in dict.fromkeys(ids):
             at = self.at(chunk_id)
             places.append(Place(chunk_id, at.pack, at.offset, at.length))
         for span in coalesce(places, span_bytes=_JOB_BYTES):
-            data = self._source.read_pack(span.pack, span.start, span.end)
-            try:
-                opened = self._opened(span, data)
-            except ChunkBroken:  # a copy has gone bad: the server looks, and brings a good one
-                again = self._source.read_again(span.pack, span.start, span.end)
-                opened = self._opened(span, again)
-            yield from opened
+            yield from self._opened(span)
 
-    def _opened(self, span: Span, data: bytes) -> list[tuple[bytes, bytes]]:
-        view, opened = memoryview(data), []
+    def _opened(self, span: Span) -> Iterator[tuple[bytes, bytes | memoryview]]:
+        data = memoryview(self._source.read_pack(span.pack, span.start, span.end))
+        again = False
         for chunk_id in span.chunk_ids:
             at = self.at(chunk_id)
-            start = at.offset - span.start
-            opened.append((chunk_id, self._open(chunk_id, at, view[start : start + at.length])))
-        return opened
+            here = slice(at.offset - span.start, at.offset - span.start + at.length)
+            try:
+                plain = self._open(chunk_id, at, data[here])
+            except ChunkBroken:  # a copy has gone bad: the server looks, and brings a good one
+                if again:
+                    raise
+                again = True
+                data = memoryview(self._source.read_again(span.pack, span.start, span.end))
+                plain = self._open(chunk_id, at, data[here])
+            yield chunk_id, plain
 
     def matches(self, file: File, content: Iterator[bytes]) -> bool:
         """Whether content cut anew gives the file's chunks; never without the names' key."""
@@ -138,8 +145,8 @@ class _Chunks:
         lists = dict(self.read(file.chunks))
         return [chunk for part in file.chunks for chunk in split_ids(lists[part])]
 
-    def _open(self, chunk_id: bytes, at: ChunkAt, sealed: memoryview) -> bytes:
-        plain = open_chunk(bytes.fromhex(at.key), chunk_id, sealed)
+    def _open(self, chunk_id: bytes, at: ChunkAt, sealed: memoryview) -> bytes | memoryview:
+        plain = open_chunk_within(bytes.fromhex(at.key), chunk_id, sealed)
         if len(plain) != at.size:
             raise ChunkBroken(f"chunk {chunk_id.hex()} has another size than planned")
         if self._names is not None and self._names.chunk_id(plain) != chunk_id:
@@ -200,7 +207,7 @@ class _Target:
     parts: Parts
     executable: bool
     left: int
-    part: Path
+    part: str
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -220,7 +227,7 @@ class _Fetch:
     ) -> None:
         self._chunks = chunks
         self._place = place
-        self._clashes = Clashes(place.dest, name_form(place.new_part().parent))
+        self._clashes = Clashes(place.dest, name_form(place.dest / PARTS_NAME))
         self._pool = pool
         self._report = report
         self._job = _Job()
@@ -265,7 +272,6 @@ class _Fetch:
         if sum(self._chunks.at(chunk_id).size for chunk_id in ids) != file.size:
             raise TreeBroken(f"'{'/'.join(parts)}' has chunks of another size than its own")
         target = _Target(parts, file.executable, len(ids), self._place.new_part())
-        target.part.touch()
         offset = 0
         for chunk_id in ids:
             size = self._chunks.at(chunk_id).size
@@ -290,15 +296,13 @@ class _Fetch:
     def _do(self, job: _Job) -> tuple[int, int]:
         """Write one job's chunks; the one that writes a file's last chunk moves it into place."""
         files = size = 0
-        for chunk_id, plain in self._chunks.read(job.pieces):
+        for chunk_id, plain in self._chunks.pass_through(job.pieces):
             for target, offset in job.pieces[chunk_id]:
-                with target.part.open("r+b", buffering=0) as part:
-                    part.seek(offset)
-                    part.write(plain)
-                size += len(plain)
-                with target.lock:
+                with target.lock:  # the kernel lets one writer into a file: others wait asleep
+                    self._place.write_part(target.part, offset, plain)
                     target.left -= 1
                     last = target.left == 0
+                size += len(plain)
                 if last:
                     self._place.settle(target.part, target.parts, executable=target.executable)
                     files += 1

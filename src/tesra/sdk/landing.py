@@ -5,11 +5,11 @@ Paths are walked by folder descriptors that follow no link, whatever was put the
 
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,8 @@ from tesra.kit.errors import Conflict
 PARTS_NAME = ".tesra-fetch"
 Parts = tuple[str, ...]
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
 
 
 class InTheWay(Conflict):
@@ -32,10 +33,13 @@ class AlreadyFetching(Conflict):
 class Landing:
     """One download into ``dest``. Files grow in a private folder, then move into place."""
 
-    def __init__(self, dest: Path, root: int) -> None:
+    def __init__(self, dest: Path, root: int, growing: int) -> None:
+        """``root`` and ``growing`` are descriptors of ``dest`` and of the private folder in it."""
         self.dest = dest
         self._root = root
-        self._parts = dest / PARTS_NAME
+        self._growing = growing
+        self._numbers = count()
+        self._made: set[Parts] = set()
         self._last: tuple[Parts, int] | None = None  # small files come folder by folder
 
     def close(self) -> None:
@@ -43,9 +47,20 @@ class Landing:
             os.close(self._last[1])
             self._last = None
 
-    def new_part(self) -> Path:
-        """A path for a file to grow at."""
-        return self._parts / secrets.token_hex(12)
+    def new_part(self) -> str:
+        """A name for a file to grow under."""
+        return str(next(self._numbers))
+
+    def write_part(self, part: str, offset: int, content: bytes | memoryview) -> None:
+        """Some of a growing file; from any thread."""
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | _SAFE, 0o666, dir_fd=self._growing)
+        try:
+            left = memoryview(content)
+            while left:
+                written = os.pwrite(descriptor, left, offset)
+                left, offset = left[written:], offset + written
+        finally:
+            os.close(descriptor)
 
     def make_folder(self, parts: Parts) -> None:
         with self._folder(parts):
@@ -54,26 +69,26 @@ class Landing:
     def write(self, parts: Parts, content: bytes, *, executable: bool) -> None:
         """A small file, unless an equal one is there. From one thread."""
         folder = self._open_folder(parts[:-1])
-        with _existing(folder, parts[-1], len(content)) as file:
-            if file is not None and file.read() == content:
-                _set_executable(file.fileno(), executable)
-                return
+        if parts[:-1] not in self._made and _equal(folder, parts[-1], content, executable):
+            return
         part = self.new_part()
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
+        descriptor = os.open(part, flags, 0o666, dir_fd=self._growing)
         try:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            written = os.write(descriptor, content)
+            while written < len(content):
+                written += os.write(descriptor, content[written:])
             if executable:
                 _set_executable(descriptor, executable)
         finally:
             os.close(descriptor)
         self._rename(part, parts, folder)
 
-    def settle(self, part: Path, parts: Parts, *, executable: bool) -> None:
+    def settle(self, part: str, parts: Parts, *, executable: bool) -> None:
         """Move a finished file into place, over a file or link of that name."""
         if executable:
-            part.chmod(part.stat().st_mode | _readers_execute(part.stat().st_mode))
+            mode = stat.S_IMODE(os.stat(part, dir_fd=self._growing).st_mode)
+            os.chmod(part, mode | _readers_execute(mode), dir_fd=self._growing)
         with self._folder(parts[:-1]) as folder:
             self._rename(part, parts, folder)
 
@@ -85,7 +100,7 @@ class Landing:
             except OSError:
                 pass  # nothing there, or no link: made below
             part = self.new_part()
-            part.symlink_to(target)
+            os.symlink(target, part, dir_fd=self._growing)
             self._rename(part, parts, folder)
 
     @contextmanager
@@ -102,9 +117,9 @@ class Landing:
                 self._last = parts, os.dup(folder)
         return self._last[1]
 
-    def _rename(self, part: Path, parts: Parts, folder: int) -> None:
+    def _rename(self, part: str, parts: Parts, folder: int) -> None:
         try:
-            os.rename(part, parts[-1], dst_dir_fd=folder)
+            os.rename(part, parts[-1], src_dir_fd=self._growing, dst_dir_fd=folder)
         except (IsADirectoryError, NotADirectoryError) as error:
             raise InTheWay(f"'{self.dest.joinpath(*parts)}' is a folder.") from error
 
@@ -126,6 +141,7 @@ class Landing:
         except FileNotFoundError:
             with suppress(FileExistsError):  # another thread was first
                 os.mkdir(name, dir_fd=current)
+                self._made.add(shown)  # nothing is there that would have to be looked at
         except OSError as error:
             raise InTheWay(f"'{self.dest.joinpath(*shown)}' is no folder.") from error
         return os.open(name, _FOLDER, dir_fd=current)
@@ -144,11 +160,13 @@ def landing(dest: Path) -> Iterator[Landing]:
         parts = dest / PARTS_NAME
         _clear(parts)
         parts.mkdir(mode=0o700)
-        place = Landing(dest, root)
+        growing = os.open(parts, _FOLDER)
+        place = Landing(dest, root, growing)
         try:
             yield place
         finally:
             place.close()
+            os.close(growing)
             _clear(parts)
     finally:
         os.close(root)
@@ -169,6 +187,15 @@ def _existing(folder: int, name: str, size: int) -> Iterator[BinaryIO | None]:
         return
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         yield file
+
+
+def _equal(folder: int, name: str, content: bytes, executable: bool) -> bool:
+    """Whether a file with just this content is there; its mode is set to what it has to be."""
+    with _existing(folder, name, len(content)) as file:
+        if file is None or file.read() != content:
+            return False
+        _set_executable(file.fileno(), executable)
+        return True
 
 
 def _clear(parts: Path) -> None:

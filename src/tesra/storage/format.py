@@ -4,6 +4,7 @@ A chunk's id tells nothing about its content to one who lacks the epoch's id key
 nothing to one who lacks its own key; and a byte that was changed is never delivered.
 """
 
+import mmap
 import os
 import threading
 from dataclasses import dataclass
@@ -86,21 +87,30 @@ def seal_chunk(key: bytes, chunk_id: bytes, plain: bytes) -> SealedChunk:
 
 def open_chunk(key: bytes, chunk_id: bytes, sealed: bytes | memoryview) -> bytes:
     """The content of a sealed chunk; ``ChunkBroken`` when it was changed or is another's."""
+    return bytes(open_chunk_within(key, chunk_id, sealed))
+
+
+def open_chunk_within(
+    key: bytes, chunk_id: bytes, sealed: bytes | memoryview
+) -> bytes | memoryview:
+    """The same in memory that each thread uses again: good until the thread opens another chunk."""
     if not SEALED_OVERHEAD_BYTES <= len(sealed) <= MAX_SEALED_BYTES:
         raise ChunkBroken(f"chunk {chunk_id.hex()} has an impossible length of {len(sealed)} bytes")
     flag = bytes(sealed[:1])
     nonce = bytes(sealed[1 : 1 + _NONCE_BYTES])
+    body = _codec.opened[: len(sealed) - SEALED_OVERHEAD_BYTES]
     try:
-        body = AESGCM(key).decrypt(nonce, sealed[1 + _NONCE_BYTES :], chunk_id + flag)
+        AESGCM(key).decrypt_into(nonce, sealed[1 + _NONCE_BYTES :], chunk_id + flag, body)
     except InvalidTag as error:
         raise ChunkBroken(f"chunk {chunk_id.hex()} does not open: it was changed") from error
     return _unsqueeze(flag, body, chunk_id)
 
 
 class _Codec(threading.local):
-    """zstd contexts are reused, one for each thread: they are not safe to share."""
+    """zstd contexts and a chunk's memory are reused, one for each thread: not safe to share."""
 
     def __init__(self) -> None:
+        self.opened = memoryview(mmap.mmap(-1, MAX_CHUNK_BYTES))  # only what is used takes memory
         self.compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL)
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * MAX_CHUNK_BYTES)
 
@@ -127,7 +137,7 @@ def _may_shrink(plain: bytes) -> bool:
     )
 
 
-def _unsqueeze(flag: bytes, body: bytes, chunk_id: bytes) -> bytes:
+def _unsqueeze(flag: bytes, body: memoryview, chunk_id: bytes) -> bytes | memoryview:
     if flag == _RAW:
         return body
     if flag != _ZSTD:
