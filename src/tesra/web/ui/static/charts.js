@@ -81,7 +81,7 @@ const TesraCharts = (() => {
       const lines = this.series.flatMap(({ label, colour: own, dots }) => {
         const line = dots
           ? { label, stroke: own, paths: () => null, points: { show: true, size: 6, fill: own } }
-          : { label, stroke: own, width: 1.5, points: { show: false } };
+          : { label, stroke: own, width: 1.5, points: { show: (plot) => plot.data[0].length < 2, size: 5 } };
         return smooth ? [{ ...line, stroke: `${own}55`, width: 1 }, line] : [line];
       });
       const font = "11px system-ui, sans-serif";
