@@ -26,6 +26,7 @@ from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
 Mend = Callable[[str, bool], Awaitable[None]]  # a pack, and whether its file is there, but spoilt
 
 _BUFFER_BYTES = 2**20
+_PIECES = 1024  # who sends a byte at a time fills no memory with what goes with each
 _HEX_ID_CHARACTERS = 64
 _INCOMING = "incoming"
 
@@ -127,17 +128,17 @@ class PackStore:
     async def _write(
         self, part: Path, pack_id: str, stream: AsyncIterator[bytes], limit_bytes: int
     ) -> PackTree:
-        digest, size, pending = _Digest(), 0, bytearray()
+        digest, size, written, pending = _Digest(), 0, 0, list[bytes]()
         with await asyncio.to_thread(_create, part) as file:
             async for piece in stream:
-                pending += piece
+                pending.append(piece)
                 size += len(piece)
                 if size > limit_bytes:
                     raise PackTooLarge(f"A pack has at most {limit_bytes} bytes.")
-                if len(pending) >= _BUFFER_BYTES:
-                    await asyncio.to_thread(_append, file, digest, bytes(pending))
-                    pending.clear()
-            await asyncio.to_thread(_append, file, digest, bytes(pending))
+                if size - written >= _BUFFER_BYTES or len(pending) >= _PIECES:
+                    await asyncio.to_thread(_append, file, digest, pending)
+                    pending, written = [], size
+            await asyncio.to_thread(_append, file, digest, pending)
         if digest.whole.hexdigest() != pack_id:
             raise PackRefused(way_out="It was changed on its way: send it again.")
         return digest.tree.finish(pack_id)
@@ -221,7 +222,8 @@ class _Digest:
         self.tree = TreeBuilder()
 
 
-def _append(file: BinaryIO, digest: _Digest, data: bytes) -> None:
+def _append(file: BinaryIO, digest: _Digest, pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
     digest.whole.update(data)
     digest.tree.update(data)
     view = memoryview(data)

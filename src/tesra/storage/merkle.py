@@ -57,7 +57,13 @@ class TreeBuilder:
 
     def update(self, data: bytes) -> None:
         self._size += len(data)
-        view = memoryview(self._rest + data if self._rest else data)
+        view = memoryview(data)
+        if self._rest:
+            lacking = BLOCK_BYTES - len(self._rest)
+            self._rest, view = self._rest + bytes(view[:lacking]), view[lacking:]
+            if len(self._rest) < BLOCK_BYTES:
+                return
+            self._leaves.append(hashlib.sha256(self._rest).digest())
         whole = len(view) - len(view) % BLOCK_BYTES
         self._leaves += [
             hashlib.sha256(view[start : start + BLOCK_BYTES]).digest()
