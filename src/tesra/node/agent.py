@@ -35,6 +35,8 @@ from tesra.wire.site import EnrolNode, RunLimit
 
 _WATCH_S = 1.0
 _TELL_EVERY_S = 0.05  # a change is told at once, those that follow it soon after, together
+_TELL_EACH_S = 0.006  # so much later for each attempt that lives: a report names them all
+_TELL_MOST_S = 0.25
 _FIRST_LEASE_S = 60.0  # for what was found on disk, until the controller says more
 
 _log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class NodeAgent:
             async with asyncio.timeout(wait_s):
                 while self._version == after:
                     await self._change.wait()
-                await asyncio.sleep(self._told_at + _TELL_EVERY_S - time.monotonic())
+                await asyncio.sleep(self._told_at + self._tell_every_s - time.monotonic())
         self._told_at = time.monotonic()
         return AgentReport(
             version=self._version,
@@ -218,7 +220,12 @@ class NodeAgent:
 
     @property
     def _busy(self) -> bool:
-        return any(known.status.stage is not Stage.ENDED for known in self._attempts.values())
+        return any(known.stage is not Stage.ENDED for known in self._attempts.values())
+
+    @property
+    def _tell_every_s(self) -> float:
+        live = sum(known.stage is not Stage.ENDED for known in self._attempts.values())
+        return min(_TELL_EVERY_S + _TELL_EACH_S * live, _TELL_MOST_S)
 
     def _dispose_of(self, record: AttemptRecord) -> None:
         assert self._tools is not None

@@ -6,6 +6,7 @@ is not fsynced.
 
 import json
 from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_in
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,21 +44,27 @@ class AttemptRecord:
 
 def save_record(folder: Path, record: AttemptRecord) -> None:
     """Replace the record in an attempt's folder."""
-    fields = asdict(record)
-    status = fields["status"]
+    fields, status = _fields_of(record), _fields_of(record.status)
+    fields["status"] = status
     if record.status.started_at is not None:
         status["started_at"] = record.status.started_at.isoformat()
     if record.status.output is not None:
         status["output"] = record.status.output.model_dump(mode="json")
     if record.status.checkpoint is not None:
         status["checkpoint"] = record.status.checkpoint.model_dump(mode="json")
+    text = json.dumps(fields, default=asdict)
     draft = folder / f"{_NAME}.new"
     try:
-        draft.write_text(json.dumps(fields))
+        draft.write_text(text)
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft.write_text(json.dumps(fields))
+        draft.write_text(text)
     draft.rename(folder / _NAME)
+
+
+def _fields_of(one: AttemptRecord | AttemptStatus) -> dict[str, Any]:
+    """One level of it: to take all apart and copy it costs more than to write it."""
+    return {field.name: getattr(one, field.name) for field in fields_in(one)}
 
 
 def load_records(attempts: Path) -> list[AttemptRecord]:

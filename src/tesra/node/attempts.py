@@ -115,6 +115,10 @@ class Attempt:
         return self._record
 
     @property
+    def stage(self) -> Stage:
+        return self._record.status.stage
+
+    @property
     def status(self) -> AttemptStatus:
         """Now, with the running time up to this moment."""
         tuning = self._desk.report if self._desk is not None else None

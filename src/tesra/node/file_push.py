@@ -18,6 +18,7 @@ from tesra.node.site_client import ServerAway, StaleFence
 
 SEGMENT_BYTES = 1 << 20
 POLL_S = 0.02
+_POLL_EACH_S = 0.0025  # the looks at all files of a process together are no more than one in this
 _IDLE_POLL_S = 0.1  # after a while without a line
 _IDLE_AFTER_S = 5.0
 _QUICK_BYTES = 1 << 14
@@ -45,6 +46,8 @@ class Growing:
 class FilePusher:
     """Delivers files, a task each. ``on_stale``: the attempt is no longer this site's."""
 
+    _followed = 0  # files, by all pushers of the process
+
     def __init__(self, *, on_stale: Callable[[], None]) -> None:
         self._on_stale = on_stale
         self._final = asyncio.Event()
@@ -67,6 +70,13 @@ class FilePusher:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _push(self, file: Growing) -> None:
+        FilePusher._followed += 1
+        try:
+            await self._deliver(file)
+        finally:
+            FilePusher._followed -= 1
+
+    async def _deliver(self, file: Growing) -> None:
         offset, quiet_s = 0, 0.0
         while True:
             final = self._final.is_set()  # read before the file, so that nothing slips between
@@ -82,8 +92,9 @@ class FilePusher:
             elif final:
                 return
             else:
-                quiet_s += file.poll_s
-                await self._pause(_idle(file.poll_s) if quiet_s > _IDLE_AFTER_S else file.poll_s)
+                poll_s = max(file.poll_s, _POLL_EACH_S * FilePusher._followed)
+                quiet_s += poll_s
+                await self._pause(_idle(poll_s) if quiet_s > _IDLE_AFTER_S else poll_s)
 
     async def _offer(self, file: Growing, offset: int, segment: bytes) -> int | None:
         """Where to go on; ``None`` when the server will never take this file."""

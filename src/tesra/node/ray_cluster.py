@@ -82,6 +82,9 @@ class RayCluster:
         self._parts = {part.config.node: part for part in parts}
         self._cores: dict[str, RayCore] = {}
         self._lock = asyncio.Lock()
+        self._groups: dict[str, PlacementGroup] = {}  # what this process has reserved
+        self._unsure: set[str] = set()  # attempts that Ray may know more of than this process
+        self._listed = False  # whether what was there before this process is among them
 
     async def start(self) -> None:
         """Connect to the site's cluster; start it, or the nodes of it that do not live."""
@@ -112,16 +115,36 @@ class RayCluster:
                 raise AgentLost(f"Node {node} has no agent: {error}") from error
 
     async def reserve(self, attempt: str, devices: dict[str, int]) -> None:
+        if attempt in self._groups:
+            return
         bundles = [
             {resource_of(node, self._mark(node)): float(count)} for node, count in devices.items()
         ]
-        await _in_time(_reserve, attempt, bundles)
+        new = not self._may_know(attempt)
+        self._unsure.add(attempt)  # until it has succeeded
+        group = await _in_time(_reserve, attempt, bundles, new)
+        if group is not None:
+            self._groups[attempt] = group
+            self._unsure.discard(attempt)
 
     async def release(self, attempt: str) -> None:
-        await _in_time(_release, attempt)
+        group = self._groups.pop(attempt, None)
+        if group is not None:
+            self._unsure.add(attempt)
+            await _in_time(remove_placement_group, group)
+            self._unsure.discard(attempt)
+        elif self._may_know(attempt):
+            await _in_time(_release, attempt)
 
     async def reserved(self) -> list[str]:
-        return await _in_time(_reserved)
+        found = await _in_time(_reserved)
+        self._unsure.update(found)
+        self._listed = True
+        return found
+
+    def _may_know(self, attempt: str) -> bool:
+        """Whether Ray may have a group of it that this process did not make: it must be asked."""
+        return not self._listed or attempt in self._unsure
 
     async def _agent(self, node: str, within_s: float) -> Agent:
         """The node's agent, made if there is none; and a record of all processes it brought along."""
@@ -147,6 +170,7 @@ class RayCluster:
         if not self._up(self._head):
             await asyncio.to_thread(_disconnect)
             await self._stop()
+            self._groups.clear()  # they have ended with it
         missing = [node for node in self._parts if not self._up(node)]
         for node in missing:
             await asyncio.to_thread(stop_core, self._parts[node].config.site_folder)
@@ -328,13 +352,20 @@ def _end_actor(name: str) -> None:
         return
 
 
-def _reserve(attempt: str, bundles: list[dict[str, float]]) -> None:
+def _reserve(attempt: str, bundles: list[dict[str, float]], new: bool) -> PlacementGroup | None:
+    """None when it was released meanwhile; ``new``: there is surely none yet."""
+    known = None if new else _group_of(attempt)
+    if known is not None:
+        return known
+    group: PlacementGroup = placement_group(
+        bundles, strategy="PACK", name=attempt, lifetime="detached"
+    )
+    if _granted(group):
+        return group
     if _group_of(attempt) is not None:
-        return
-    group = placement_group(bundles, strategy="PACK", name=attempt, lifetime="detached")
-    if not _granted(group) and _group_of(attempt) is not None:
         remove_placement_group(group)
         raise DevicesTaken(f"The devices of {attempt} are not free in Ray.")
+    return None
 
 
 def _granted(group: PlacementGroup) -> bool:

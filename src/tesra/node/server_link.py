@@ -27,6 +27,8 @@ from tesra.wire.site import (
 LONG_POLL_S = 25.0
 RENEW_EVERY_S = 10.0
 BATCH = 500
+_LIST_EACH_S = 0.004  # a list is not asked for again at once, the longer it is: it names them all
+_LIST_MOST_S = 0.2
 _LEASE_S = 600.0
 _LEASE_PART = 0.9
 _LEAVE_S = 2.0
@@ -154,6 +156,7 @@ class ServerLink:
             if answer.version != after:
                 after = answer.version
                 on_list(answer, sent_at)
+                await asyncio.sleep(min(_LIST_EACH_S * len(answer.assignments), _LIST_MOST_S))
 
     async def _deliver(self) -> None:
         backoff = Backoff()

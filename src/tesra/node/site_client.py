@@ -57,13 +57,10 @@ class SiteClient:
     def __init__(self, url: str, token: str) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._client = httpx.AsyncClient(
-            base_url=url,
-            headers=self._headers,
-            timeout=_TIMEOUT_S,
-            limits=_FEW,
-            trust_env=False,
-        )
+        self._base = httpx.URL(url)
+        self._prefix = self._base.raw_path.rstrip(b"/")
+        # without a client around it, whose cookies, redirects and proxies are not for these requests
+        self._transport = httpx.AsyncHTTPTransport(limits=_FEW, trust_env=False)
         self._sync: httpx.Client | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,7 +75,7 @@ class SiteClient:
         await self.close()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
         if self._sync is not None:
             self._sync.close()
 
@@ -162,11 +159,17 @@ class SiteClient:
         content_type: str | None = None,
         timeout: float = _TIMEOUT_S,  # noqa: ASYNC109 - handed on to httpx, per phase of a request
     ) -> httpx.Response:
-        headers = {"Content-Type": content_type} if content_type else {}
+        headers = self._headers | ({"Content-Type": content_type} if content_type else {})
+        request = httpx.Request(
+            method,
+            self._base.copy_with(raw_path=self._prefix + path.encode("ascii")),
+            headers=headers,
+            content=content,
+            extensions={"timeout": httpx.Timeout(timeout).as_dict()},
+        )
         try:
-            response = await self._client.request(
-                method, path, content=content, headers=headers, timeout=timeout
-            )
+            response = await self._transport.handle_async_request(request)
+            await response.aread()
         except httpx.TransportError as error:
             raise ServerAway(f"The server does not answer: {error!r}.") from error
         if response.status_code >= 500:

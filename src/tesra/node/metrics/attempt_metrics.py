@@ -139,12 +139,16 @@ class AttemptMetrics:
         )
 
     async def _read(self) -> None:
-        while not self._gang_gone.is_set() and self._collector is not None:
+        pause_s = ROUND_S  # before the first round too: a gang that is gone by then is swept once
+        while self._collector is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._gang_gone.wait()
+            if self._gang_gone.is_set():
+                return
             began = time.monotonic()
             await self._survived(self._collector.round)
             pause_s = max(ROUND_S, (time.monotonic() - began) * _REST)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._gang_gone.wait(), pause_s)
 
     async def _survived(self, step: Callable[[], object]) -> None:
         """Do a step in a thread; when it fails nothing more is read, and the run goes on."""

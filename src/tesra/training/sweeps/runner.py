@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 HOLD_S = 6.0  # a killed server is replaced after this
 IDLE_S = 2.0  # a payment, or a cap that is reached, is noticed after this at the latest
-ROUND_S = 0.01
+ROUND_S = 0.05  # a look is at all trials of a sweep
 
 
 class SweepRunner:
