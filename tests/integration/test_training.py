@@ -13,6 +13,7 @@ from factories.storage import pack_of
 from tesra.app.bootstrap import LOCAL_SITE
 from tesra.kit.errors import Invalid, NotFound, PaymentDue, TesraError
 from tesra.kit.ids import AttemptId, RunId
+from tesra.storage.format import EpochKeys
 from tesra.training.attempts import StaleFence
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Ended, Preparing, Started, Usage
@@ -300,7 +301,8 @@ async def test_an_output_that_did_not_fit_takes_no_quota(network: NetworkDouble)
     before = await used()
     async with database.begin() as tx:
         grant = await drive.open_upload(tx, ann, purpose=f"run:{run.id}")
-    pack = pack_of(b"half of an output")
+    keys = EpochKeys(grant.epoch, bytes.fromhex(grant.id_key), bytes.fromhex(grant.data_key))
+    pack = pack_of(b"half of an output", keys=keys)
 
     async def stream() -> AsyncIterator[bytes]:
         yield pack.data
