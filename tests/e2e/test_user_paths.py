@@ -228,6 +228,7 @@ def test_every_call_that_creates_or_pays_takes_a_key(url: str) -> None:
         "/runs",
         "/projects",
         "/projects/upload",
+        "/projects/from-drive",
         "/projects/git",
         "/tokens",
         "/bills/{bill_id}/pay",
