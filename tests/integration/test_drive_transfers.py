@@ -155,6 +155,30 @@ def test_a_get_that_was_killed_goes_on_and_fetches_no_whole_file_twice(
     assert not (dest / ".tesra-fetch").exists()
 
 
+def test_a_get_of_one_large_file_that_was_killed_goes_on_within_the_file(
+    person: Person, command: CommandLine, tmp_path: Path
+) -> None:
+    client, asked = counted(person)
+    source, dest = tmp_path / "large.bin", tmp_path / "dest"
+    source.write_bytes(content := os.urandom(FILES * FILE_BYTES))
+    client.drive_put(source, "/large.bin")
+    dest.mkdir()
+
+    def there() -> int:
+        return sum(path.stat().st_blocks * 512 for path in dest.glob(".tesra-fetch/*"))
+
+    killed = Killed(command, "drive", "get", "xingpan:/large.bin", str(dest))
+    wait_until(lambda: there() > len(content) // 4, "some of the file is there", pause_s=0.001)
+    killed.die()
+    assert not (dest / "large.bin").exists(), "half a file can be seen"
+    left = there()
+    asked.pack_bytes = 0
+    client.drive_get("/large.bin", dest)
+    assert (dest / "large.bin").read_bytes() == content
+    assert asked.pack_bytes <= len(content) - left + 8_000_000  # chunks that were half there
+    assert not (dest / ".tesra-fetch").exists()
+
+
 def test_a_put_for_which_there_is_no_room_says_so_and_shows_nothing_half(
     network: PeerNetwork,
     person: Person,

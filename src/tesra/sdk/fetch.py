@@ -4,13 +4,16 @@ The tree is not trusted: names were checked by ``storage.tree``, links are check
 ``Landing`` touches nothing outside of the destination.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
+
+from blake3 import blake3
 
 from tesra.sdk.clashes import Clashes, name_form
 from tesra.sdk.landing import PARTS_NAME, Landing, Parts, landing
@@ -29,6 +32,7 @@ from tesra.storage.tree import (
     NameRefused,
     NodeList,
     TreeBroken,
+    content_id,
     link_stays_inside,
     read_node,
     split_ids,
@@ -137,6 +141,13 @@ class _Chunks:
         return all(names.chunk_id(plain) == next(ids, None) for plain in content) and (
             next(ids, None) is None
         )
+
+    def stands_at(self, grown: BinaryIO, offset: int, chunk_id: bytes) -> bool:
+        """Whether the chunk is there in a file; never without the names' key."""
+        if self._names is None:
+            return False
+        plain = os.pread(grown.fileno(), self.at(chunk_id).size, offset)
+        return self._names.chunk_id(plain) == chunk_id
 
     def ids_of(self, file: File) -> list[bytes]:
         """The content chunks of a file, in order."""
@@ -271,13 +282,25 @@ class _Fetch:
         ids = self._chunks.ids_of(file)
         if sum(self._chunks.at(chunk_id).size for chunk_id in ids) != file.size:
             raise TreeBroken(f"'{'/'.join(parts)}' has chunks of another size than its own")
-        target = _Target(parts, file.executable, len(ids), self._place.new_part())
-        offset = 0
-        for chunk_id in ids:
-            size = self._chunks.at(chunk_id).size
-            self._job.pieces.setdefault(chunk_id, []).append((target, offset))
-            self._job.size += size
-            offset += size
+        self._queue(_Target(parts, file.executable, 0, _part_of(parts, file)), ids, file.size)
+
+    def _queue(self, target: _Target, ids: list[bytes], size: int) -> None:
+        """Ask for what the growing file lacks: another download may have brought some of it."""
+        lacking, offset = list[tuple[bytes, int]](), 0
+        with self._place.grown(target.part, size) as grown:
+            for chunk_id in ids:
+                if grown is None or not self._chunks.stands_at(grown, offset, chunk_id):
+                    lacking.append((chunk_id, offset))
+                offset += self._chunks.at(chunk_id).size
+        there = size - sum(self._chunks.at(chunk_id).size for chunk_id, _ in lacking)
+        target.left = len(lacking)
+        if not lacking:
+            self._place.settle(target.part, target.parts, executable=target.executable)
+        if there:
+            self._tell(target.parts, files=int(not lacking), size=there)
+        for chunk_id, at in lacking:
+            self._job.pieces.setdefault(chunk_id, []).append((target, at))
+            self._job.size += self._chunks.at(chunk_id).size
             if self._job.size >= _JOB_BYTES:
                 self._submit()
 
@@ -314,3 +337,8 @@ class _Fetch:
         self._report(
             Progress(self._done_files, self._done_bytes, self._moved_bytes, path="/".join(parts))
         )
+
+
+def _part_of(parts: Parts, file: File) -> str:
+    """Where the file grows: the next download of just this content to this path finds it there."""
+    return blake3(content_id(file) + "/".join(parts).encode()).hexdigest()

@@ -1,5 +1,7 @@
 """Where files land: inside one folder and nowhere else, each whole or not at all.
 
+Large files grow under names that the caller gives, and stay when the download is cut off.
+
 Paths are walked by folder descriptors that follow no link, whatever was put there before.
 """
 
@@ -7,8 +9,8 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +20,9 @@ from tesra.kit.errors import Conflict
 PARTS_NAME = ".tesra-fetch"
 Parts = tuple[str, ...]
 
+_LARGE_NAME = (
+    64  # so long are the names that large files grow under; those of small ones are numbers
+)
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
 
@@ -47,9 +52,14 @@ class Landing:
             os.close(self._last[1])
             self._last = None
 
-    def new_part(self) -> str:
-        """A name for a file to grow under."""
-        return str(next(self._numbers))
+    @contextmanager
+    def grown(self, part: str, size: int) -> Iterator[BinaryIO | None]:
+        """What an earlier download has left under this name of a file of this size, or ``None``."""
+        with _regular(self._growing, part, range(size + 1)) as file:
+            if file is None:
+                with suppress(FileNotFoundError):
+                    os.unlink(part, dir_fd=self._growing)
+            yield file
 
     def write_part(self, part: str, offset: int, content: bytes | memoryview) -> None:
         """Some of a growing file; from any thread."""
@@ -71,7 +81,7 @@ class Landing:
         folder = self._open_folder(parts[:-1])
         if parts[:-1] not in self._made and _equal(folder, parts[-1], content, executable):
             return
-        part = self.new_part()
+        part = self._new_part()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
         descriptor = os.open(part, flags, 0o666, dir_fd=self._growing)
         try:
@@ -99,7 +109,7 @@ class Landing:
                     return
             except OSError:
                 pass  # nothing there, or no link: made below
-            part = self.new_part()
+            part = self._new_part()
             os.symlink(target, part, dir_fd=self._growing)
             self._rename(part, parts, folder)
 
@@ -108,6 +118,9 @@ class Landing:
         """The regular file that is there already with just this size, open, or ``None``."""
         with self._folder(parts[:-1]) as folder, _existing(folder, parts[-1], size) as file:
             yield file
+
+    def _new_part(self) -> str:
+        return str(next(self._numbers))
 
     def _open_folder(self, parts: Parts) -> int:
         """A descriptor that is good until the next call."""
@@ -149,7 +162,10 @@ class Landing:
 
 @contextmanager
 def landing(dest: Path) -> Iterator[Landing]:
-    """Open ``dest`` (made if missing) for one download at a time; leftovers are cleared."""
+    """Open ``dest`` (made if missing) for one download at a time.
+
+    Large files that an earlier one did not finish may go on, and are cleared when this one is done.
+    """
     dest.mkdir(parents=True, exist_ok=True)
     root = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -158,26 +174,36 @@ def landing(dest: Path) -> Iterator[Landing]:
         except BlockingIOError as error:
             raise AlreadyFetching(f"Another download into '{dest}' is running.") from error
         parts = dest / PARTS_NAME
-        _clear(parts)
-        parts.mkdir(mode=0o700)
+        _clear_small(parts)
+        parts.mkdir(mode=0o700, exist_ok=True)
         growing = os.open(parts, _FOLDER)
         place = Landing(dest, root, growing)
         try:
             yield place
+        except BaseException:
+            _clear_small(parts)
+            with suppress(OSError):  # not empty: some of a large file is there
+                parts.rmdir()
+            raise
+        else:
+            shutil.rmtree(parts)
         finally:
             place.close()
             os.close(growing)
-            _clear(parts)
     finally:
         os.close(root)
 
 
+def _existing(folder: int, name: str, size: int) -> AbstractContextManager[BinaryIO | None]:
+    return _regular(folder, name, range(size, size + 1))
+
+
 @contextmanager
-def _existing(folder: int, name: str, size: int) -> Iterator[BinaryIO | None]:
+def _regular(folder: int, name: str, sizes: Container[int]) -> Iterator[BinaryIO | None]:
     descriptor = None
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISREG(found.st_mode) and found.st_size == size:
+        if stat.S_ISREG(found.st_mode) and found.st_size in sizes:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(name, flags, dir_fd=folder)
     except OSError:
@@ -198,11 +224,16 @@ def _equal(folder: int, name: str, content: bytes, executable: bool) -> bool:
         return True
 
 
-def _clear(parts: Path) -> None:
-    if parts.is_symlink():
+def _clear_small(parts: Path) -> None:
+    """What was left and can't go on, or is not of our making."""
+    if parts.is_symlink() or parts.is_file():
         parts.unlink()
-    elif parts.exists():
-        shutil.rmtree(parts)
+    for path in parts.iterdir() if parts.exists() else ():
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(path)
+        elif len(path.name) < _LARGE_NAME or not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            path.unlink()
 
 
 def _set_executable(descriptor: int, executable: bool) -> None:

@@ -16,6 +16,7 @@ from tesra.storage.listing import PathOutside
 from tesra.storage.progress import Progress, silent
 from tesra.storage.tree import Link, NameRefused, NodeWriter, TreeBroken
 from tesra.storage.uploading import upload_folder
+from tesra.wire.drive import ReadPlan
 
 
 @pytest.fixture
@@ -114,13 +115,101 @@ def test_a_node_that_has_no_id_key_fetches_too(source: Path, tmp_path: Path) -> 
 def test_a_changed_pack_is_never_delivered(source: Path, tmp_path: Path) -> None:
     packs = MemoryPacks()
     tree = upload_folder(packs, KEYS, source)
-    for pack_id, data in packs.packs.items():
+    good = dict(packs.packs)
+    for pack_id, data in good.items():
         middle = len(data) // 2
         packs.packs[pack_id] = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     with pytest.raises(ChunkBroken):
         fetch_planned(packs, packs.plan(tree.root), tmp_path / "dest", silent)
     assert not (tmp_path / "dest" / "big.bin").exists()
-    assert not (tmp_path / "dest" / ".tesra-fetch").exists()
+    packs.packs = good
+    fetch_planned(packs, packs.plan(tree.root), tmp_path / "dest", silent)
+    assert contents(tmp_path / "dest") == contents(source)
+
+
+class CutOff(Exception):
+    """The connection is gone."""
+
+
+class MortalPacks(MemoryPacks):
+    """Gives so many bytes of packs, then nothing any more."""
+
+    def __init__(self, packs: MemoryPacks, most_bytes: int) -> None:
+        super().__init__()
+        self.packs = packs.packs
+        self.left_bytes = most_bytes
+
+    def read_pack(self, pack_id: str, start: int, end: int) -> bytes:
+        if self.left_bytes < 0:
+            raise CutOff
+        self.left_bytes -= end - start
+        return super().read_pack(pack_id, start, end)
+
+
+LARGE = 36_000_000
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path) -> tuple[MemoryPacks, ReadPlan, Path]:
+    """The packs of one large file, the plan to read it, and where half of it is."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "a.bin").write_bytes(random_bytes(LARGE))
+    packs, dest = MemoryPacks(), tmp_path / "dest"
+    plan = packs.plan(upload_folder(packs, KEYS, tmp_path / "large").root)
+    with pytest.raises(CutOff):
+        fetch_planned(MortalPacks(packs, LARGE // 2), plan, dest, silent)
+    assert [path.name for path in dest.iterdir()] == [".tesra-fetch"]
+    return packs, plan, dest
+
+
+def fetched_bytes(packs: MemoryPacks, plan: ReadPlan, dest: Path) -> int:
+    """What had to be moved until all of it was there."""
+    seen: list[Progress] = []
+    fetch_planned(packs, plan, dest, seen.append)
+    assert (dest / "a.bin").read_bytes() == random_bytes(LARGE)
+    assert [path.name for path in dest.iterdir()] == ["a.bin"]
+    assert seen[-1].done_bytes == LARGE
+    return seen[-1].moved_bytes
+
+
+def test_a_large_file_goes_on_from_what_is_there(
+    cut_off: tuple[MemoryPacks, ReadPlan, Path],
+) -> None:
+    assert 0 < fetched_bytes(*cut_off) < 0.7 * LARGE
+
+
+def test_what_is_there_of_a_large_file_is_looked_at_before_it_counts(
+    cut_off: tuple[MemoryPacks, ReadPlan, Path],
+) -> None:
+    (left,) = (cut_off[2] / ".tesra-fetch").iterdir()
+    left.write_bytes(random_bytes(left.stat().st_size, seed=9))
+    assert fetched_bytes(*cut_off) == LARGE
+
+
+def test_a_file_that_is_whole_but_for_its_name_is_not_fetched_again(
+    cut_off: tuple[MemoryPacks, ReadPlan, Path],
+) -> None:
+    (left,) = (cut_off[2] / ".tesra-fetch").iterdir()
+    left.write_bytes(random_bytes(LARGE))
+    assert fetched_bytes(*cut_off) == 0
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_other_peoples_files_in_the_place_of_what_was_left_are_not_written_to(
+    cut_off: tuple[MemoryPacks, ReadPlan, Path], tmp_path: Path, longer: bool
+) -> None:
+    (left,) = (cut_off[2] / ".tesra-fetch").iterdir()
+    victim = tmp_path / "victim"
+    precious = b"precious" * (LARGE // 4 if longer else 1)
+    victim.write_bytes(precious)
+    for plant in (left.symlink_to, left.hardlink_to):
+        left.unlink()
+        plant(victim)
+        assert fetched_bytes(*cut_off) == LARGE
+        assert victim.read_bytes() == precious
+        (cut_off[2] / "a.bin").unlink()
+        left.parent.mkdir()
+        left.touch()
 
 
 def test_a_link_that_lies_in_wait_is_not_written_through(source: Path, tmp_path: Path) -> None:
