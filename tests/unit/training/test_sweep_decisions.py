@@ -164,6 +164,31 @@ def test_points_asked_for_one_by_one_are_those_asked_for_together() -> None:
     assert next_points("random", SPACE, LOSS, seed=3, trials=[one], count=2) == together[1:]
 
 
+def test_points_at_random_fill_their_ranges_and_leave_none() -> None:
+    space = parse_space(
+        {
+            "real": "uniform(-1,1)",
+            "step": "uniform(0,1,step=0.25)",
+            "rate": "loguniform(1e-6,1)",
+            "whole": "int(0,6,step=3)",
+            "width": "logint(1,1000)",
+            "kind": "choice(a,b)",
+        }
+    )
+    drawn = next_points("random", space, LOSS, seed=1, trials=[], count=2000)
+    seen = {name: {point[name] for point in drawn} for name in space}
+    assert -1 <= min(seen["real"]) < -0.98
+    assert 0.98 < max(seen["real"]) <= 1
+    assert seen["step"] == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert seen["whole"] == {0, 3, 6}
+    assert seen["kind"] == {"a", "b"}
+    assert 1e-6 <= min(seen["rate"]) < 2e-6
+    assert 0.45 < sum(point["rate"] < 1e-3 for point in drawn) / 2000 < 0.55
+    assert min(seen["width"]) == 1
+    assert 900 < max(seen["width"]) <= 1000
+    assert {type(width) for width in seen["width"]} == {int}
+
+
 def test_tpe_looks_where_the_good_ones_were() -> None:
     known = history(40)
     asked = [

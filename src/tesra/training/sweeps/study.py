@@ -1,8 +1,8 @@
-"""Which point to try next, by Optuna. A thin edge: CPU work, for a thread.
+"""Which point to try next, where trials teach the sampler by Optuna. CPU work, for a thread.
 
 Nothing is kept: the study is made anew from the trials' rows, and the sampler is seeded with the
 sweep's seed and the number of the trial. So the same rows give the same next point, on any server
-and after any restart. Optuna is loaded only when there is a sweep that asks it.
+and after any restart. Optuna is loaded only when there is a sweep that learns.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesra.kit.values import Value
 from tesra.training.sweeps.model import Algorithm, Goal, Trial, TrialState
+from tesra.training.sweeps.random_search import random_point
 from tesra.wire.space import Choice, Distribution, Real, Space, Whole, grid_point
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ def next_points(
     first = len(trials)
     if algorithm == "grid":
         return [grid_point(space, first + index) for index in range(count)]
-    if not space:
-        return [{} for _ in range(count)]
+    if algorithm == "random" or not space:
+        return [random_point(space, seed=seed, number=first + index) for index in range(count)]
     study, distributions = study_of(space, goal, trials)
     points = []
     for number in range(first, first + count):
-        study.sampler = _sampler(algorithm, seed, number)
+        study.sampler = _sampler(seed, number)
         params = study.ask(distributions).params
         points.append({name: _plain(space[name], params[name]) for name in space})
     return points
@@ -57,12 +58,10 @@ def study_of(
     return study, distributions
 
 
-def _sampler(algorithm: Algorithm, seed: int, number: int) -> "optuna.samplers.BaseSampler":
+def _sampler(seed: int, number: int) -> "optuna.samplers.BaseSampler":
     import optuna
 
     own = int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4])
-    if algorithm == "random":
-        return optuna.samplers.RandomSampler(seed=own)
     return optuna.samplers.TPESampler(seed=own, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
 
 
