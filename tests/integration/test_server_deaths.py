@@ -6,7 +6,9 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from factories.clusters import Cluster
@@ -34,8 +36,8 @@ def server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 class Owner:
     """Whose files are put while the server dies."""
 
-    def __init__(self, server: MortalServer) -> None:
-        http = server.network.register("ann")
+    def __init__(self, server: MortalServer, name: str) -> None:
+        http = server.network.register(name)
         self.server = server
         self.client = Client(server.url, http.headers["Authorization"].removeprefix("Bearer "))
         self.id = UserId(str(http.get("/api/v1/me").json()["id"]))
@@ -78,7 +80,7 @@ _INDEXED = "SELECT encode(id, 'hex'), size_bytes FROM packs"
 
 @pytest.fixture(scope="module")
 def owner(server: MortalServer) -> Iterator[Owner]:
-    made = Owner(server)
+    made = Owner(server, "ann")
     yield made
     made.client.close()
 
@@ -117,3 +119,63 @@ def test_a_project_is_committed_again_after_the_server_was_killed(
     assert owner.client.read_file(made.snapshot, "train.py") == random_bytes(300_000)
     assert list(files) == ["train.py"]
     owner.check()
+
+
+def test_a_change_is_made_once_although_its_answer_was_lost_with_the_server(
+    server: MortalServer, tmp_path: Path
+) -> None:
+    """The client asks again by itself, and is told what was done the first time."""
+    owner = Owner(server, "bea")
+    source = tmp_path / "a.bin"
+    source.write_bytes(b"moved once")
+    owner.put(source, "/a.bin")
+    before, deaths = owner.client.drive_head().version, server.deaths()
+    body = {"changes": [{"op": "move", "path": "/a.bin", "to": "/b.bin"}]}
+    made = sent_until_answered(server, owner, "/changes", body)
+    assert server.deaths() == deaths + 1
+    assert made["head"]["version"] == owner.client.drive_head().version == before + 1
+    assert b"".join(owner.client.drive_read("/b.bin")) == b"moved once"
+    owner.client.drive_remove("/b.bin")
+    (thrown,) = owner.client.drive_trash()
+    made = sent_until_answered(server, owner, f"/trash/{thrown.id}/restore", None)
+    assert server.deaths() == deaths + 2
+    assert made["head"]["version"] == owner.client.drive_head().version == before + 3
+    assert b"".join(owner.client.drive_read("/b.bin")) == b"moved once"
+    assert list(owner.client.drive_trash()) == []
+    owner.client.close()
+
+
+def sent_until_answered(
+    server: MortalServer, owner: Owner, path: str, body: object
+) -> dict[str, Any]:
+    """The server dies when it has moved the head, before it has answered; the same is sent again."""
+    server.die_after("pointer")
+    http, sent = owner.client.connection.http, {"Idempotency-Key": os.urandom(8).hex()}
+    url = f"/api/v1/drive{path}"
+    with pytest.raises(httpx.TransportError):
+        http.post(url, json=body, headers=sent)
+    server.wait_answers()
+    answer = http.post(url, json=body, headers=sent)
+    assert answer.is_success, answer.text
+    return dict(answer.json())
+
+
+def test_a_thing_stays_in_the_trash_until_it_is_restored(
+    server: MortalServer, tmp_path: Path
+) -> None:
+    owner = Owner(server, "cid")
+    source = tmp_path / "a.bin"
+    source.write_bytes(b"thrown away")
+    owner.put(source, "/a.bin")
+    owner.client.drive_remove("/a.bin")
+    (thrown,) = owner.client.drive_trash()
+    server.die_after("tree")
+    url = f"/api/v1/drive/trash/{thrown.id}/restore"
+    with pytest.raises(httpx.TransportError):
+        owner.client.connection.http.post(url)
+    server.wait_answers()
+    assert [one.id for one in owner.client.drive_trash()] == [thrown.id]
+    owner.client.drive_restore_trash(thrown.id)
+    assert b"".join(owner.client.drive_read("/a.bin")) == b"thrown away"
+    assert list(owner.client.drive_trash()) == []
+    owner.client.close()

@@ -154,7 +154,7 @@ class DriveVerbs:
 
     def drive_restore_trash(self, item: str) -> Committed:
         """Back to where it was."""
-        return self.connection.post(f"/drive/trash/{item}/restore", Committed)
+        return self.connection.post(f"/drive/trash/{item}/restore", Committed, once=True)
 
     def drive_use(self, path: str = "/", *, version: int | None = None) -> DriveUse:
         """How many files and bytes stand below a path."""

@@ -19,6 +19,7 @@ from tesra.kit.errors import Conflict
 from tesra.web.context import Services
 
 AnswerModel = TypeVar("AnswerModel", bound=BaseModel | None)
+Keep = Callable[[Tx, BaseModel], Awaitable[None]]
 
 
 class KeyReused(Conflict):
@@ -69,10 +70,30 @@ async def once(
         if found:
             return cast(AnswerModel, known)
         answer = await act(tx)
-        sealed = services.sealer.seal(_freeze(answer), _context(caller, key))
-        request_hash = _request_hash(key, request)
-        await idempotency.store(tx, caller.user_id, key, request_hash=request_hash, answer=sealed)
+        await _store(tx, services, caller, key, request, answer)
         return answer
+
+
+async def once_elsewhere(
+    services: Services,
+    caller: Principal,
+    key: str | None,
+    request: BaseModel,
+    act: Callable[[Keep], Awaitable[AnswerModel]],
+) -> AnswerModel:
+    """The same for what has a transaction of its own: there ``act`` keeps its answer, by what it is
+    given, together with the work."""
+
+    async def keep(work: Tx, answer: BaseModel) -> None:
+        if key is not None:
+            await _store(work, services, caller, key, request, answer)
+
+    if key is None:
+        return await act(keep)
+    async with services.database.begin() as tx:  # holds the lock alone
+        await idempotency.lock(tx, caller.user_id, key)
+        found, known = await _find(tx, services, caller, key, request)
+        return cast(AnswerModel, known) if found else await act(keep)
 
 
 async def refuse_other(
@@ -82,6 +103,19 @@ async def refuse_other(
     if key is not None:
         async with services.database.begin() as tx:
             await _find(tx, services, caller, key, request)
+
+
+async def _store(
+    tx: Tx,
+    services: Services,
+    caller: Principal,
+    key: str,
+    request: BaseModel,
+    answer: BaseModel | None,
+) -> None:
+    sealed = services.sealer.seal(_freeze(answer), _context(caller, key))
+    request_hash = _request_hash(key, request)
+    await idempotency.store(tx, caller.user_id, key, request_hash=request_hash, answer=sealed)
 
 
 async def _find(

@@ -161,15 +161,22 @@ class FileRepository:
             for row in await tx.execute(statement)
         ]
 
-    async def take_from_trash(self, tx: Tx, drive: DriveId, id_: str) -> Thrown | None:
-        """The entry, which is not in the trash any more."""
-        statement = (
-            delete(drive_trash)
-            .where(drive_trash.c.drive_id == drive, drive_trash.c.id == id_)
-            .returning(drive_trash)
+    async def thrown(self, tx: Tx, drive: DriveId, id_: str) -> Thrown | None:
+        """One entry."""
+        statement = select(drive_trash).where(
+            drive_trash.c.drive_id == drive, drive_trash.c.id == id_
         )
         row = (await tx.execute(statement)).one_or_none()
         return Thrown(row.id, row.path, row.version, row.thrown_at) if row else None
+
+    async def take_from_trash(self, tx: Tx, drive: DriveId, id_: str) -> bool:
+        """The entry is not in the trash any more; False when it was not before."""
+        statement = (
+            delete(drive_trash)
+            .where(drive_trash.c.drive_id == drive, drive_trash.c.id == id_)
+            .returning(drive_trash.c.id)
+        )
+        return (await tx.execute(statement)).first() is not None
 
     async def empty_trash(self, tx: Tx, drive: DriveId, older_than: timedelta) -> int:
         border = func.clock_timestamp() - older_than

@@ -7,7 +7,7 @@ is lost. Content moves only when somebody puts it.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import notify
 from tesra.drive.aside import aside
+from tesra.drive.files.changing import Batch, SomethingThere, words_of
 from tesra.drive.files.counting import Use, UseCounter
 from tesra.drive.files.repository import FileRepository, Thrown, Version
 from tesra.drive.files.workbench import Workbench
@@ -32,24 +33,14 @@ from tesra.storage.editing import (
     parse_path,
     show_path,
 )
-from tesra.storage.tree import Entry, File, Folder, content_id
+from tesra.storage.tree import Entry, File, Folder
 from tesra.wire.drive import ReadPlan, SnapshotCommit
-from tesra.wire.files import (
-    Change,
-    Changes,
-    Copy,
-    Expect,
-    MakeFolder,
-    Move,
-    PutTree,
-    Remove,
-    Restore,
-)
+from tesra.wire.files import Changes, PutTree, Restore
 
 _TRIES = 8
 
 Edit = Callable[[TreeEditor, bytes], bytes]
-Also = Callable[[Tx, int], Awaitable[None]]  # done with the change or not at all; has the version
+Also = Callable[[Tx, Version], Awaitable[None]]  # done with the change or not at all
 Seen = TypeVar("Seen")
 
 
@@ -57,24 +48,8 @@ class VersionUnknown(NotFound):
     """The drive has no such version, or not any more."""
 
 
-class SomethingThere(Conflict):
-    """There is something at this path already."""
-
-
-class ChangedMeanwhile(Conflict):
-    """Something else stands at this path by now."""
-
-
 class NotThrownAway(NotFound):
     """This is not in the trash."""
-
-
-class NotOneFile(Invalid):
-    """The tree that was put as a single file does not hold just one."""
-
-
-class NameMissing(Invalid):
-    """A file needs a name: this is the root."""
 
 
 class NotAFolder(Invalid):
@@ -238,17 +213,17 @@ class FileService:
         for change in wanted.changes:
             if isinstance(change, PutTree):
                 await self._drive.check_complete(owner, change.tree, purpose=MAIN_PURPOSE)
+        roots = {number: at.root for number, at in earlier.items()}
         thrown: list[Parts] = []
 
         def edit(editor: TreeEditor, root: bytes) -> bytes:
-            thrown.clear()
-            for change in wanted.changes:
-                root = _changed(editor, root, change, earlier, thrown)
-            return root
+            batch = Batch(editor, root, roots)
+            changed = batch.apply(wanted.changes)
+            thrown[:] = batch.thrown
+            return changed
 
-        said = [_words(change) for change in wanted.changes if not isinstance(change, Expect)]
-        words = "; ".join(said[:3])
-        return await self._land(owner, edit, words[:200], thrown=thrown, also=also)
+        words = words_of(wanted.changes)
+        return await self._land(owner, edit, words, thrown=thrown, also=also)
 
     async def commit(self, owner: UserId, base: int, tree: SnapshotCommit, *, words: str) -> Landed:
         """A whole tree by a client that began at version ``base``; merged with what came since."""
@@ -309,11 +284,13 @@ class FileService:
             drive = await self._drive.drive_of(tx, owner)
             return await self._repository.trash(tx, drive.id, before=before, limit=limit)
 
-    async def restore_from_trash(self, owner: UserId, id_: str) -> Landed:
+    async def restore_from_trash(
+        self, owner: UserId, id_: str, *, also: Also | None = None
+    ) -> Landed:
         """Where it was; what stands there now keeps the name, the restored gets one beside it."""
         async with self._database.begin() as tx:
             drive = await self._drive.drive_of(tx, owner)
-            thrown = await self._repository.take_from_trash(tx, drive.id, id_)
+            thrown = await self._repository.thrown(tx, drive.id, id_)
         if thrown is None:
             raise NotThrownAway(way_out="`tesra drive trash` lists what is there.")
         at, parts = await self._at(owner, thrown.version), parse_path(thrown.path)
@@ -322,7 +299,13 @@ class FileService:
             entry = editor.require(at.root, parts)
             return editor.graft(root, parts, entry)
 
-        return await self._land(owner, edit, f"restored {thrown.path}")
+        async def take(tx: Tx, landed: Version) -> None:
+            if not await self._repository.take_from_trash(tx, drive.id, id_):
+                raise NotThrownAway(way_out="`tesra drive trash` lists what is there.")
+            if also is not None:
+                await also(tx, landed)
+
+        return await self._land(owner, edit, f"restored {thrown.path}"[:200], also=take)
 
     async def empty_trash(self, owner: UserId, *, older_than: timedelta = timedelta()) -> int:
         """Forget what was thrown away; how much there was."""
@@ -380,7 +363,7 @@ class FileService:
                 assert moved is not None
                 landed = moved
             if also is not None:
-                await also(tx, landed.number)
+                await also(tx, landed)
             return landed
 
     async def _at(self, owner: UserId, version: int | None) -> Version:
@@ -420,75 +403,3 @@ class FileService:
     async def _workbench(self, owner: UserId, epoch: EpochId) -> Workbench:
         reader = await self._drive.reader(owner, epoch)
         return Workbench(self._drive, owner, epoch, reader, ends=self._ends)
-
-
-def _changed(
-    editor: TreeEditor,
-    root: bytes,
-    change: Change,
-    earlier: dict[int, Version],
-    thrown: list[Parts],
-) -> bytes:
-    """The root after one change; ``thrown`` gets what goes into the trash."""
-    path = parse_path(change.path)
-    match change:
-        case Expect(content=content):
-            found = editor.lookup(root, path)
-            if (content_id(found).hex() if found else None) != content:
-                raise ChangedMeanwhile(way_out="Look at it again, then repeat.")
-            return root
-        case MakeFolder():
-            return editor.make_folder(root, path)
-        case PutTree():
-            return _put(editor, root, path, change)
-        case Remove():
-            editor.require(root, path)
-            thrown.append(path)
-            return editor.remove(root, path)
-        case Restore(version=version, to=to):
-            entry = editor.require(earlier[version].root, path)
-            return editor.graft(root, parse_path(to) if to else path, entry)
-        case Move(to=to, replace=replacing) | Copy(to=to, replace=replacing):
-            target = parse_path(to)
-            if path != target and editor.lookup(root, target) is not None:
-                if not replacing:
-                    raise SomethingThere(
-                        f"There is something at '{show_path(target)}' already.",
-                        way_out="Choose another name, or replace it (`--force`).",
-                    )
-                thrown.append(target)
-            act = editor.move if isinstance(change, Move) else editor.copy
-            return act(root, path, target)
-
-
-def _put(editor: TreeEditor, root: bytes, path: Parts, change: PutTree) -> bytes:
-    tree = bytes.fromhex(change.tree.root)
-    if change.single:
-        entries = list(islice(editor.listing(tree), 2))
-        if len(entries) != 1:
-            raise NotOneFile
-        if not path:
-            raise NameMissing
-        return editor.edit(root, {path: replace(entries[0], name=path[-1])})
-    found = editor.lookup(root, path)
-    if change.merge and isinstance(found, Folder):
-        return editor.overlay(root, path, tree)
-    return tree if not path else editor.edit(root, {path: Folder(path[-1], tree)})
-
-
-def _words(change: Change) -> str:
-    match change:
-        case Expect(path=path):
-            return f"expected {path}"
-        case PutTree(path=path):
-            return f"put {path}"
-        case MakeFolder(path=path):
-            return f"made {path}"
-        case Remove(path=path):
-            return f"removed {path}"
-        case Move(path=path, to=to):
-            return f"moved {path} to {to}"
-        case Copy(path=path, to=to):
-            return f"copied {path} to {to}"
-        case Restore(path=path, version=version):
-            return f"restored {path} of version {version}"

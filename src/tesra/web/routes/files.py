@@ -10,8 +10,9 @@ from fastapi.responses import StreamingResponse
 
 from tesra.db.engine import Tx
 from tesra.drive.archive import tar_stream, zip_stream
+from tesra.drive.files.changing import NameMissing
 from tesra.drive.files.repository import Version
-from tesra.drive.files.service import Found, Landed, NameMissing
+from tesra.drive.files.service import Found, Landed
 from tesra.drive.intake import Intake
 from tesra.drive.model import check_room
 from tesra.drive.reading import EpochReader
@@ -20,10 +21,10 @@ from tesra.storage.editing import parse_path, show_path
 from tesra.storage.tree import File, Folder, Link, content_id
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import Services, ServicesDep
-from tesra.web.idempotency import IdempotencyKey, once
+from tesra.web.idempotency import IdempotencyKey, Keep, once_elsewhere
 from tesra.web.pages import PageAsk, page_of
 from tesra.web.ranges import attachment, ranged
-from tesra.wire.common import Page
+from tesra.wire.common import Page, Wire
 from tesra.wire.drive import ReadPlan
 from tesra.wire.files import (
     Changes,
@@ -140,11 +141,15 @@ async def change(
 ) -> Committed:
     """Make folders, move, copy, remove, restore: all of it or nothing. No content is moved."""
 
-    async def act(_: Tx) -> Committed:
-        landed = await services.files.change(caller.user_id, wanted)
+    async def act(keep: Keep) -> Committed:
+        async def also(tx: Tx, version: Version) -> None:
+            head = await _head_in(tx, services, caller.user_id, version)
+            await keep(tx, Committed(head=head))
+
+        landed = await services.files.change(caller.user_id, wanted, also=also)
         return await _committed(services, caller.user_id, landed)
 
-    return await once(services, caller, key, wanted, act)
+    return await once_elsewhere(services, caller, key, wanted, act)
 
 
 @router.post("/commits")
@@ -181,10 +186,20 @@ async def trash(services: ServicesDep, caller: Reader, ask: PageAsk) -> Page[Thr
 
 
 @router.post("/trash/{item}/restore")
-async def restore(item: str, services: ServicesDep, caller: Writer) -> Committed:
+async def restore(
+    item: str, services: ServicesDep, caller: Writer, key: IdempotencyKey = None
+) -> Committed:
     """Back to where it was, or beside what stands there now."""
-    landed = await services.files.restore_from_trash(caller.user_id, item)
-    return await _committed(services, caller.user_id, landed)
+
+    async def act(keep: Keep) -> Committed:
+        async def also(tx: Tx, version: Version) -> None:
+            head = await _head_in(tx, services, caller.user_id, version)
+            await keep(tx, Committed(head=head))
+
+        landed = await services.files.restore_from_trash(caller.user_id, item, also=also)
+        return await _committed(services, caller.user_id, landed)
+
+    return await once_elsewhere(services, caller, key, Wire(), act)
 
 
 @router.delete("/trash", status_code=204)
@@ -220,7 +235,11 @@ def archived(
 
 async def _head(services: Services, owner: UserId, version: Version) -> DriveHead:
     async with services.database.begin() as tx:
-        drive = await services.drive.drive_of(tx, owner)
+        return await _head_in(tx, services, owner, version)
+
+
+async def _head_in(tx: Tx, services: Services, owner: UserId, version: Version) -> DriveHead:
+    drive = await services.drive.drive_of(tx, owner)
     return DriveHead(
         drive=drive.id, version=version.number, epoch=version.epoch, root=version.root.hex()
     )
