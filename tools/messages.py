@@ -1,7 +1,8 @@
 """Bring the catalogues of the pages up to date: what is new is added, what is gone is taken out.
 
 Each folder of templates has a catalogue of its own, together with the page modules that render
-from it and with what it names in ``SOURCES``; a text that ``base`` has is not repeated elsewhere.
+from it; a text that ``base`` has is not repeated elsewhere. ``errors`` has the messages of errors,
+``reasons`` the templates of what is said of causes, wherever in the package.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
+from said_words import choices, marked
 
 ROOT = Path(__file__).resolve().parent.parent
 UI = ROOT / "src/tesra/web/ui"
@@ -22,7 +24,8 @@ LOCALES = {"zh_CN": UI / "locale/zh_CN"}
 FUNCTIONS = {"say": None, "say_many": (1, 2), "_": None, "gettext": None, "ngettext": (1, 2)}
 _RENDERED = re.compile(r'"([a-z_]+)/[a-z_]+\.html"')
 KINDS = ROOT / "src/tesra"
-NOT_THE_SERVERS = {"cli", "sdk", "node", "app"}  # their errors are told on no page
+NOT_THE_SERVERS = {"cli", "sdk", "app"}  # their errors are told on no page
+REASONS_TOO = ("node/", "storage/merkle.py")  # whose errors become reasons, with their figures
 TOLD_ON_PAGES = {
     "web",
     "training",
@@ -32,6 +35,7 @@ TOLD_ON_PAGES = {
     "billing",
     "identity",
     "security",
+    "node",
 }
 NAMES_A_COMMAND = re.compile(r"\btesra [a-z…]|\bTESRA_|(?<![\w-])--[a-z]")
 Key = str | tuple[str, str]
@@ -42,8 +46,9 @@ def parts() -> dict[str, list[Key]]:
     names = sorted({path.parent.name for path in TEMPLATES.glob("*/*.html")} - {"base"})
     seen: set[Key] = set()
     found: dict[str, list[Key]] = {}
-    for part in ("base", *names, "errors"):
-        texts = sorted(set(_texts(part)) - seen, key=str)
+    for part in ("base", *names, "errors", "reasons"):
+        own: set[Key] = set() if part == "reasons" else seen  # pages look for them in that file
+        texts = sorted(set(_texts(part)) - own, key=str)
         seen.update(texts)
         found[part] = texts
     return found
@@ -82,6 +87,9 @@ def _texts(part: str) -> Iterator[Key]:
     if part == "errors":
         yield from _error_kinds()
         return
+    if part == "reasons":
+        yield from _reasons()
+        return
     for path in sorted((TEMPLATES / part).glob("*.html")):
         yield from _extract("jinja2.ext:babel_extract", path)
     for path in sorted(UI.rglob("*.py")):
@@ -104,12 +112,45 @@ def _extract(method: str, path: Path) -> Iterator[Key]:
 
 def _error_kinds() -> Iterator[str]:
     """The messages of all error kinds, the first line of their docstrings; then their cases."""
-    paths = [
-        path
-        for path in sorted(KINDS.rglob("*.py"))
-        if path.relative_to(KINDS).parts[0] not in NOT_THE_SERVERS
+    trees = _trees(leave_out=NOT_THE_SERVERS)
+    kinds = _kinds(trees)
+    classes = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     ]
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    for node in classes:
+        said = ast.get_docstring(node)
+        if node.name in kinds and said:
+            yield said.strip().split("\n")[0]
+    for path, tree in trees.items():
+        if path.relative_to(KINDS).parts[0] in TOLD_ON_PAGES:
+            yield from _cases(tree, kinds)
+
+
+def _reasons() -> Iterator[str]:
+    """What is marked anywhere, and what errors that become reasons say with figures."""
+    trees = _trees(leave_out=set())
+    kinds = _kinds(trees)
+    for path, tree in trees.items():
+        where = str(path.relative_to(KINDS))
+        yield from marked(tree, where)
+        for node in ast.walk(tree) if where.startswith(REASONS_TOO) else ():
+            if isinstance(node, ast.Call) and _name(node.func) in kinds:
+                ways = [word.value for word in node.keywords if word.arg == "way_out"]
+                for said in (*node.args[:1], *ways):
+                    if isinstance(said, (ast.JoinedStr, ast.IfExp)):
+                        yield from choices(said, f"{where}:{node.lineno}")
+
+
+def _trees(*, leave_out: set[str]) -> dict[Path, ast.Module]:
+    return {
+        path: ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(KINDS.rglob("*.py"))
+        if path.relative_to(KINDS).parts[0] not in leave_out
+    }
+
+
+def _kinds(trees: dict[Path, ast.Module]) -> set[str]:
+    """The names of all error kinds."""
     classes = [
         node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     ]
@@ -118,13 +159,7 @@ def _error_kinds() -> Iterator[str]:
         named = {c.name for c in classes if any(_name(base) in kinds for base in c.bases)}
         grown = not named <= kinds
         kinds |= named
-    for node in classes:
-        said = ast.get_docstring(node)
-        if node.name in kinds and said:
-            yield said.strip().split("\n")[0]
-    for path, tree in trees.items():
-        if path.relative_to(KINDS).parts[0] in TOLD_ON_PAGES:
-            yield from _cases(tree, kinds)
+    return kinds
 
 
 def _cases(tree: ast.AST, kinds: set[str]) -> Iterator[str]:

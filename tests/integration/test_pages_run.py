@@ -104,6 +104,19 @@ async def test_waiting_run_tells_its_place_and_why_it_waits(place: Place) -> Non
     assert "Place 2 of 2 in the queue." in words
 
 
+async def test_reasons_with_figures_are_told_in_chinese(place: Place) -> None:
+    begun = await place.training()
+    waiting = await place.network.submit(place.owner, devices=4)
+    await place.page.submit("/language", to="zh-CN")
+    words = words_of(await place.page.look(f"/training/runs/{waiting.id}"))
+    assert "需要 4 台设备：4 台设备中 3 台空闲。" in words
+    reason = f"Rank 0 ended with exit code 3 on node a.\nIt said {EVIL}"
+    await end(place, begun, outcome="failed", exit_code=3, reason=reason)
+    for path in (f"/training/runs/{begun.run}", "/training", "/notices"):
+        words = words_of(await place.page.look(path))
+        assert f"节点 a 上的进程 0 以退出码 3 结束。 It said {EVIL}" in words
+
+
 async def test_running_run_can_be_stopped_and_says_how_far_it_is(place: Place) -> None:
     begun = await place.training(params={"lr": 0.1}, max_cost_cny="5", max_time_s=7200)
     answer = await place.page.look(f"/training/runs/{begun.run}")

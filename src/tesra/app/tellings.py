@@ -77,7 +77,7 @@ def tell_of_alarms(notices: NoticeService, identity: IdentityService) -> Ring:
     """Each new alarm, to every operator who wants to be told."""
 
     async def ring(tx: Tx, alarm: Alarm) -> None:
-        said = Happening(Event.ALARM, reason=f"{alarm.kind}: {alarm.words}")
+        said = Happening(Event.ALARM, reason=alarm.words)
         for operator in await identity.operators(tx):
             await notices.tell(tx, operator, [said])
 

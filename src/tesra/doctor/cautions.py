@@ -9,25 +9,29 @@ from tesra.doctor.paths import Written, covers
 from tesra.doctor.project import Code
 from tesra.doctor.report import Caution, OutputProposal, PathUse
 from tesra.doctor.source import Call, Source
+from tesra.kit.saying import Said, said
 
 _ABSOLUTE = re.compile(
     r"(/(home|Users|mnt|data|root|media|opt|scratch|workspace|content|kaggle|srv|nfs|datasets?)/\S+"
     r"|[A-Za-z]:[\\/]\S+|~/\S+)"
 )
 _HARMLESS = ("/tmp", "/dev/", "/proc/", "/sys/", "/etc/", "/usr/")  # noqa: S108 - not used as a path
-_DOWNLOADS: tuple[tuple[str, str], ...] = (
-    (r"torch\.hub\.(load|load_state_dict_from_url|download_url_to_file)", "from torch.hub"),
-    (r"urllib\.request\.(urlretrieve|urlopen)|wget\.download|gdown\.\w+", "from the web"),
-    (r"requests\.(get|request)", "from the web"),
-    (r"(tensorflow\.)?keras\.datasets\.\w+\.load_data", "a data set of Keras"),
-    (r"(tensorflow\.)?keras\.utils\.get_file", "from the web"),
-    (r"datasets\.load_dataset|tensorflow_datasets\.load", "a data set"),
-    (r"huggingface_hub\.(snapshot_download|hf_hub_download)", "from Hugging Face"),
-    (r"(transformers|diffusers)\..*\.from_pretrained", "a model, unless it is in the project"),
-    (r"sklearn\.datasets\.fetch_\w+", "a data set of scikit-learn"),
-    (r"torchvision\.models\.\w+", "the weights"),
-    (r"tensorflow_hub\.(load|KerasLayer)", "a model"),
-    (r"nltk\.download|gluoncv\.model_zoo\.get_model", "what it needs"),
+_DOWNLOADS: tuple[tuple[str, Said], ...] = (
+    (r"torch\.hub\.(load|load_state_dict_from_url|download_url_to_file)", said("from torch.hub")),
+    (r"urllib\.request\.(urlretrieve|urlopen)|wget\.download|gdown\.\w+", said("from the web")),
+    (r"requests\.(get|request)", said("from the web")),
+    (r"(tensorflow\.)?keras\.datasets\.\w+\.load_data", said("a data set of Keras")),
+    (r"(tensorflow\.)?keras\.utils\.get_file", said("from the web")),
+    (r"datasets\.load_dataset|tensorflow_datasets\.load", said("a data set")),
+    (r"huggingface_hub\.(snapshot_download|hf_hub_download)", said("from Hugging Face")),
+    (
+        r"(transformers|diffusers)\..*\.from_pretrained",
+        said("a model, unless it is in the project"),
+    ),
+    (r"sklearn\.datasets\.fetch_\w+", said("a data set of scikit-learn")),
+    (r"torchvision\.models\.\w+", said("the weights")),
+    (r"tensorflow_hub\.(load|KerasLayer)", said("a model")),
+    (r"nltk\.download|gluoncv\.model_zoo\.get_model", said("what it needs")),
 )
 _GUARDS = re.compile(
     r"torch\.(cuda|accelerator|backends)\..*(is_available|device_count|current_accelerator)"
@@ -50,7 +54,7 @@ def find_cautions(
         for call in source.calls:
             found += _download(code, source, call)
             if call.name == "input":
-                text = "waits for input(): nobody can answer during a run"
+                text = said("waits for input(): nobody can answer during a run")
                 found.append(Caution("input", text, source.path, call.line))
     found += _lost(written, output)
     downloads = any(one.kind == "download" for one in found)
@@ -63,7 +67,7 @@ def _absolute_paths(source: Source) -> Iterator[Caution]:
         if len(text.value) < 1000 and _ABSOLUTE.fullmatch(text.value):
             yield Caution(
                 "absolute-path",
-                f"names the path {text.value}, which another machine does not have",
+                said(f"names the path {text.value}, which another machine does not have"),
                 source.path,
                 text.line,
             )
@@ -80,14 +84,16 @@ def _cuda(code: Code, source: Source) -> Iterator[Caution]:
             is_device = call.last in _ON_DEVICE or argument is call.argument(None, "device")
             on_cuda |= bool(is_device and value and _CUDA.fullmatch(value))
         if on_cuda:
-            text = "wants cuda without asking torch.cuda.is_available(): it fails on a CPU slot"
+            text = said(
+                "wants cuda without asking torch.cuda.is_available(): it fails on a CPU slot"
+            )
             yield Caution("cuda", text, source.path, call.line)
 
 
 def _devices(source: Source) -> Iterator[Caution]:
     for name, _, line in source.variables_set:
         if name == "CUDA_VISIBLE_DEVICES":
-            text = "sets CUDA_VISIBLE_DEVICES: the run was given its own devices there"
+            text = said("sets CUDA_VISIBLE_DEVICES: the run was given its own devices there")
             yield Caution("devices", text, source.path, line)
 
 
@@ -99,12 +105,12 @@ def _download(code: Code, source: Source, call: Call) -> Iterator[Caution]:
     if call.name.endswith(".from_pretrained"):
         name = folder.text(call.argument(0, "pretrained_model_name_or_path"))
         local = name is not None and (name.startswith((".", "/")) or _is_here(code, name))
-        what = None if local else what or ("a model" if call.name.startswith("@") else None)
+        what = None if local else what or (said("a model") if call.name.startswith("@") else None)
     if call.argument(None, "download") is not None:
         asked = folder.fold(call.argument(None, "download"))
-        what = "its data" if asked is True else what
+        what = said("its data") if asked is True else what
     if what is not None:
-        text = f"{call.last}() downloads {what} while devices are billed"
+        text = said(f"{call.last}() downloads {what} while devices are billed")
         yield Caution("download", text, source.path, call.line)
 
 
@@ -124,7 +130,7 @@ def _lost(written: list[Written], output: OutputProposal) -> Iterator[Caution]:
         path, place = one.path, one.evidence
         if covers(output.path, one.place) or path.startswith((HOLE, *_HARMLESS)) or "://" in path:
             continue
-        text = f"{place.text}, which is outside of the output {output.path}: it is not kept"
+        text = said(f"{place.text}, which is outside of the output {output.path}: it is not kept")
         yield Caution("lost-output", text, place.file, place.line)
 
 
@@ -132,5 +138,5 @@ def _missing_data(data: tuple[PathUse, ...], *, downloads: bool) -> Iterator[Cau
     """Of a folder it is not told where the code downloads: that may be its place."""
     for one in data:
         if one.present is False and not (downloads and not PurePosixPath(one.path).suffix):
-            text = f"reads {one.path}, which is not in the project (or is ignored there)"
+            text = said(f"reads {one.path}, which is not in the project (or is ignored there)")
             yield Caution("missing-data", text, one.evidence.file, one.evidence.line)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tesra.doctor.project import Code
 from tesra.doctor.report import DEFAULT_ENGINE, EngineProposal, Evidence
 from tesra.doctor.source import Import
+from tesra.kit.saying import Said, said
 
 _ROOTS: Mapping[str, tuple[str, ...]] = {
     "pytorch": (
@@ -38,13 +39,14 @@ def propose_engine(code: Code) -> EngineProposal:
     """The engine that the code leans on most, Keras with the backend that the code names."""
     seen = _look(code)
     if not seen.weights:
-        reason = f"the code imports no AI engine; {DEFAULT_ENGINE} is the default"
+        reason = said(f"the code imports no AI engine; {DEFAULT_ENGINE} is the default")
         return EngineProposal(None, None, reason)
     ranked = [engine for engine, _ in seen.weights.most_common()]
     name, backend, why = _settle(code, seen, ranked)
     found = tuple(seen.evidence.get(name, seen.evidence[ranked[0]])[:3])
     others = tuple(engine for engine in ranked if engine != name)
-    return EngineProposal(name, backend, why or f"{found[0].place} {found[0].text}", found, others)
+    why = why or said(f"{found[0].place} {found[0].text}")
+    return EngineProposal(name, backend, why, found, others)
 
 
 def _look(code: Code) -> _Seen:
@@ -56,7 +58,7 @@ def _look(code: Code) -> _Seen:
                 continue
             seen.weights[engine] += _OPTIONAL_WEIGHT if found.optional else _IMPORT_WEIGHT
             module = found.module or ", ".join(found.names)
-            entry = Evidence(source.path, found.line, f"imports {module}")
+            entry = Evidence(source.path, found.line, said(f"imports {module}"))
             seen.evidence.setdefault(engine, []).append(entry)
     uses = Counter(
         _ENGINE_OF.get(name.partition(".")[0], "")
@@ -81,23 +83,25 @@ def _engine_of(found: Import) -> str | None:
     return _ENGINE_OF.get(root)
 
 
-def _settle(code: Code, seen: _Seen, ranked: list[str]) -> tuple[str, str | None, str]:
+def _settle(code: Code, seen: _Seen, ranked: list[str]) -> tuple[str, str | None, Said | None]:
     """The engine, Keras' backend, and why, if that is more than an import."""
     if "keras" not in ranked:
-        return ranked[0], None, ""
+        return ranked[0], None, None
     named = _named_backend(code)
     if named is not None:
         backend, place = named
-        return "keras", backend, f"{place.place} {place.text}"
+        return "keras", backend, said(f"{place.place} {place.text}")
     beside = [engine for engine in ranked if engine in _CORE and _imports(code, _CORE[engine])]
     keras = seen.evidence["keras"][0]
     if not beside:
         if ranked[0] != "keras":
-            return ranked[0], None, ""
-        return "keras", None, ""
+            return ranked[0], None, None
+        return "keras", None, None
     if beside[0] == "tensorflow":
-        return "tensorflow", None, f"{keras.place} imports keras on TensorFlow, which brings it"
-    return "keras", _CORE[beside[0]], f"{keras.place} imports keras beside {_CORE[beside[0]]}"
+        why = said(f"{keras.place} imports keras on TensorFlow, which brings it")
+        return "tensorflow", None, why
+    core = _CORE[beside[0]]
+    return "keras", core, said(f"{keras.place} imports keras beside {core}")
 
 
 def _imports(code: Code, root: str) -> bool:
@@ -121,5 +125,5 @@ def _named_backend(code: Code) -> tuple[str, Evidence] | None:
         for line, expression in named:
             value = folder.text(expression)
             if value is not None and value in _CORE.values():
-                return value, Evidence(source.path, line, f"sets Keras' backend to {value}")
+                return value, Evidence(source.path, line, said(f"sets Keras' backend to {value}"))
     return None

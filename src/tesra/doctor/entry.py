@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from tesra.doctor.project import Project
 from tesra.doctor.report import Candidate, EntryProposal
 from tesra.doctor.source import Call, Source
+from tesra.kit.saying import Said, said
 
 MARGIN = 2  # a first that is not ahead of the second by so much is no answer
 _SHOWN = 12
@@ -74,23 +75,24 @@ def _judge(project: Project, source: Source, *, imported: bool) -> Candidate | N
         return None
     if not can_start and not (source.error and named > 0):
         return None
-    score, reasons = named, []
+    score = named
+    reasons: list[Said] = []
     if named > 0:
-        reasons.append(f"is called {path.name}")
+        reasons.append(said(f"is called {path.name}"))
     if source.main_guard:
         score += 2
-        reasons.append(f'has `if __name__ == "__main__"` (line {source.main_guard})')
+        reasons.append(said(f'has `if __name__ == "__main__"` (line {source.main_guard})'))
     elif can_start:
         score += 1
-        reasons.append("does its work when started")
+        reasons.append(said("does its work when started"))
     training, why = _training(project, source)
     score += training
     reasons += [why] if why else []
     if source.error:
-        reasons.append(f"can't be read as Python: {source.error}")
+        reasons.append(said(f"can't be read as Python: {source.error}"))
     if imported:
         score -= 2
-        reasons.append("is imported by other files")
+        reasons.append(said("is imported by other files"))
     score -= len(path.parts) - 1
     score -= 5 if _ASIDE & set(path.parts[:-1]) else 0
     return Candidate(_entry_of(project, source), source.path, score, tuple(reasons))
@@ -104,15 +106,16 @@ def _name_score(stem: str) -> int:
     return next((score for score, names in _NAMES if names.fullmatch(stem)), 0)
 
 
-def _training(project: Project, source: Source) -> tuple[int, str]:
+def _training(project: Project, source: Source) -> tuple[int, Said | None]:
     """Whether the file trains: itself, or by what it imports of the project."""
     for one in project.closure(source.path):
         call = next((c for c in one.calls if _is_training(one, c)), None)
+        name = call.name.lstrip(".") if call is not None else ""
         if call is not None and one is source:
-            return 4, f"trains: {call.name.lstrip('.')}() in line {call.line}"
+            return 4, said(f"trains: {name}() in line {call.line}")
         if call is not None:
-            return 3, f"trains through {one.path}: {call.name.lstrip('.')}() in line {call.line}"
-    return 0, ""
+            return 3, said(f"trains through {one.path}: {name}() in line {call.line}")
+    return 0, None
 
 
 def _is_training(source: Source, call: Call) -> bool:

@@ -10,6 +10,7 @@ from tesra.doctor.folding import Folder, Unknown
 from tesra.doctor.project import Code
 from tesra.doctor.report import Evidence, Parameter, Scalar
 from tesra.doctor.source import Call, Source
+from tesra.kit.saying import Said
 
 Kind = Literal["str", "int", "float", "bool"]
 
@@ -84,7 +85,7 @@ def _declared(source: Source, call: Call, folder: Folder) -> Iterator[Parameter]
         yield _option(source, call, folder, names)
     elif call.name.startswith("absl.flags.") and call.last in _ABSL:
         default = _known(folder, call.argument(1, "default"))
-        where = Evidence(source.path, call.line, call.last)
+        where = Evidence(source.path, call.line, Said(call.last))
         text = folder.text(call.argument(3 if call.last == "DEFINE_enum" else 2, "help")) or ""
         yield Parameter(names[0], _ABSL[call.last], default, where, help=text)
 
@@ -103,7 +104,7 @@ def _option(source: Source, call: Call, folder: Folder, names: Sequence[str]) ->
         name if positional or long or destination is None else destination,
         "bool" if switch else _kind(source, call, default),
         default,
-        Evidence(source.path, call.line, call.last),
+        Evidence(source.path, call.line, Said(call.last)),
         required=_is_required(call, folder, positional=positional),
         choices=_choices(call, folder),
         help=folder.text(call.argument(None, "help")) or "",

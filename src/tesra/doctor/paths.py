@@ -11,6 +11,7 @@ from tesra.doctor.folding import HOLE
 from tesra.doctor.project import Code
 from tesra.doctor.report import DEFAULT_OUTPUT, Evidence, OutputProposal, Parameter, PathUse
 from tesra.doctor.source import Call, Source
+from tesra.kit.saying import said
 
 _MODEL, _DATA, _OPTION, _LOG = 6, 2, 3, 1
 
@@ -132,7 +133,7 @@ def find_written(code: Code, parameters: tuple[Parameter, ...]) -> list[Written]
         if isinstance(parameter.default, str) and _OUTPUT_OPTION.fullmatch(name):
             weight = _LOG if _LOGS.fullmatch(name) else _OPTION
             where = parameter.evidence
-            text = f"--{parameter.name} has the default {parameter.default}"
+            text = said(f"--{parameter.name} has the default {parameter.default}")
             found.append(Written(parameter.default, weight, Evidence(where.file, where.line, text)))
     return found[:_LIMIT]
 
@@ -146,7 +147,7 @@ def propose_output(code: Code, written: list[Written]) -> OutputProposal:
             weights[one.place] = max(weights.get(one.place, 0), one.weight)
     if not weights:
         asked = _asks_tesra(code)
-        reason = (
+        reason = said(
             f"{asked.place} writes where Tesra says"
             if asked
             else f"nothing in the code says where it writes; {DEFAULT_OUTPUT} is the default"
@@ -155,7 +156,7 @@ def propose_output(code: Code, written: list[Written]) -> OutputProposal:
     best = max(weights, key=lambda place: weights[place])
     holding = [one for one in written if one.place == best]
     why = max(holding, key=lambda one: one.weight).evidence
-    return OutputProposal(_common(best, weights), f"{why.place} {why.text}", uses)
+    return OutputProposal(_common(best, weights), said(f"{why.place} {why.text}"), uses)
 
 
 def kept(path: str, *, is_file: bool = False) -> str | None:
@@ -189,7 +190,7 @@ def find_read(
     for parameter in parameters:
         if isinstance(parameter.default, str) and _DATA_OPTION.fullmatch(parameter.name.lower()):
             where = parameter.evidence
-            text = f"--{parameter.name} has this default"
+            text = said(f"--{parameter.name} has this default")
             reads.append((parameter.default, Evidence(where.file, where.line, text)))
     for path, evidence in reads:
         if path and path not in own and kept(path) not in own and path not in {".", HOLE}:
@@ -206,7 +207,7 @@ def _writes(code: Code, source: Source, call: Call) -> Iterator[Written]:
     if path is None and node is None:
         path = place.default
     if path and path != HOLE:
-        text = f"{call.last}() writes {path}"
+        text = said(f"{call.last}() writes {path}")
         where = Evidence(source.path, call.line, text)
         yield Written(path, place.weight, where, place.is_file)
 
@@ -255,7 +256,7 @@ def _reads(code: Code, source: Source, call: Call) -> Iterator[tuple[str, Eviden
         return
     path = code.folder(source).text(node)
     if path is not None:
-        yield path, Evidence(source.path, call.line, f"{call.last}() reads {path}")
+        yield path, Evidence(source.path, call.line, said(f"{call.last}() reads {path}"))
 
 
 def _present(code: Code, path: str) -> bool | None:
@@ -271,10 +272,10 @@ def _asks_tesra(code: Code) -> Evidence | None:
     for source in code.sources:
         for variable, line in source.variables_read:
             if variable == "TESRA_OUTPUT_DIR":
-                return Evidence(source.path, line, "reads TESRA_OUTPUT_DIR")
+                return Evidence(source.path, line, said("reads TESRA_OUTPUT_DIR"))
         for name, line in source.used:
             if name == "tesra.output_dir":
-                return Evidence(source.path, line, "uses tesra.output_dir")
+                return Evidence(source.path, line, said("uses tesra.output_dir"))
     return None
 
 

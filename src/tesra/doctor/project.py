@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from tesra.doctor.folding import UNKNOWN, Folder, Value
 from tesra.doctor.report import Caution, Evidence, Scalar
 from tesra.doctor.source import Call, Import, Source, read_source
+from tesra.kit.saying import Said, said
 
 MAX_FILES = 1000
 MAX_FILE_BYTES = 512 * 1024
@@ -127,16 +128,16 @@ def read_project(contents: Mapping[str, bytes], paths: Collection[str]) -> Proje
             continue
         source = sources[path] = read_source(path, contents[path])
         if source.error:
-            text = f"can't be read as Python: {source.error}"
+            text = said(f"can't be read as Python: {source.error}")
             warnings.append(Caution("unreadable", text, path, source.error_line))
     every = frozenset(paths) | frozenset(contents)
     left_out = sum(path.endswith(".py") for path in every) - len(sources)
     if left_out:
-        text = f"{left_out} Python files were not looked at: too many, or too large"
+        text = said(f"{left_out} Python files were not looked at: too many, or too large")
         warnings.append(Caution("limit", text))
     notebook = min((path for path in every if path.endswith(".ipynb")), default=None)
     if notebook and not sources:
-        text = (
+        text = said(
             f"{notebook} is a notebook: `jupyter nbconvert --to script` makes a Python file of it"
         )
         warnings.append(Caution("limit", text))
@@ -148,7 +149,7 @@ def read_project(contents: Mapping[str, bytes], paths: Collection[str]) -> Proje
     return Project(sources, every, texts, warnings)
 
 
-def evidence(source: Source, line: int, text: str) -> Evidence:
+def evidence(source: Source, line: int, text: Said) -> Evidence:
     return Evidence(source.path, line, text)
 
 

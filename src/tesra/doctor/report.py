@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from tesra.kit.saying import Said
+
 Launch = Literal["gang", "single"]
 Scalar = str | int | float | bool | None
 
@@ -16,7 +18,7 @@ class Evidence:
 
     file: str
     line: int
-    text: str
+    text: Said
 
     @property
     def place(self) -> str:
@@ -29,7 +31,7 @@ class EngineProposal:
 
     name: str | None
     backend: str | None
-    reason: str
+    reason: Said
     evidence: tuple[Evidence, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -41,7 +43,7 @@ class Candidate:
     entry: str
     file: str
     score: int
-    reasons: tuple[str, ...]
+    reasons: tuple[Said, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class LaunchProposal:
     """How to start it, and why."""
 
     launch: Launch
-    reason: str
+    reason: Said
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -97,7 +99,7 @@ class OutputProposal:
     """The folder or file to keep, and every path that the code writes."""
 
     path: str
-    reason: str
+    reason: Said
     written: tuple[PathUse, ...] = ()
 
 
@@ -138,7 +140,7 @@ class Caution:
     """Something that works on your machine and may not on another."""
 
     kind: CautionKind
-    text: str
+    text: Said
     file: str = ""
     line: int = 0
 

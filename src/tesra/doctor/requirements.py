@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from tesra.doctor.project import Code, Project
 from tesra.doctor.report import DEFAULT_ENGINE, Evidence, MissingPackage, Requirements
+from tesra.kit.saying import said
 
 _FILES = re.compile(
     r"requirements[\w.\-]*\.(txt|in)|pyproject\.toml|environment\.ya?ml|setup\.(py|cfg)|Pipfile"
@@ -108,7 +109,7 @@ def _third_party(code: Code) -> Iterator[tuple[str, Evidence]]:
             if found.optional or root in sys.stdlib_module_names or root in _ALWAYS:
                 continue
             if not code.project.is_local(source, found):
-                text = f"imports {found.module}"
+                text = said(f"imports {found.module}")
                 yield found.module, Evidence(source.path, found.line, text)
 
 

@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 
+from tesra.kit.saying import said
 from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
 from tesra.node.attempts import Attempt, NodeTools
 from tesra.node.data import DataCache
@@ -85,7 +86,7 @@ class NodeAgent:
                 attempt=assignment.attempt,
                 fence=assignment.fence,
                 stage=Stage.PREPARING,
-                phase="preparing",
+                phase=said("preparing"),
             ),
             output_path=assignment.spec.output,
             node_rank=order.place.node_rank,

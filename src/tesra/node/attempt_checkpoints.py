@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tesra.kit.saying import said
 from tesra.node.attempt_record import AttemptRecord
 from tesra.node.checkpoint_store import CheckpointStore
 from tesra.node.checkpoints import CheckpointKeeper
@@ -48,7 +49,7 @@ class AttemptCheckpoints:
         spec = assignment.spec
         if assignment.resume is None:
             return spec
-        self._note(phase="fetching the checkpoint")
+        self._note(phase=said("fetching the checkpoint"))
         door = self._client.drive(assignment.attempt, assignment.fence)
         restored = await restore(door, assignment.resume, folders, self._say)
         if await asyncio.to_thread(tells, folders.root):
@@ -85,7 +86,7 @@ class AttemptCheckpoints:
         if succeeded or not self._record().ran:
             await self._keeper.cancel()
             return
-        self._note(phase="storing the last checkpoint")
+        self._note(phase=said("storing the last checkpoint"))
         await self._keeper.finish(ended_ns=self._left.at_ns, orderly=self._left.orderly)
 
     async def cancel(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tesra.kit.errors import TesraError
+from tesra.kit.saying import Said, said, words_of
 from tesra.node import workspace
 from tesra.node.attempt_checkpoints import AttemptCheckpoints
 from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
@@ -35,7 +36,7 @@ from tesra.node.site_client import SiteClient, StaleFence, meaning
 from tesra.node.smoke import judged, passed, wait_within
 from tesra.node.tuning.desk import TuningDesk
 from tesra.node.tuning.model import Order
-from tesra.node.verdicts import failed_before, judge, span_ms, until, words_of
+from tesra.node.verdicts import failed_before, judge, span_ms, until
 from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
@@ -170,7 +171,7 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
             _log.exception("attempt %s", self._record.status.attempt)
             await self._metrics.cancel()
-            self._end(Verdict("lost", reason=f"The node failed: {error!r}"))
+            self._end(Verdict("lost", reason=said(f"The node failed: {error!r}")))
 
     async def _live(self, order: GangOrder) -> Verdict:
         try:
@@ -184,8 +185,8 @@ class Attempt:
             if isinstance(error, TesraError) and isinstance(meaning(error), StaleFence):
                 raise _Gone from error
             _log.exception("attempt %s", self._record.status.attempt)
-            words = words_of(error) if isinstance(error, TesraError) else str(error)
-            return Verdict("lost", reason=f"The node could not run it: {words}")
+            words = words_of(error) if isinstance(error, TesraError) else Said(str(error))
+            return Verdict("lost", reason=said(f"The node could not run it: {words}"))
 
     async def _prepare(self, order: GangOrder) -> Gang:
         assignment, tools = order.assignment, self._tools
@@ -195,14 +196,14 @@ class Attempt:
         if order.place.node_rank == 0:
             for note in spec.notes:
                 self._say(note)
-        self._note(phase="fetching the project")
+        self._note(phase=said("fetching the project"))
         door = tools.client.drive(assignment.attempt, assignment.fence)
         await tools.projects.bring(door, spec.snapshot, spec.snapshot_root, folders.work, self._say)
         if spec.data:
-            self._note(phase="fetching the data")
+            self._note(phase=said("fetching the data"))
             await tools.data.bring(door, assignment.attempt, spec.data, folders, self._say)
         spec = await self._checkpoints.bring(assignment, folders)
-        self._note(phase="preparing the environment")
+        self._note(phase=said("preparing the environment"))
         environment = await tools.environments.ensure(
             spec.engine, spec.packages, folders.work, self._say, lock=spec.environment_lock
         )
@@ -212,7 +213,7 @@ class Attempt:
         if order.place.node_rank == 0:
             self._record = replace(self._record, checkpoints=True)
             await self._checkpoints.prepare(folders, spec.checkpoint_every_s)
-        self._note(phase="starting")
+        self._note(phase=said("starting"))
         await self._metrics.open(folders)
         gang = Gang(
             assignment.run,
@@ -260,7 +261,7 @@ class Attempt:
             return passed(self._folders, smoke_s)
         self._freeze(exits or [])
         if gang.broken:
-            return Verdict("lost", reason="The run's sandbox was killed from outside.")
+            return Verdict("lost", reason=said("The run's sandbox was killed from outside."))
         verdict = judge(exits or [], self._folders, self._tools.name, after=after, told_at=told_at)
         return verdict if smoke_s is None else judged(verdict)
 
@@ -268,13 +269,15 @@ class Attempt:
         if self._why == "gone":
             raise _Gone
         if self._why == "lost":
-            return Verdict("lost", reason="The site was shut down.")
+            return Verdict("lost", reason=said("The site was shut down."))
         at_cap = self._why == "capped"
-        return Verdict("stopped", reason=f"Stopped {'at its cap' if at_cap else 'on request'}.")
+        return Verdict(
+            "stopped", reason=said("Stopped at its cap." if at_cap else "Stopped on request.")
+        )
 
     async def _settle(self, verdict: Verdict) -> None:
         """Store what there is to store, deliver every log, and end."""
-        self._note(stage=Stage.STORING, phase="storing the output", verdict=verdict)
+        self._note(stage=Stage.STORING, phase=said("storing the output"), verdict=verdict)
         await self._metrics.sweep()
         if verdict.outcome == "refused" and self._folders.logs.exists():
             self._say(verdict.reason or "This run cannot be prepared.")
@@ -308,18 +311,18 @@ class Attempt:
             self._logs.follow([(rank, self._folders.log_of(rank)) for rank in record.ranks])
             await self._metrics.resume(self._folders)
             await self._checkpoints.take_over(self._folders)
-        return record.status.verdict or Verdict("lost", reason="The node's agent died.")
+        return record.status.verdict or Verdict("lost", reason=said("The node's agent died."))
 
     async def _vanish(self) -> None:
         await self._logs.cancel()
         await self._metrics.cancel()
         await self._checkpoints.cancel()
-        self._end(Verdict("lost", reason="The attempt is no longer this site's."))
+        self._end(Verdict("lost", reason=said("The attempt is no longer this site's.")))
 
     def _end(self, verdict: Verdict) -> None:
         self._checkpoints.close()
         self._tools.data.release(self._record.status.attempt)
-        self._note(stage=Stage.ENDED, phase="ended", verdict=verdict)
+        self._note(stage=Stage.ENDED, phase=Said("ended"), verdict=verdict)
 
     @property
     def _folders(self) -> workspace.AttemptFolders:
@@ -336,7 +339,7 @@ class Attempt:
         self._record = replace(
             self._record, ran=keep, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
         )
-        self._note(stage=Stage.RUNNING, phase="running", started_at=datetime.now(UTC))
+        self._note(stage=Stage.RUNNING, phase=Said("running"), started_at=datetime.now(UTC))
         self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
         if self._watch is not None:
             self._watch.begin()

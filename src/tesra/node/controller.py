@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tesra.kit.errors import TesraError
+from tesra.kit.saying import Said, said
 from tesra.node.facts import combine, ended, to_tell
 from tesra.node.members import Members
 from tesra.node.orders import AgentLost, Cluster, DevicesTaken, StopReason, Verdict
@@ -146,10 +147,10 @@ class Controller:
             case NeverRan(assignment):
                 note = Note(fence=assignment.fence)
                 note = self._spool.notes.get(assignment.attempt, note)
-                verdict = Verdict("stopped", reason="Stopped before it began.")
+                verdict = Verdict("stopped", reason=said("Stopped before it began."))
                 self._tell(assignment.attempt, note, [ended(verdict)])
             case Lose(attempt):
-                self._lose(attempt, "The node lost its state.")
+                self._lose(attempt, said("The node lost its state."))
             case Kill(attempt):
                 await self._kill(attempt)
             case Forget(attempt):
@@ -163,7 +164,7 @@ class Controller:
         note = self._spool.notes.get(attempt)
         if note is None:
             note = Note(fence=assignment.fence, nodes=nodes)
-            note = self._tell(attempt, note, [Preparing(phase="preparing")])
+            note = self._tell(attempt, note, [Preparing(phase=said("preparing"))])
             self._link.hold(attempt, self._listed_at)
         lost = [reason for node in nodes if (reason := self._members.lost(node))]
         if lost:
@@ -179,7 +180,7 @@ class Controller:
         except DevicesTaken as error:
             nodes = nodes_of(assignment)
             await self._members.stop(assignment.attempt, nodes, "gone", grace_s=0.0)
-            self._lose(assignment.attempt, error.detail)
+            self._lose(assignment.attempt, Said(error.detail))
 
     async def _start(self, assignment: Assignment) -> None:
         agents = self._members.agents
@@ -249,9 +250,9 @@ class Controller:
         grace_s = 0.0 if why == "lost" else FAILED_GRACE_S
         self._chore(self._members.stop(attempt, note.nodes, why, grace_s=grace_s))
         if why == "lost":
-            self._chore(self._lose_later(attempt, verdict.reason or "A node was lost."))
+            self._chore(self._lose_later(attempt, verdict.reason or said("A node was lost.")))
 
-    async def _lose_later(self, attempt: str, reason: str) -> None:
+    async def _lose_later(self, attempt: str, reason: Said) -> None:
         """What the surviving nodes still have to deliver may hold a lost run up for a while only."""
         await asyncio.sleep(SETTLE_S)
         self._lose(attempt, reason)
@@ -264,7 +265,7 @@ class Controller:
             self._fact.set()
         return note
 
-    def _lose(self, attempt: str, reason: str) -> None:
+    def _lose(self, attempt: str, reason: Said) -> None:
         note = self._spool.notes.get(attempt)
         if note is None or note.ended:
             return

@@ -291,7 +291,9 @@ def _refused(words: str) -> EnvironmentRefused:
         )
     together = " together" if "no solution" in words.lower() else ""
     return EnvironmentRefused(
-        f"The requirements cannot be installed{together}:\n{without_machine(words).rstrip('.')}.",
+        f"The requirements cannot be installed together:\n{without_machine(words).rstrip('.')}."
+        if together
+        else f"The requirements cannot be installed:\n{without_machine(words).rstrip('.')}.",
         way_out="Change requirements.txt, or the packages of this run: the engine's own pins hold."
         if together
         else "See to it that what requirements.txt names can be had; if it can, try again later.",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from tesra.kit.errors import TesraError
+from tesra.kit.saying import Said, said
 from tesra.node.orders import (
     Agent,
     AgentLost,
@@ -65,7 +66,7 @@ class Members:
         self._offer = offer
         self._agents: dict[str, Agent] = {}
         self._nodes: dict[str, EnrolNode] = {}
-        self._lost: dict[str, str] = {}
+        self._lost: dict[str, Said] = {}
         self._engines: dict[str, tuple[WarmEngine, ...]] = {}
         self._reports: dict[str, dict[str, AttemptStatus]] = {}
         self._buried: dict[str, dict[str, AttemptStatus]] = {}
@@ -86,10 +87,10 @@ class Members:
         """Those that are not lost."""
         return [node for node in self._nodes.values() if node.id not in self._lost]
 
-    def lost(self, node: str) -> str | None:
+    def lost(self, node: str) -> Said | None:
         """Why nothing can begin there; ``None`` when it can."""
         if node not in self._nodes:
-            return f"This site has no node {node}."
+            return said(f"This site has no node {node}.")
         return self._lost.get(node)
 
     async def meet(self) -> None:
@@ -165,7 +166,8 @@ class Members:
         since = time.monotonic()
         while True:
             if node not in self._lost and self._cluster.died(node):
-                await self._bury(node, "was lost: its processes have ended.")
+                gone = said(f"Node {self._name(node)} was lost: its processes have ended.")
+                await self._bury(node, gone)
             try:
                 agent = await self._cluster.revive(node)
                 self._nodes[node] = await agent.describe()
@@ -180,12 +182,12 @@ class Members:
                     await self._offer_now()
                 return
             if node not in self._lost and time.monotonic() - since > REVIVE_WITHIN_S:
-                await self._bury(node, "was lost: it does not answer any more.")
+                name = self._name(node)
+                await self._bury(node, said(f"Node {name} was lost: it does not answer any more."))
             await asyncio.sleep(REVIVE_PAUSE_S)
 
-    async def _bury(self, node: str, what: str) -> None:
+    async def _bury(self, node: str, reason: Said) -> None:
         """First it is off the offer, so that what is lost on it is not placed there again."""
-        reason = f"Node {self._name(node)} {what}"
         _log.error("%s", reason)
         self._lost[node] = reason
         await self._offer_now()
@@ -194,9 +196,9 @@ class Members:
         for attempt, fence in self._listener.begun_on(node).items():
             part = held.get(attempt)
             if part is None or part.fence != fence:
-                part = AttemptStatus(attempt, fence, Stage.PREPARING, "preparing")
+                part = AttemptStatus(attempt, fence, Stage.PREPARING, said("preparing"))
             if part.stage is not Stage.ENDED:
-                part = replace(part, stage=Stage.ENDED, phase="ended", verdict=verdict)
+                part = replace(part, stage=Stage.ENDED, phase=Said("ended"), verdict=verdict)
                 self._buried.setdefault(node, {})[attempt] = part
         self._reports[node] = held | self._buried.get(node, {})
         self._listener.on_attempts()

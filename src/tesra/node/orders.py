@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tesra.kit.errors import Conflict, Unavailable
+from tesra.kit.saying import Said
 from tesra.node.rank_plan import Place
 from tesra.node.stalls import RankProgress
 from tesra.node.tuning.model import Order, TuningReport
@@ -86,7 +87,7 @@ class Verdict:
     outcome: Outcome
     exit_code: int | None = None
     rank: int | None = None
-    reason: str | None = None
+    reason: Said | None = None
     at: float | None = None
     in_wake: bool = False
 
@@ -111,7 +112,7 @@ class AttemptStatus:
     attempt: str
     fence: int
     stage: Stage
-    phase: str
+    phase: Said
     started_at: datetime | None = None
     ran_ms: int = 0
     verdict: Verdict | None = None

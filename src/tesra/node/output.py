@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from tesra.kit.errors import QuotaExceeded, TesraError, Unavailable
+from tesra.kit.saying import Said, said
 from tesra.node.site_client import SiteClient, StaleFence, meaning
 from tesra.node.workspace import AttemptFolders, output_files
 from tesra.sdk.transfer import upload_tree
@@ -33,7 +34,7 @@ async def store_output(
     warnings = tuple(output.warnings)
     if not output.files:
         if missing_matters and not warnings:
-            warnings = (f"The run wrote no output: '{folders.output}' is missing or empty.",)
+            warnings = (said(f"The run wrote no output: '{folders.output}' is missing or empty."),)
         return Stored(None, warnings)
     paths = [output.root / file.path for file in output.files]
     door = client.drive(attempt, fence)
@@ -48,7 +49,9 @@ async def store_output(
         except TesraError as error:
             if isinstance(meaning(error), StaleFence):
                 raise StaleFence from error
-            words = f"The output could not be stored: {error.detail} It stays on the node for 24 h."
+            words = said(
+                f"The output could not be stored: {error.detail} It stays on the node for 24 h."
+            )
             return Stored(None, (*warnings, words), kept=True)
         else:
             return Stored(commit, warnings)
@@ -60,16 +63,17 @@ async def leave_output(folders: AttemptFolders, node: str) -> tuple[str, ...]:
     written = [file.path for file in output.files if file.kind != "dir"]
     if not written:
         return ()
-    count = "1 file" if len(written) == 1 else f"{len(written)} files"
-    return (
+    count = said("1 file" if len(written) == 1 else f"{len(written)} files")
+    words = said(
         f"Not kept: {count} that node {node} wrote to '{folders.output}', such as '{written[0]}'. "
         "The output of a run is what the node of rank 0 wrote there: let rank 0 save, or gather "
-        "there what the others have.",
+        "there what the others have."
     )
+    return (words,)
 
 
-def _over_quota(error: QuotaExceeded) -> str:
-    return (
+def _over_quota(error: QuotaExceeded) -> Said:
+    return said(
         f"The output was not stored, because your storage quota is used up: {error.detail} "
         "It waits on the node for 24 h: ask the operator for a larger quota, and for it."
     )

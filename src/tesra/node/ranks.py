@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from tesra.kit.errors import Unavailable
+from tesra.kit.saying import Said, said
 from tesra.node import processes
 from tesra.node.data_places import data_places
 from tesra.node.devices import FoundDevice
@@ -62,13 +63,15 @@ class RankExit:
     helper: str | None = None
 
     @property
-    def words(self) -> str:
-        """For the user: ``rank 1 ended with exit code 3``."""
-        who = f"the engine's {self.helper}" if self.helper else f"rank {self.rank}"
+    def words(self) -> Said:
+        """For the user: ``Rank 1 ended with exit code 3``."""
+        who = said(f"The engine's {self.helper}" if self.helper else f"Rank {self.rank:d}")
         if self.signal is None:
-            return f"{who} ended with exit code {self.exit_code}"
-        hint = " (out of memory?)" if self.signal == signal.SIGKILL else ""
-        return f"{who} was killed by signal {self.signal} {_signal_name(self.signal)}{hint}"
+            return said(f"{who} ended with exit code {self.exit_code:d}")
+        name = _signal_name(self.signal)
+        if self.signal == signal.SIGKILL:
+            return said(f"{who} was killed by signal {self.signal:d} {name} (out of memory?)")
+        return said(f"{who} was killed by signal {self.signal:d} {name}")
 
 
 class Gang:

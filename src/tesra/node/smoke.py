@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from tesra.kit.saying import Said, said
 from tesra.node.orders import Verdict
 from tesra.node.ranks import Gang, RankExit
 from tesra.node.workspace import AttemptFolders
@@ -12,14 +13,14 @@ from tesra.node.workspace import AttemptFolders
 _EPOCH = re.compile(rb"\bepochs?\b\W{0,4}(\d+)", re.IGNORECASE)
 _TAIL_BYTES = 1 << 20
 _HINTS = (
-    (r"No module named '([\w.]+)'", "name its package in requirements.txt, or with --with PACKAGE"),
-    (r"unrecognized arguments: (.+)", "the script does not know this; `tesra doctor` lists what it does"),
-    (r"the following arguments are required: (.+)", "give it, after -- or with --param NAME=VALUE"),
+    (r"No module named '([\w.]+)'", said("name its package in requirements.txt, or with --with PACKAGE")),
+    (r"unrecognized arguments: (.+)", said("the script does not know this; `tesra doctor` lists what it does")),
+    (r"the following arguments are required: (.+)", said("give it, after -- or with --param NAME=VALUE")),
     (r"(?:CUDA|cuda|NVIDIA|nvidia).{0,80}(?:not available|no .{0,20}device|not compiled|driver)",
-     "a smoke run has no GPU: take one only where torch.cuda.is_available()"),
-    (r"No such file or directory: '([^']+)'", "is it in the project? .gitignore leaves files out"),
+     said("a smoke run has no GPU: take one only where torch.cuda.is_available()")),
+    (r"No such file or directory: '([^']+)'", said("is it in the project? .gitignore leaves files out")),
     (r"Temporary failure in name resolution|Name or service not known",
-     "bring the data with the project: nodes may have no network"),
+     said("bring the data with the project: nodes may have no network")),
 )  # fmt: skip
 
 
@@ -36,16 +37,24 @@ async def wait_within(gang: Gang, seconds: float | None) -> list[RankExit] | Non
 def passed(folders: AttemptFolders, seconds: float) -> Verdict:
     """It ran all its time without an error."""
     epochs = _epochs_seen(folders.log_of(0))
-    seen = f", {epochs} epoch{'s' * (epochs != 1)} seen" if epochs else ""
-    return Verdict("succeeded", reason=f"Smoke: ran {seconds:g} s without an error{seen}.")
+    ran = f"{seconds:g}"
+    words = said(f"Smoke: ran {ran} s without an error.")
+    if epochs == 1:
+        words = said(f"Smoke: ran {ran} s without an error, 1 epoch seen.")
+    elif epochs:
+        words = said(f"Smoke: ran {ran} s without an error, {epochs:d} epochs seen.")
+    return Verdict("succeeded", reason=words)
 
 
 def judged(verdict: Verdict) -> Verdict:
     """A gang that ended by itself: well, or with a hint for what is often the matter."""
     if verdict.outcome == "succeeded":
-        return replace(verdict, reason="Smoke: ran to its end without an error.")
+        return replace(verdict, reason=said("Smoke: ran to its end without an error."))
     hint = next((say for seen, say in _HINTS if re.search(seen, verdict.reason or "")), None)
-    return replace(verdict, reason=f"{verdict.reason}\nHint: {hint}.") if hint else verdict
+    if hint is None:
+        return verdict
+    told = said(f"Hint: {hint}.")
+    return replace(verdict, reason=Said(f"{verdict.reason}\n{told}"))
 
 
 def _epochs_seen(log: Path) -> int:

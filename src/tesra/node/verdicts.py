@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from tesra.kit.errors import TesraError
+from tesra.kit.saying import Said, said
 from tesra.node.checkpoint_files import look
 from tesra.node.checkpoint_store import OWN
 from tesra.node.failing import noted
@@ -75,7 +75,7 @@ def judge(
     that had begun to fail before: the first in time need not be the first that was gone.
     """
     failures = [
-        _failure(bad, _failed_at(bad, folders), folders, f"{node}.{_left_early(exits)}")
+        _failure(bad, _failed_at(bad, folders), folders, node, _left_early(exits))
         for bad in exits
         if bad.exit_code != 0
     ]
@@ -102,36 +102,40 @@ def _failing_before(
             replace(left, exit_code=failing.exit_code, signal=None),
             failing.at,
             folders,
-            f"{node}.",
+            node,
         )
         for failing, left in found
         if failing is not None and failing.at < moment
     ]
 
 
-def _failure(bad: RankExit, at: float, folders: AttemptFolders, where: str) -> Verdict:
+def _failure(
+    bad: RankExit, at: float, folders: AttemptFolders, node: str, beside: Said | None = None
+) -> Verdict:
     tail = last_lines(folders.log_of(bad.rank))
-    words = f"{bad.words[:1].upper()}{bad.words[1:]} on node {where}"
+    words = said(f"{bad.words} on node {node}.")
+    words = Said(f"{words} {beside}") if beside else words
     return Verdict(
         "failed",
         exit_code=bad.exit_code,
         rank=bad.rank,
-        reason=words + (f"\n{tail}" if tail else ""),
+        reason=Said(f"{words}\n{tail}") if tail else words,
         at=at,
         in_wake=bad.signal not in _KILLED and _LOST_ANOTHER.search(tail[-_LAST_CHARS:]) is not None,
     )
 
 
-def _left_early(exits: list[RankExit]) -> str:
+def _left_early(exits: list[RankExit]) -> Said | None:
     """Who had ended well by then: often the cause, since the others wait for it in vain."""
-    done = [str(left.rank) for left in exits if left.exit_code == 0 and left.helper is None]
+    done = [left.rank for left in exits if left.exit_code == 0 and left.helper is None]
     match done:
         case []:
-            return ""
+            return None
         case [rank]:
-            return f" Rank {rank} had ended with exit code 0 while the others went on."
+            return said(f"Rank {rank:d} had ended with exit code 0 while the others went on.")
         case _:
-            return f" Ranks {', '.join(done)} had ended with exit code 0 while the others went on."
+            ranks = ", ".join(map(str, done))
+            return said(f"Ranks {ranks} had ended with exit code 0 while the others went on.")
 
 
 def _failed_at(bad: RankExit, folders: AttemptFolders) -> float:
@@ -173,7 +177,3 @@ def span_ms(since: float, exits: list[RankExit]) -> int:
     """Until the first of these ends; until now while all run."""
     until = min((end.ended_at for end in exits), default=time.monotonic())
     return int(max(0.0, until - since) * 1000)
-
-
-def words_of(error: TesraError) -> str:
-    return f"{error.detail} {error.way_out}" if error.way_out else error.detail

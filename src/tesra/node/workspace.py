@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tesra.kit.errors import Invalid
+from tesra.kit.saying import said
 from tesra.node.sandbox import give
 
 TESRA_RANK = -1  # Tesra's own lines in a run's log
@@ -169,7 +170,9 @@ def output_files(folders: AttemptFolders) -> Output:
     path = folders.output_path
     if not has_no_link(folders.work, path):
         return Output(
-            path, [], [f"The output path '{folders.output}' is a symbolic link: it was not kept."]
+            path,
+            [],
+            [said(f"The output path '{folders.output}' is a symbolic link: it was not kept.")],
         )
     try:
         mode = path.lstat().st_mode
@@ -181,7 +184,11 @@ def output_files(folders: AttemptFolders) -> Output:
         return Output(
             path,
             [],
-            [f"The output '{folders.output}' is neither a folder nor a file: it was not kept."],
+            [
+                said(
+                    f"The output '{folders.output}' is neither a folder nor a file: it was not kept."
+                )
+            ],
         )
     files: list[OutputFile] = []
     skipped: list[str] = []
@@ -191,7 +198,7 @@ def output_files(folders: AttemptFolders) -> Output:
         if found is not None:
             files.append(found)
         else:
-            skipped.append(f"Not kept from the output: '{name}' ({why}).")
+            skipped.append(said(f"Not kept from the output: '{name}' ({why})."))
     if all(file.kind == "dir" for file in files):
         files = []
     return Output(path, files, _shorten(skipped))

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from tesra.db.engine import Tx, metadata
 from tesra.kit.errors import NotFound
 from tesra.kit.ids import new_id
+from tesra.kit.saying import Said
 
 _TIME = DateTime(timezone=True)
 
@@ -100,7 +101,7 @@ class AlarmService:
         self._rings = rings
 
     async def sound(
-        self, tx: Tx, kind: Kind, subject: str, words: str, *, pack_id: str | None = None
+        self, tx: Tx, kind: Kind, subject: str, words: Said, *, pack_id: str | None = None
     ) -> None:
         """Something is wrong; the same again before it is over counts up."""
         fresh = new_id("alm")

@@ -7,6 +7,7 @@ from tesra.compute.model import Device
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import RunId, UserId
+from tesra.kit.saying import Said, said
 from tesra.training import exposure
 from tesra.training.queue_rows import QueueRows
 from tesra.training.queueing import HELD_UP, LIMIT_REACHED, PAYMENT_DUE
@@ -51,20 +52,20 @@ class Admission:
                     await self._note(tx, row, None, None)
         return admitted
 
-    async def _hold_up(self, tx: Tx, row: RunRow, phase: str, words: str | None) -> None:
+    async def _hold_up(self, tx: Tx, row: RunRow, phase: str, words: Said | None) -> None:
         if row.phase == phase:
             return
         if words is None:
             bill = await self._billing.unpaid_bill(tx, UserId(row.owner))
-            named = (
-                f"Bill {bill.id} of CNY {bill.amount_cny} is unpaid: `tesra pay {bill.id}`."
+            words = said(
+                f"Waits for payment. Bill {bill.id} of CNY {bill.amount_cny} is unpaid: "
+                f"`tesra pay {bill.id}`."
                 if bill
-                else ""
+                else "Waits for payment."
             )
-            words = f"Waits for payment. {named}".strip()
         await self._note(tx, row, phase, words)
 
-    async def _note(self, tx: Tx, row: RunRow, phase: str | None, words: str | None) -> None:
+    async def _note(self, tx: Tx, row: RunRow, phase: str | None, words: Said | None) -> None:
         await self._repository.update_run(tx, RunId(row.id), {"phase": phase, "reason": words})
         await notify_all(tx, [f"run:{row.id}", topic_with(f"user:{row.owner}", run=row.id)])
 

@@ -14,6 +14,7 @@ from tesra.db.engine import Tx
 from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, Invalid
 from tesra.kit.ids import AttemptId, RunId, SiteId
+from tesra.kit.saying import said
 from tesra.training.assigning import assignment_of
 from tesra.training.domains import Domains
 from tesra.training.facts import Fact, Facts
@@ -179,7 +180,8 @@ class AttemptService:
         async with self._database.begin() as tx:
             rows = await self._repository.expired(tx)
         for row in rows:
-            reason = f"its site has not been heard of for {LEASE_S / 60:.0f} minutes."
+            minutes = f"{LEASE_S / 60:.0f}"
+            reason = said(f"its site has not been heard of for {minutes} minutes.")
             event = AttemptEnded(AttemptId(row.id), Outcome.LOST, reason=reason)
             async with self._database.begin() as tx:
                 topics = await self._transitions.apply(tx, RunId(row.run_id), event)

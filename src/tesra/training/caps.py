@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tesra.billing.pricing import running_ms_for
 from tesra.kit.money import MS_PER_HOUR, format_cny
+from tesra.kit.saying import Said, said
 
 GRACE_MS = 60_000  # to write a checkpoint, after SIGTERM
 GRACE_PART = 10  # of a short cap it is only this part
@@ -67,14 +68,16 @@ def is_near(caps: Caps, before: Spent, after: Spent) -> bool:
     )
 
 
-def words(caps: Caps, spent: Spent, run: str) -> str:
+def words(caps: Caps, spent: Spent, run: str) -> Said:
     """Why the run is stopped, and the way on: the cap of which the larger part is used up."""
-    return f"Stopped at your cap of {_nearer(caps, spent)}; `tesra resume {run}` goes on."
+    cap = _nearer(caps, spent)
+    return said(f"Stopped at your cap of {cap}; `tesra resume {run}` goes on.")
 
 
-def near_words(caps: Caps, spent: Spent) -> str:
+def near_words(caps: Caps, spent: Spent) -> Said:
     """That a cap comes near."""
-    return f"{NEAR_PERCENT} % of your cap of {_nearer(caps, spent)} is used."
+    cap = _nearer(caps, spent)
+    return said(f"{NEAR_PERCENT} % of your cap of {cap} is used.")
 
 
 def _nearer(caps: Caps, spent: Spent) -> str:

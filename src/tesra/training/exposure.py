@@ -12,6 +12,7 @@ from tesra.billing.model import Credit
 from tesra.billing.pricing import cost_of
 from tesra.kit.ids import RunId
 from tesra.kit.money import format_cny
+from tesra.kit.saying import Said, said
 from tesra.training.caps import GRACE_MS, REPORT_MS
 
 RESERVE_MS = 600_000
@@ -54,9 +55,9 @@ def to_end(live: Sequence[LiveRun], credit: Credit, price_micros: int) -> RunId 
     return max(running, key=lambda run: (run.started_s, run.run)).run
 
 
-def waits_words(credit: Credit, live_micros: int, needed_micros: int) -> str:
+def waits_words(credit: Credit, live_micros: int, needed_micros: int) -> Said:
     """Why a queued run does not start, and the way out."""
-    return (
+    return said(
         f"Waits: your runs may come to CNY {format_cny(credit.room_micros)} before they are paid "
         f"(a limit of CNY {format_cny(credit.limit_micros)}, and your wallet and vouchers); CNY "
         f"{format_cny(live_micros)} of it is in use, and this one needs CNY "
@@ -65,9 +66,9 @@ def waits_words(credit: Credit, live_micros: int, needed_micros: int) -> str:
     )
 
 
-def end_words(credit: Credit, run: str) -> str:
+def end_words(credit: Credit, run: str) -> Said:
     """Why a running run is stopped, and the way on."""
-    return (
+    return said(
         f"Stopped at your limit of CNY {format_cny(credit.limit_micros)} for unpaid runs (with "
         f"your wallet and vouchers CNY {format_cny(credit.room_micros)}): pay or top up, then "
         f"`tesra resume {run}` goes on."

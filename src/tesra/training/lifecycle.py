@@ -11,6 +11,7 @@ devices are released exactly when an attempt ends.
 
 from dataclasses import replace
 
+from tesra.kit.saying import Said, said
 from tesra.training.model import (
     AttemptEnded,
     Command,
@@ -97,13 +98,13 @@ def _stop_requested(run: RunLife, event: StopRequested) -> Step:
             state=RunState.STOPPED,
             stop=event.cause,
             phase=None,
-            reason=event.words or "Stopped before it started.",
+            reason=event.words or said("Stopped before it started."),
         )
         return stopped, [_bill_kept(run), Command.FORGET_SECRETS]
     if run.stop is not None:
         return run, []
     reason = event.words or run.reason
-    stopping = replace(run, stop=event.cause, restart=None, phase="stopping", reason=reason)
+    stopping = replace(run, stop=event.cause, restart=None, phase=said("stopping"), reason=reason)
     return stopping, [Command.TELL_SITE]
 
 
@@ -114,7 +115,7 @@ def _restart_requested(run: RunLife, event: RestartRequested) -> Step:
     if run.stop is not None:
         return run, []
     restart = Restart(event.checkpoint, event.why)
-    return replace(run, restart=restart, phase="restarting"), [Command.TELL_SITE]
+    return replace(run, restart=restart, phase=said("restarting")), [Command.TELL_SITE]
 
 
 def _ended(run: RunLife, event: AttemptEnded) -> Step:
@@ -152,14 +153,14 @@ def _restarted(run: RunLife, restart: Restart) -> Step:
         phase=None,
         resume=restart.checkpoint,
         restart=None,
-        reason=f"Queued again: {restart.why}",
+        reason=said(f"Queued again: {restart.why}"),
     )
     return queued, _END
 
 
 def _lost(run: RunLife, event: AttemptEnded) -> Step:
     """What the attempt did after its last good checkpoint is gone, and is nobody's to pay."""
-    reason = event.reason or "The node was lost."
+    reason = event.reason or said("The node was lost.")
     if event.checkpoint is not None:
         run = replace(run, resume=event.checkpoint.id)
     if run.stop is not None:
@@ -168,14 +169,18 @@ def _lost(run: RunLife, event: AttemptEnded) -> Step:
     if run.restarts >= run.max_restarts:
         failed = replace(run, state=RunState.FAILED, phase=None, reason=_given_up(run, reason))
         return failed, [*_END, _bill_kept(run), Command.FORGET_SECRETS]
-    source = f" from checkpoint {event.checkpoint.number}" if event.checkpoint else ""
+    again = said(
+        f"Queued again from checkpoint {event.checkpoint.number:d}: {reason}"
+        if event.checkpoint
+        else f"Queued again: {reason}"
+    )
     queued = replace(
         run,
         state=RunState.QUEUED,
         attempt=None,
         phase=None,
         restarts=run.restarts + 1,
-        reason=f"Queued again{source}: {reason}",
+        reason=again,
     )
     return queued, _END
 
@@ -185,11 +190,11 @@ def _bill_kept(run: RunLife) -> Command:
     return Command.BILL_USE if run.has_kept else Command.BILL_NOTHING
 
 
-def _given_up(run: RunLife, reason: str) -> str:
-    tries = f"{run.attempts} attempt{'s' if run.attempts != 1 else ''}"
+def _given_up(run: RunLife, reason: Said) -> Said:
+    tries = said(f"{run.attempts:d} attempts") if run.attempts != 1 else said("1 attempt")
     if run.has_kept:
-        return (
+        return said(
             f"Given up after {tries}, charged up to the last checkpoint: {reason} "
             "`tesra resume` goes on from there."
         )
-    return f"Given up after {tries}, at no charge: {reason}"
+    return said(f"Given up after {tries}, at no charge: {reason}")

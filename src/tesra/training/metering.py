@@ -7,6 +7,7 @@ from tesra.billing.model import RatedDevice, UsageRecord
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, UserId
 from tesra.kit.money import MS_PER_HOUR
+from tesra.kit.saying import Said
 from tesra.training import caps, exposure
 from tesra.training.caps import Caps, Spent
 from tesra.training.domains import Domains
@@ -85,7 +86,7 @@ class Metering:
                 await observer(tx, run, UserId(row.owner), words)
         return []
 
-    async def _end(self, tx: Tx, run: RunId, words: str) -> list[str]:
+    async def _end(self, tx: Tx, run: RunId, words: Said) -> list[str]:
         return await self._transitions.apply(tx, run, StopRequested(StopCause.CAP, words))
 
 

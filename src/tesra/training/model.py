@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tesra.kit.ids import AttemptId, CheckpointId
+from tesra.kit.saying import Said
 
 
 class RunState(StrEnum):
@@ -67,7 +68,7 @@ class Restart:
     """The run is to begin again from a checkpoint (None: from scratch), at its user's wish."""
 
     checkpoint: CheckpointId | None
-    why: str
+    why: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class RunLife:
     attempts: int = 0
     max_restarts: int = 3
     stop: StopCause | None = None
-    phase: str | None = None
-    reason: str | None = None
+    phase: Said | None = None
+    reason: Said | None = None
     exit_code: int | None = None
     restarts: int = 0
     resume: CheckpointId | None = None
@@ -110,7 +111,7 @@ class PreparingSeen:
     """The site fetches the project or builds the environment."""
 
     attempt: AttemptId
-    phase: str
+    phase: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class PhaseSeen:
     """What the site does now, in words, without a change of state."""
 
     attempt: AttemptId
-    phase: str
+    phase: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class StallSeen:
     """The gang stands still, in words; ``None``: it goes on again."""
 
     attempt: AttemptId
-    phase: str | None
+    phase: Said | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class StopRequested:
     """Somebody wants the run to end; ``words`` say why, if there is more to say than who."""
 
     cause: StopCause
-    words: str | None = None
+    words: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class RestartRequested:
     """The run's user wants it to begin again from that checkpoint; None: from scratch."""
 
     checkpoint: CheckpointId | None
-    why: str
+    why: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class AttemptEnded:
     attempt: AttemptId
     outcome: Outcome
     exit_code: int | None = None
-    reason: str | None = None
+    reason: Said | None = None
     checkpoint: CheckpointRef | None = None
 
 

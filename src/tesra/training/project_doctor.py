@@ -19,6 +19,7 @@ from tesra.doctor.project import MAX_FILES, MAX_TOTAL_BYTES
 from tesra.doctor.report import Caution, Report
 from tesra.drive.sampling import Sample
 from tesra.drive.service import DriveService
+from tesra.kit import saying
 from tesra.kit.ids import SnapshotId, UserId
 from tesra.training import doctor_process
 from tesra.training.entries import entry_files
@@ -118,7 +119,7 @@ async def _examined_apart(sample: Sample, entry: str | None) -> Report:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    text = "the code is too large, or too deeply nested, to be looked at"
+    text = saying.said("the code is too large, or too deeply nested, to be looked at")
     return replace(examine({}, ()), warnings=(Caution("limit", text),))
 
 

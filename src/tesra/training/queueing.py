@@ -8,12 +8,13 @@ from tesra.compute.scheduling import Standing, Waiting, fits, queue_order
 from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
 from tesra.kit.ids import RunId, UserId
+from tesra.kit.saying import Said, said
 from tesra.training.queue_rows import QueueRows, waiting_of
 from tesra.training.repository import RunRow
 from tesra.wire.training import QueuePlace
 
-PAYMENT_DUE = "payment due"
-LIMIT_REACHED = "limit reached"
+PAYMENT_DUE = said("payment due")
+LIMIT_REACHED = said("limit reached")
 HELD_UP = frozenset({PAYMENT_DUE, LIMIT_REACHED})  # phases of runs that placing leaves out
 _LOOKED_AT = 2000
 
@@ -67,7 +68,9 @@ def place_of(row: RunRow, queue: Queue) -> QueuePlace | None:
     """The run's place and why it waits; None for a run that does not wait."""
     if row.phase in HELD_UP:
         kind = "payment" if row.phase == PAYMENT_DUE else "limit"
-        return QueuePlace(place=None, of=len(queue.order), waits_for=kind, why=row.reason or "")
+        return QueuePlace(
+            place=None, of=len(queue.order), waits_for=kind, why=Said(row.reason or "")
+        )
     if row.id not in queue.order:
         return None
     place = queue.order.index(RunId(row.id)) + 1
@@ -76,42 +79,67 @@ def place_of(row: RunRow, queue: Queue) -> QueuePlace | None:
     return QueuePlace(place=place, of=len(queue.order), waits_for=kind, why=why)
 
 
-def _why(run: Waiting, place: int, queue: Queue) -> tuple[str, str]:
+def _why(run: Waiting, place: int, queue: Queue) -> tuple[str, Said]:
     suitable = [d for d in queue.devices if run.device_class in (None, d.device_class)]
-    free = [device for device in suitable if device.free]
-    of_class = f" of class {run.device_class}" if run.device_class else ""
-    have = f"{len(free)} of {len(suitable)} devices{of_class} free"
     if not any(device.reachable for device in suitable):
-        return "devices", f"No device{of_class} is online now: it starts when one is back."
-    if not fits(run, suitable):
-        return "devices", (
-            f"Needs {run.devices} devices{of_class} at once{_on_one(run)}, and there "
-            f"{'is' if len(suitable) == 1 else 'are'} only {len(suitable)} now, busy or not: "
-            "it starts when more are back."
+        return "devices", said(
+            f"No device of class {run.device_class} is online now: it starts when one is back."
+            if run.device_class
+            else "No device is online now: it starts when one is back."
         )
+    if not fits(run, suitable):
+        return "devices", _too_few(run, len(suitable))
+    free = [device for device in suitable if device.free]
     ahead = queue.order[: place - 1]
+    have = _have(run, len(free), len(suitable))
+    first = _behind(run, ahead, queue.waiting)
+    have = Said(f"{have}; {first}") if first else have
     if not fits(run, free):
-        return (
-            "devices",
-            f"Needs {run.devices}{_on_one(run)}: {have}{_behind(run, ahead, queue.waiting)}.",
+        return "devices", said(
+            f"Needs {run.devices:d} on one node: {have}."
+            if _on_one(run)
+            else f"Needs {run.devices:d}: {have}."
         )
     if not ahead:
-        return "devices", f"Starts in a moment: {have}."
-    return "share", f"Its turn comes later: {have}{_behind(run, ahead, queue.waiting)}."
+        return "devices", said(f"Starts in a moment: {have}.")
+    return "share", said(f"Its turn comes later: {have}.")
 
 
-def _on_one(run: Waiting) -> str:
-    return " on one node" if run.one_node and run.devices > 1 else ""
+def _have(run: Waiting, free: int, suitable: int) -> Said:
+    return said(
+        f"{free:d} of {suitable:d} devices of class {run.device_class} free"
+        if run.device_class
+        else f"{free:d} of {suitable:d} devices free"
+    )
 
 
-def _behind(run: Waiting, ahead: Sequence[RunId], waiting: Sequence[Waiting]) -> str:
+def _too_few(run: Waiting, present: int) -> Said:
+    needs = said(
+        f"{run.devices:d} devices of class {run.device_class} at once"
+        if run.device_class
+        else f"{run.devices:d} devices at once"
+    )
+    needs = said(f"{needs} on one node") if _on_one(run) else needs
+    there = said("there is only 1 now" if present == 1 else f"there are only {present:d} now")
+    return said(f"Needs {needs}, and {there}, busy or not: it starts when more are back.")
+
+
+def _on_one(run: Waiting) -> bool:
+    return run.one_node and run.devices > 1
+
+
+def _behind(run: Waiting, ahead: Sequence[RunId], waiting: Sequence[Waiting]) -> Said | None:
     """Who goes first, and why."""
     before = set(ahead)
     own = sum(one.owner == run.owner and one.run in before for one in waiting)
     others = len(before) - own
-    parts = []
+    if own and others:
+        return said(
+            f"{own:d} of your own and {others:d} of users who have used less lately or waited longer"
+            " first"
+        )
     if own:
-        parts.append(f"{own} of your own")
+        return said(f"{own:d} of your own first")
     if others:
-        parts.append(f"{others} of users who have used less lately or waited longer")
-    return f"; {' and '.join(parts)} first" if parts else ""
+        return said(f"{others:d} of users who have used less lately or waited longer first")
+    return None

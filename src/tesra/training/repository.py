@@ -25,6 +25,7 @@ from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId, SiteId, UserId
+from tesra.kit.saying import Said
 from tesra.training.checkpoints.tables import checkpoints
 from tesra.training.labels import labelled
 from tesra.training.model import Restart, RunFilter, RunLife, RunState, StopCause
@@ -229,7 +230,7 @@ class RunRepository:
         return list(await tx.execute(statement))
 
     async def update_run(
-        self, tx: Tx, run: RunId, values: dict[str, Any], *, event: tuple[str, str] | None = None
+        self, tx: Tx, run: RunId, values: dict[str, Any], *, event: tuple[str, Said] | None = None
     ) -> None:
         """Change the run's row, which the caller has locked; ``event``: with ``add_event`` of that."""
         computed, plain = _parted(values)
@@ -317,7 +318,7 @@ class RunRepository:
         )
         return list(await tx.execute(statement))
 
-    async def add_event(self, tx: Tx, run: RunId, kind: str, words: str) -> None:
+    async def add_event(self, tx: Tx, run: RunId, kind: str, words: Said) -> None:
         """Append to the timeline; the run's row must be locked by the caller."""
         await tx.execute(_ADD_EVENT, _event(run, kind, words))
 

@@ -9,6 +9,7 @@ from tesra.db.notify import notify, notify_all, topic_with
 from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import CheckpointId, RunId, SnapshotId, UserId, new_id
 from tesra.kit.money import parse_cny
+from tesra.kit.saying import said
 from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.device_choice import Wanted, check_offer
 from tesra.training.domains import Domains
@@ -179,7 +180,7 @@ class TrainingService:
                 way_out="Give the next run its priority: `tesra run … --priority high`.",
             )
         await self._repository.update_run(tx, run, {"priority": priority})
-        await self._repository.add_event(tx, run, "priority", f"Priority {priority}.")
+        await self._repository.add_event(tx, run, "priority", said(f"Priority {priority}."))
         await notify(tx, "dispatch")
         return await self.run(tx, owner, run)
 

@@ -11,6 +11,7 @@ from tesra.compute.service import ComputeService
 from tesra.db.engine import Tx
 from tesra.db.notify import notify_all, topic_with
 from tesra.kit.ids import AttemptId, BillId, RunId, SiteId, SnapshotId, UserId
+from tesra.kit.saying import Said
 from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.checkpoints.repository import CheckpointRepository
 from tesra.training.lifecycle import advance
@@ -44,7 +45,7 @@ class RunChange:
     owner: UserId
     before: RunState
     after: RunState
-    reason: str | None
+    reason: Said | None
     attempt: AttemptId | None
     stop: StopCause | None
     sweep: str | None = None
@@ -110,7 +111,7 @@ class Transitions:
         if after.state.terminal:
             values |= await self._close(tx, row, after, commands, result or Result())
         moved = after.state is not before.state
-        told = (after.state.value, after.reason or "") if moved else None
+        told = (after.state.value, after.reason or Said("")) if moved else None
         await self._repository.update_run(tx, run, values, event=told)
         topics = await self._carry_out(tx, attempt, commands, site)
         if moved and self._observers:

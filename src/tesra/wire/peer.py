@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tesra.kit.saying import Said
 from tesra.wire.common import Answer, Wire
 from tesra.wire.drive import Hex32
 
@@ -104,7 +105,7 @@ class FetchFailed(Wire):
 
     kind: Literal["failed"] = "failed"
     pack: Hex32
-    reason: str = Field(max_length=512)
+    reason: Said = Field(max_length=512)
     full: bool = False
 
 
@@ -119,7 +120,7 @@ class Lost(Wire):
     kind: Literal["lost"] = "lost"
     pack: Hex32
     bad: bool = False
-    reason: str = Field(default="", max_length=512)
+    reason: Said = Field(default=Said(""), max_length=512)
 
 
 class ProvenBlock(Wire):

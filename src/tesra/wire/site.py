@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tesra.kit.saying import Said
 from tesra.wire.common import Answer, Wire
 from tesra.wire.data import RunData
 from tesra.wire.drive import SnapshotCommit
@@ -196,7 +197,7 @@ class Renewed(Answer):
 
 class Preparing(Wire):
     kind: Literal["preparing"] = "preparing"
-    phase: str
+    phase: Said
 
 
 class Started(Wire):
@@ -218,7 +219,7 @@ class Usage(Wire):
 
 class Phase(Wire):
     kind: Literal["phase"] = "phase"
-    phase: str
+    phase: Said
 
 
 class Checkpoint(Wire):
@@ -252,7 +253,7 @@ class Ended(Wire):
     outcome: Literal["succeeded", "failed", "stopped", "refused", "lost"]
     exit_code: int | None = None
     rank: int | None = None
-    reason: str | None = Field(default=None, max_length=8192)
+    reason: Said | None = Field(default=None, max_length=8192)
     warnings: list[str] = []
     output: SnapshotCommit | None = None
     resumed: bool = False

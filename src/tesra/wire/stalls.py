@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tesra.kit.saying import Said, said
 from tesra.wire.common import Wire
 
 MAX_STALLED = 64
@@ -31,35 +32,45 @@ class Stalled(Wire):
     waiting: list[StalledRank] = Field(default=[], max_length=MAX_STALLED)
 
 
-def told_words(fact: Stalled) -> str:
+def told_words(fact: Stalled) -> Said:
     """At the moment when it is told: "rank 1 on node host/2 has made no progress for 22 s; …"."""
-    return "the ranks go on again" if fact.over else _words(fact, f"for {fact.idle_s} s")
+    if fact.over:
+        return said("the ranks go on again")
+    return _words(fact, said(f"for {fact.idle_s:d} s"))
 
 
-def lasting_words(fact: Stalled) -> str | None:
+def lasting_words(fact: Stalled) -> Said | None:
     """True for as long as it lasts; None when it is over."""
     if fact.over:
         return None
-    since = fact.since.astimezone(UTC) if fact.since is not None else None
-    return _words(fact, f"since {since:%H:%M:%S} UTC" if since else f"for {fact.idle_s} s")
+    if fact.since is None:
+        return _words(fact, said(f"for {fact.idle_s:d} s"))
+    clock = f"{fact.since.astimezone(UTC):%H:%M:%S}"
+    return _words(fact, said(f"since {clock} UTC"))
 
 
-def sentence(words: str) -> str:
+def sentence(words: Said) -> Said:
     """For a timeline or a log."""
-    return f"{words[:1].upper()}{words[1:]}."
+    return Said(f"{words[:1].upper()}{words[1:]}.")
 
 
-def _words(fact: Stalled, span: str) -> str:
+def _words(fact: Stalled, span: Said) -> Said:
+    ranks, waiting = _names(fact.ranks), _names(fact.waiting)
     if not fact.ranks:
-        wait = "waits" if len(fact.waiting) == 1 else "wait"
-        return f"no rank has made progress {span}: {_names(fact.waiting)} {wait}"
-    have = "has" if len(fact.ranks) == 1 else "have"
-    whom = "it" if len(fact.ranks) == 1 else "them"
-    waits = "the other waits" if len(fact.waiting) == 1 else "the others wait"
-    return f"{_names(fact.ranks)} {have} made no progress {span}; {waits} for {whom}"
+        return said(
+            f"no rank has made progress {span}: {waiting} waits"
+            if len(fact.waiting) == 1
+            else f"no rank has made progress {span}: {waiting} wait"
+        )
+    one_waits = len(fact.waiting) == 1
+    if len(fact.ranks) == 1:
+        waits = said("the other waits for it" if one_waits else "the others wait for it")
+        return said(f"{ranks} has made no progress {span}; {waits}")
+    waits = said("the other waits for them" if one_waits else "the others wait for them")
+    return said(f"{ranks} have made no progress {span}; {waits}")
 
 
 def _names(ranks: Sequence[StalledRank]) -> str:
-    names = [f"rank {known.rank} on node {known.node}" for known in ranks[:_NAMED]]
+    names = ", ".join(said(f"rank {one.rank:d} on node {one.node}") for one in ranks[:_NAMED])
     more = len(ranks) - _NAMED
-    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    return said(f"{names} and {more:d} more") if more > 0 else names

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
+from tesra.kit.saying import Said
 from tesra.wire.common import Answer, Wire
 from tesra.wire.data import MAX_DATA, RunData
 from tesra.wire.metric_names import Value
@@ -114,7 +115,7 @@ class QueuePlace(Answer):
     place: int | None
     of: int
     waits_for: Literal["devices", "share", "payment", "limit"]
-    why: str
+    why: Said
     start_by: datetime | None = None
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tesra.kit.saying import Said
 from tesra.wire.common import Answer, Wire
 from tesra.wire.parameters import ParameterName, ParameterValue
 
@@ -53,7 +54,7 @@ class TuneChange(Answer):
     attempt: int
     step: int | None = None
     ranks: list[RankTook] = []
-    reason: str | None = None
+    reason: Said | None = None
     settled_at: datetime | None = None
 
 
@@ -100,7 +101,7 @@ class TunedChange(Wire):
     state: Literal["decided", "applied", "failed"]
     step: int | None = Field(default=None, ge=0, le=MAX_STEP)
     ranks: list[RankTook] = Field(default=[], max_length=MAX_RANKS)
-    reason: str | None = Field(default=None, max_length=1024)
+    reason: Said | None = Field(default=None, max_length=1024)
 
 
 class FoundParameter(Wire):

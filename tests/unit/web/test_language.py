@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 
-from tesra.web.ui.language import accepted_tag, known_tag, language
+from tesra.web.ui.language import FOLDER, accepted_tag, known_tag, language
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -67,3 +68,20 @@ def test_every_text_of_the_pages_has_its_chinese() -> None:
     command = [sys.executable, str(ROOT / "tools" / "messages.py"), "--check"]
     gaps = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     assert gaps.splitlines() == []
+
+
+def test_a_text_has_one_chinese_wherever_it_stands() -> None:
+    found: dict[object, set[tuple[str, object]]] = {}
+    for path in sorted((FOLDER / "zh_CN").glob("*.po")):
+        with path.open("rb") as file:
+            for message in read_po(file, locale="zh_CN"):
+                if message.id:
+                    found.setdefault((message.id, message.context), set()).add(
+                        (path.stem, _text(message.string))
+                    )
+    several = {key: said for key, said in found.items() if len({text for _, text in said}) > 1}
+    assert several == {}
+
+
+def _text(said: object) -> object:
+    return tuple(said) if isinstance(said, list) else said

@@ -23,6 +23,7 @@ from tesra.drive.peers.placement import GOOD, Peer
 from tesra.drive.peers.repairing import GONE_S, Drop, Forget, Step, Want, plan_repair
 from tesra.drive.peers.repository import LATER, PeerRepository
 from tesra.kit.ids import PeerId, UserId
+from tesra.kit.saying import said
 from tesra.security.alarms import Alarm, AlarmService, Kind
 from tesra.storage.merkle import PackTree
 from tesra.wire.storage import AuditStand, StoragePeer
@@ -240,13 +241,14 @@ class CareService:
         away = {peer.id: peer for peer in peers.values() if peer.away_s > gone_s}
         rung = await self._alarms.open_subjects(tx, Kind.OFFLINE)
         for peer in [peer for peer in away.values() if peer.id not in rung]:
-            words = f"{peer.name} has been away for {peer.away_s / 60:.0f} minutes."
+            minutes = f"{peer.away_s / 60:.0f}"
+            words = said(f"{peer.name} has been away for {minutes} minutes.")
             await self._alarms.sound(tx, Kind.OFFLINE, peer.id, words)
         await self._alarms.over(tx, Kind.OFFLINE, sorted(rung - away.keys()))
         locked = await self._repository.locked(tx)
         rung = await self._alarms.open_subjects(tx, Kind.LOCKED)
         for pack_id in sorted(locked - rung):
-            words = f"No good copy of pack {pack_id} is left: files that need it are locked."
+            words = said(f"No good copy of pack {pack_id} is left: files that need it are locked.")
             await self._alarms.sound(tx, Kind.LOCKED, pack_id, words, pack_id=pack_id)
         await self._alarms.over(tx, Kind.LOCKED, sorted(rung - locked))
 

@@ -10,6 +10,7 @@ from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
 from tesra.drive.peers.placement import CONTAINED
 from tesra.drive.peers.repository import LATER, PeerRepository
 from tesra.kit.ids import PeerId
+from tesra.kit.saying import Said, said
 from tesra.security.alarms import AlarmService, Kind
 from tesra.storage.merkle import BlockUntrue, PackTree, check_block
 from tesra.wire.peer import (
@@ -29,7 +30,7 @@ Kick = Callable[[Tx], Awaitable[object]]  # have repairs planned soon
 
 Topics = list[str]
 _TOLD_ONE_BY_ONE = 100
-_MISSING = "the peer did not have it any more when it started"
+_MISSING = said("the peer did not have it any more when it started")
 
 
 async def no_kick(_: Tx) -> None:
@@ -70,7 +71,7 @@ class Evidence:
         """Deleted as ordered. What was wanted again too late is lost there."""
         own = await self._copies.copy(tx, dropped.pack, peer)
         if own is not None and own.state == "held":
-            return await self.lost(tx, peer, Lost(pack=dropped.pack, reason="it was dropped"))
+            return await self.lost(tx, peer, Lost(pack=dropped.pack, reason=said("it was dropped")))
         if own is not None and own.state == "dropping":
             await self._copies.forget_copy(tx, dropped.pack, peer)
             return [f"pack:{dropped.pack}"]
@@ -85,7 +86,7 @@ class Evidence:
         try:
             _check(tree, asked[0].blocks, proof.blocks)
         except BlockUntrue as error:
-            return await self._spoilt(tx, peer, proof.pack, error.detail)
+            return await self._spoilt(tx, peer, proof.pack, Said(error.detail))
         await self._audits.close(tx, proof.pack, peer, PROVE)
         await self._copies.note_proven(tx, proof.pack, peer)
         await self._stands(tx, peer, good=True)
@@ -105,7 +106,7 @@ class Evidence:
         if lost.bad:
             return await self._spoilt(tx, peer, lost.pack, lost.reason)
         await self._copies.set_copy(tx, lost.pack, peer, "lost", reason=lost.reason)
-        await self._sound(tx, Kind.LOST, peer, lost.pack, lost.reason or "it is not there")
+        await self._sound(tx, Kind.LOST, peer, lost.pack, lost.reason or said("it is not there"))
         await self._kick(tx)
         return [f"pack:{lost.pack}", f"audit:{peer}"]
 
@@ -118,7 +119,7 @@ class Evidence:
             await self._sound(tx, Kind.LOST, peer, pack_id, _MISSING)
         if len(pack_ids) > _TOLD_ONE_BY_ONE:
             _, _, name = await self._audits.standing(tx, peer)
-            words = f"{name} has come back without {len(pack_ids)} of its copies."
+            words = said(f"{name} has come back without {len(pack_ids)} of its copies.")
             await self._alarms.sound(tx, Kind.LOST, peer, words)
         if pack_ids:
             await self._kick(tx)
@@ -137,11 +138,11 @@ class Evidence:
         standing, _, name = await self._audits.standing(tx, peer)
         if standing != CONTAINED:
             await self._audits.set_standing(tx, peer, CONTAINED, 0)
-            words = f"{name} answers, but does not show the blocks that it is asked for."
+            words = said(f"{name} answers, but does not show the blocks that it is asked for.")
             await self._alarms.sound(tx, Kind.STALLS, peer, words)
             await self._kick(tx)
 
-    async def _spoilt(self, tx: Tx, peer: PeerId, pack_id: str, why: str) -> Topics:
+    async def _spoilt(self, tx: Tx, peer: PeerId, pack_id: str, why: Said) -> Topics:
         await self._audits.close(tx, pack_id, peer)
         await self._copies.set_copy(tx, pack_id, peer, "bad", reason=why)
         await self._stands(tx, peer, good=False)
@@ -156,10 +157,13 @@ class Evidence:
         if before == CONTAINED and standing != CONTAINED:
             await self._alarms.over(tx, Kind.STALLS, [peer])
 
-    async def _sound(self, tx: Tx, kind: Kind, peer: PeerId, pack_id: str, why: str) -> None:
+    async def _sound(self, tx: Tx, kind: Kind, peer: PeerId, pack_id: str, why: Said) -> None:
         _, _, name = await self._audits.standing(tx, peer)
-        what = "has been changed" if kind is Kind.TAMPERED else "is gone"
-        words = f"The copy of pack {pack_id} on {name} {what}: {why}"
+        words = said(
+            f"The copy of pack {pack_id} on {name} has been changed: {why}"
+            if kind is Kind.TAMPERED
+            else f"The copy of pack {pack_id} on {name} is gone: {why}"
+        )
         await self._alarms.sound(tx, kind, f"{pack_id}@{peer}", words, pack_id=pack_id)
 
 

@@ -10,6 +10,7 @@ from tesra.drive.peers.errors import PackAway, PackLocked
 from tesra.drive.peers.evidence import Evidence
 from tesra.drive.peers.repository import PeerRepository
 from tesra.kit.ids import PeerId
+from tesra.kit.saying import said
 from tesra.wire.peer import Lost
 
 PATIENCE_S = 30.0
@@ -51,7 +52,7 @@ class Mender:
         async with self._database.begin() as tx:
             if not await self._copies.trees(tx, [pack_id]):
                 return
-            reason = "the server found it so when it read it"
+            reason = said("the server found it so when it read it")
             lost = Lost(pack=pack_id, bad=spoilt, reason=reason)
             topics = await self._evidence.lost(tx, self._gateway, lost)
             if topics:

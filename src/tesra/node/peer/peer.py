@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tesra.crypto.requests import new_key
 from tesra.kit.errors import TesraError
+from tesra.kit.saying import Said, said
 from tesra.node.peer.folder import PackFolder, PeerFull
 from tesra.node.peer.link import EnrolAgain, PeerLink, ServerAway
 from tesra.node.peer.proving import Scrubber, Watcher, answer_challenge, scrub
@@ -177,7 +178,9 @@ class StoragePeer:
     async def _fetch(self, order: FetchOrder) -> None:
         tree = _tree(order.pack)
         if tree is None:
-            self._say(FetchFailed(pack=order.pack.pack, reason="the pack's tree makes no sense"))
+            self._say(
+                FetchFailed(pack=order.pack.pack, reason=said("the pack's tree makes no sense"))
+            )
             return
         if await asyncio.to_thread(self._folder.holds, tree):
             self._say(Held(pack=tree.pack_id))
@@ -189,9 +192,9 @@ class StoragePeer:
             await self._live.fetch(tree, self._folder.incoming, sources, stall_s=STALL_S)
             await asyncio.to_thread(self._folder.keep, tree)
         except PeerFull as error:
-            self._say(FetchFailed(pack=tree.pack_id, reason=error.detail, full=True))
+            self._say(FetchFailed(pack=tree.pack_id, reason=Said(error.detail), full=True))
         except (TransferStalled, SwarmFailed) as error:
-            self._say(FetchFailed(pack=tree.pack_id, reason=error.detail[:500]))
+            self._say(FetchFailed(pack=tree.pack_id, reason=Said(error.detail[:500])))
         else:
             self._say(Held(pack=tree.pack_id))
 
@@ -206,7 +209,7 @@ class StoragePeer:
         try:
             await self._live.serve(tree, self._folder.home_of(tree.pack_id))
         except SwarmFailed as error:
-            self._say(Lost(pack=tree.pack_id, reason=error.detail))
+            self._say(Lost(pack=tree.pack_id, reason=Said(error.detail)))
         else:
             self._say(Serving(pack=tree.pack_id))
 

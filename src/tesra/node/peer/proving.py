@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from tesra.kit.saying import said
 from tesra.node.peer.folder import PackFolder
 from tesra.storage.merkle import BLOCK_BYTES, PIECE_BYTES, prove
 from tesra.wire.peer import Fact, Lost, Proof, ProofOrder, ProvenBlock, Scrubbed
@@ -27,9 +28,9 @@ def answer_challenge(folder: PackFolder, order: ProofOrder) -> Fact:
     try:
         blocks = _show(folder.home_of(order.pack) / order.pack, order.blocks)
     except FileNotFoundError:
-        return Lost(pack=order.pack, reason="it is not on the disk any more")
+        return Lost(pack=order.pack, reason=said("it is not on the disk any more"))
     except OSError as error:
-        return Lost(pack=order.pack, bad=True, reason=f"it can't be read: {error.strerror}")
+        return Lost(pack=order.pack, bad=True, reason=said(f"it can't be read: {error.strerror}"))
     return Proof(audit=order.audit, pack=order.pack, blocks=blocks)
 
 
@@ -41,11 +42,11 @@ def scrub(folder: PackFolder, pack_id: str) -> Fact:
             while data := file.read(_READ_BYTES):
                 digest.update(data)
     except FileNotFoundError:
-        return Lost(pack=pack_id, reason="it is not on the disk any more")
+        return Lost(pack=pack_id, reason=said("it is not on the disk any more"))
     except OSError as error:
-        return Lost(pack=pack_id, bad=True, reason=f"it can't be read: {error.strerror}")
+        return Lost(pack=pack_id, bad=True, reason=said(f"it can't be read: {error.strerror}"))
     if digest.hexdigest() != pack_id:
-        return Lost(pack=pack_id, bad=True, reason="its content is not what its name says")
+        return Lost(pack=pack_id, bad=True, reason=said("its content is not what its name says"))
     return Scrubbed(pack=pack_id)
 
 
@@ -65,7 +66,7 @@ class Watcher:
         """One look; what was written to is read through. In a thread."""
         changed, missing = self._folder.look()
         for pack_id in missing:
-            self._say(Lost(pack=pack_id, reason="it is not on the disk any more"))
+            self._say(Lost(pack=pack_id, reason=said("it is not on the disk any more")))
         for pack_id in changed:
             found = scrub(self._folder, pack_id)
             if isinstance(found, Lost):

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from tesra.kit.saying import said
 from tesra.node.tuning.model import ROUNDS, Order, RankTuning, TuningReport
 from tesra.wire.tuning import MAX_RANKS, FoundParameter, RankTook, Tuned, TunedChange
 
@@ -34,7 +35,7 @@ def _change(order: Order, ranks: Sequence[RankTuning]) -> TunedChange | None:
     if order.failed:
         slow = [rank.rank for rank in ranks if rank.declined == (order.seq, ROUNDS)]
         names = ", ".join(map(str, slow))
-        reason = f"Asked {ROUNDS} times, rank {names} did not learn the step in time."
+        reason = said(f"Asked {ROUNDS} times, rank {names} did not learn the step in time.")
         return TunedChange(seq=order.seq, state="failed", reason=reason)
     if order.step is None:
         return None
@@ -46,7 +47,8 @@ def _change(order: Order, ranks: Sequence[RankTuning]) -> TunedChange | None:
     ]
     missing = [rank for rank in ranks if not rank.gone and rank.step_of(order.seq) is None]
     gone = [str(rank.rank) for rank in ranks if rank.gone and rank.step_of(order.seq) is None]
-    ended = f"rank {', '.join(gone)} had ended before that step" if gone else None
+    gone_ranks = ", ".join(gone)
+    ended = said(f"rank {gone_ranks} had ended before that step") if gone else None
     state: Literal["decided", "applied", "failed"] = "decided"
     if not missing:
         state = "applied" if took else "failed"

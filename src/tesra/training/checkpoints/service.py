@@ -6,6 +6,7 @@ from typing import Any
 from tesra.db.engine import Tx
 from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import AttemptId, CheckpointId, RunId, UserId, new_id
+from tesra.kit.saying import Said
 from tesra.training.checkpoints.repository import CheckpointRepository
 from tesra.training.domains import Domains
 from tesra.training.model import CheckpointRef, RestartRequested
@@ -112,7 +113,7 @@ class CheckpointService:
         """Something refers to it: it stays kept, however many newer ones there are."""
         await self._repository.pin(tx, CheckpointId(checkpoint))
 
-    async def restart(self, tx: Tx, run: RunId, *, checkpoint: str | None, why: str) -> None:
+    async def restart(self, tx: Tx, run: RunId, *, checkpoint: str | None, why: Said) -> None:
         """Let a live or queued run begin again from a checkpoint (None: from scratch).
 
         Its present attempt is asked to end, without failure, and is paid for as it ran; this does

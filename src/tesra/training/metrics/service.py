@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 from tesra.db.engine import Tx
+from tesra.kit import saying
 from tesra.kit.errors import Invalid, NotFound
 from tesra.kit.ids import AttemptId, RunId, SiteId
 from tesra.training.attempts import AttemptService
@@ -21,11 +22,13 @@ MAX_DELIVERY_BYTES = 2**20
 MAX_SOURCE = 4096
 _NAMES_TOLD = 8
 
-NAMES_FULL = (
+NAMES_FULL = saying.said(
     f"More than {MAX_NAMES:,} different metric names: further ones are left out. "
     "Log numbers under a few names; what counts up belongs into the step."
 )
-POINTS_FULL = f"More than {MAX_POINTS:,} metric points: from here on only the newest of each delivery is kept."
+POINTS_FULL = saying.said(
+    f"More than {MAX_POINTS:,} metric points: from here on only the newest of each delivery is kept."
+)
 _LIMITS = {"names_full": NAMES_FULL, "points_full": POINTS_FULL}
 
 

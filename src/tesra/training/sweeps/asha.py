@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tesra.kit.saying import Said, said
 from tesra.training.sweeps.model import Goal
 
 REDUCTION = 3
@@ -30,7 +31,7 @@ class Judgement:
     """The rungs a trial has reached, and the words with which it ends early, if it does."""
 
     rungs: dict[int, float]
-    pruned: str | None = None
+    pruned: Said | None = None
 
 
 def rungs_of(goal: Goal, points: Sequence[Point]) -> dict[int, float]:
@@ -68,8 +69,8 @@ def judge(
         rivals = [other[rung] for other in others if rung in other]
         if not _goes_on(goal, value, rivals):
             step = points[rung - 1].step
-            place = rung if step is None else step
-            return Judgement(passed, f"Stopped early by ASHA at step {place}.")
+            reached_step = rung if step is None else step
+            return Judgement(passed, said(f"Stopped early by ASHA at step {reached_step}."))
     return Judgement(passed)
 
 

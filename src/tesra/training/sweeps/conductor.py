@@ -21,6 +21,7 @@ from tesra.db.notify import topic_with
 from tesra.kit.errors import PaymentDue, QuotaExceeded, TesraError, TooMany, Unavailable
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.money import format_cny
+from tesra.kit.saying import said, words_of
 from tesra.training.checkpoints.accounts import Accounts
 from tesra.training.domains import Domains, SweepEnd
 from tesra.training.model import RunState, StopCause, StopRequested
@@ -158,7 +159,8 @@ class Conductor:
             cost = await self._cost(tx, row)
             if cost >= row.max_cost_micros:
                 ending = SweepState.STOPPED
-                why = f"Stopped at its cap of CNY {format_cny(row.max_cost_micros)}."
+                cap = format_cny(row.max_cost_micros)
+                why = said(f"Stopped at its cap of CNY {cap}.")
         if ending is None:
             return row
         values = {"state": SweepState.STOPPING.value, "ending": ending.value, "reason": why}
@@ -222,7 +224,7 @@ class Conductor:
         if ending is None:
             done = any(trial.state is TrialState.COMPLETED for trial in trials)
             ending = SweepState.FINISHED.value if done else SweepState.FAILED.value
-            reason = None if done else "No trial has completed."
+            reason = None if done else said("No trial has completed.")
         values: dict[str, Any] = {
             "state": ending,
             "reason": reason,
@@ -292,13 +294,13 @@ class Conductor:
 
     async def _hold_back(self, sweep: SweepId, error: TesraError) -> None:
         """No trial can begin: wait if that may change, else give the sweep up."""
-        words = f"{error.detail} {error.way_out or ''}".strip()
+        words = words_of(error)
         async with self._database.begin() as tx:
             row = await self._repository.lock(tx, sweep)
             if row is None or row.state != SweepState.RUNNING:
                 return
             if isinstance(error, _WAITS):
-                values = {"reason": f"Waits: {words}"}
+                values: dict[str, str] = {"reason": said(f"Waits: {words}")}
             else:
                 log.warning("sweep %s can't go on: %s", sweep, words)
                 values = {

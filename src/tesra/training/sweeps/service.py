@@ -10,6 +10,7 @@ from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import RunId, UserId, new_id
 from tesra.kit.money import parse_cny
+from tesra.kit.saying import said
 from tesra.training.domains import Domains
 from tesra.training.proposals import Prepared
 from tesra.training.service import TrainingService
@@ -155,7 +156,7 @@ class SweepService:
             values = {
                 "state": SweepState.STOPPING.value,
                 "ending": SweepState.STOPPED.value,
-                "reason": "Stopped by its owner.",
+                "reason": said("Stopped by its owner."),
             }
             await self._repository.update(tx, sweep, values)
             await notify(tx, TOPIC)

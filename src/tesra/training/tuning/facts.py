@@ -8,6 +8,7 @@ from sqlalchemy import func
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import AttemptId, RunId
+from tesra.kit.saying import said
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.domains import Domains
 from tesra.training.model import RunState
@@ -75,17 +76,19 @@ class TuningFacts:
             live: dict[str, Any] = {"attempt": start.attempt, "at_start": False}
             await self._repository.update(tx, run, [change.seq], live)
             return
-        words = f"n force since the start of attempt {start.attempt}."
         values = {
             "state": ChangeState.APPLIED.value,
             "attempt": start.attempt,
             "at_start": True,
             "step": 0,
-            "reason": f"I{words}",
+            "reason": said(f"In force since the start of attempt {start.attempt:d}."),
             "settled_at": func.clock_timestamp(),
         }
         await self._repository.update(tx, run, [change.seq], values)
-        await self._runs.add_event(tx, run, EVENT, f"Change {change.seq} i{words}")
+        words = said(
+            f"Change {change.seq:d} in force since the start of attempt {start.attempt:d}."
+        )
+        await self._runs.add_event(tx, run, EVENT, words)
 
     async def _make_again(
         self, tx: Tx, rows: Sequence[ChangeRow], attempt: int, again: dict[str, Any]
@@ -104,7 +107,8 @@ class TuningFacts:
                 "at_start": False,
             },
         )
-        words = f"Change {last.seq + 1} makes {values_words(again)} again in attempt {attempt}."
+        seq, values = last.seq + 1, values_words(again)
+        words = said(f"Change {seq:d} makes {values} again in attempt {attempt:d}.")
         await self._runs.add_event(tx, RunId(last.run_id), EVENT, words)
 
     async def _resumed(self, tx: Tx, attempt: RunRow) -> datetime | None:
@@ -143,10 +147,11 @@ class TuningFacts:
             late = row.state == ChangeState.WITHDRAWN
             words = applied_words(change, withdrawn=late)
             values |= {"state": ChangeState.APPLIED.value, "reason": words}
-            text = f"Change {row.seq}, {values_words(row.values)}: {words}"
+            wanted = values_words(row.values)
+            text = said(f"Change {row.seq:d}, {wanted}: {words}")
         else:
             values["state"] = ChangeState.FAILED.value
-            text = f"Change {row.seq} was not made: {change.reason}"
+            text = said(f"Change {row.seq:d} was not made: {change.reason}")
         values["settled_at"] = func.clock_timestamp()
         await self._repository.update(tx, run, [row.seq], values)
         await self._runs.add_event(tx, run, EVENT, text)

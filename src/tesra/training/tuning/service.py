@@ -7,6 +7,7 @@ from sqlalchemy import func
 
 from tesra.db.engine import Tx
 from tesra.kit.ids import RunId, UserId
+from tesra.kit.saying import Said, said
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.domains import Domains
 from tesra.training.model import RunState
@@ -63,7 +64,7 @@ class TuningService:
             },
         )
         await self._keep_checkpoint(tx, run)
-        await self._tell(tx, life, f"Change {seq} asked for: {values_words(wanted)}.")
+        await self._tell(tx, life, said(f"Change {seq:d} asked for: {values_words(wanted)}."))
         return await self._show(tx, row)
 
     async def withdraw(self, tx: Tx, owner: UserId, run: RunId, seq: int | None) -> Tuning:
@@ -74,7 +75,9 @@ class TuningService:
         chosen = _chosen(changes, seq, ChangeState.WAITING, "waits")
         values = {"state": ChangeState.WITHDRAWN.value, "settled_at": func.clock_timestamp()}
         await self._repository.update(tx, run, [chosen.seq], values)
-        await self._tell(tx, life, f"Change {chosen.seq} withdrawn: {values_words(chosen.values)}.")
+        await self._tell(
+            tx, life, said(f"Change {chosen.seq:d} withdrawn: {values_words(chosen.values)}.")
+        )
         return await self._show(tx, row)
 
     async def rollback(self, tx: Tx, owner: UserId, run: RunId, seq: int | None) -> Tuning:
@@ -95,8 +98,13 @@ class TuningService:
         for change in changes:
             if change.seq >= chosen.seq:
                 await self._undo(tx, run, change, checkpoint.number)
-        why = f"rolled back to checkpoint {checkpoint.number}, before change {chosen.seq}."
-        await self._runs.add_event(tx, run, EVENT, f"{why[:1].upper()}{why[1:]}")
+        told = said(
+            f"Rolled back to checkpoint {checkpoint.number:d}, before change {chosen.seq:d}."
+        )
+        await self._runs.add_event(tx, run, EVENT, told)
+        why = said(
+            f"rolled back to checkpoint {checkpoint.number:d}, before change {chosen.seq:d}."
+        )
         await self._checkpoints.restart(tx, RunId(life.id), checkpoint=checkpoint.id, why=why)
         return await self._show(tx, row)
 
@@ -106,7 +114,7 @@ class TuningService:
             ChangeState.WAITING: ChangeState.WITHDRAWN,
         }.get(ChangeState(change.state))
         if after is not None:
-            reason = f"Rolled back to checkpoint {checkpoint}."
+            reason = said(f"Rolled back to checkpoint {checkpoint:d}.")
             values = {"state": after.value, "reason": reason}
             await self._repository.update(tx, run, [change.seq], values)
 
@@ -161,7 +169,7 @@ class TuningService:
         if checkpoint is not None:
             await self._checkpoints.pin(tx, checkpoint.id)
 
-    async def _tell(self, tx: Tx, life: RunRow, text: str) -> None:
+    async def _tell(self, tx: Tx, life: RunRow, text: Said) -> None:
         """Into the run's timeline, and to its site and whoever watches it."""
         await self._runs.add_event(tx, RunId(life.id), EVENT, text)
         await self._transitions.tell(tx, await topics_of(tx, self._runs, life))

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tesra.kit.saying import Said, said
 from tesra.training.model import RunState
 from tesra.training.tuning.model import ChangeState, Parameter
 from tesra.wire.tuning import RankTook, TunableParameter, TuneChange, TunedChange, Tuning
 
-_NO_STEP = (
+_NO_STEP = said(
     "Its ranks have not counted a step yet: the script has not called tesra.step(), and no known"
     " optimiser has stepped. If it does neither, the change can't be made while it runs:"
     " call tesra.step() after each step and read tesra.params, or start it again."
@@ -64,17 +65,20 @@ def _show_change(row: Any, run: Any, all_step: bool) -> TuneChange:
     )
 
 
-def _waiting(row: Any, run: Any, all_step: bool) -> tuple[str, str]:
+def _waiting(row: Any, run: Any, all_step: bool) -> tuple[str, Said]:
     """What a change waits for; one that waits in a run that has ended was never made."""
     if RunState(run.state).terminal:
-        return ChangeState.FAILED.value, "The run ended before the change was made."
+        return ChangeState.FAILED.value, said("The run ended before the change was made.")
     if row.at_start or row.attempt != run.attempts or run.state == RunState.QUEUED:
-        return row.state, "It is in force when the run starts."
+        return row.state, said("It is in force when the run starts.")
     if run.state != RunState.RUNNING:
-        return row.state, "The run is being prepared; the change is made once it has begun to step."
+        return row.state, said(
+            "The run is being prepared; the change is made once it has begun to step."
+        )
     if row.step is not None:
-        return row.state, f"All ranks make it at step {row.step}."
-    return row.state, "Its ranks are being asked for the step." if all_step else _NO_STEP
+        return row.state, said(f"All ranks make it at step {row.step}.")
+    asked = said("Its ranks are being asked for the step.")
+    return row.state, asked if all_step else _NO_STEP
 
 
 def values_words(values: Mapping[str, Any], between: str = ", ") -> str:
@@ -82,21 +86,18 @@ def values_words(values: Mapping[str, Any], between: str = ", ") -> str:
     return between.join(f"{name}={value}" for name, value in values.items())
 
 
-def applied_words(change: TunedChange, *, withdrawn: bool) -> str:
+def applied_words(change: TunedChange, *, withdrawn: bool) -> Said:
     """How a change was made, and every rank that made it otherwise than agreed."""
     same = [took for took in change.ranks if took.step == change.step]
     others = [took for took in change.ranks if took.step != change.step]
-    words = f"made at step {change.step} on {_ranks(len(same))}"
-    words += "".join(
-        f"; rank {took.rank} was late and made it at step {took.step}" for took in others
-    )
-    words += f"; {change.reason}" if change.reason else ""
-    notes = {took.note: took.rank for took in change.ranks if took.note}
-    words += "".join(f"; {note}" for note in notes)
+    ranks = said("1 rank") if len(same) == 1 else said(f"{len(same):d} ranks")
+    parts = [said(f"made at step {change.step} on {ranks}")]
+    parts += [
+        said(f"rank {took.rank:d} was late and made it at step {took.step:d}") for took in others
+    ]
+    parts += [change.reason] if change.reason else []
+    parts += dict.fromkeys(Said(took.note) for took in change.ranks if took.note)
     if withdrawn:
-        words += "; it was withdrawn too late, so set the old value to undo it"
-    return f"{words}."
-
-
-def _ranks(count: int) -> str:
-    return "1 rank" if count == 1 else f"{count} ranks"
+        parts.append(said("it was withdrawn too late, so set the old value to undo it"))
+    changes = "; ".join(parts)
+    return Said(f"{changes}.")

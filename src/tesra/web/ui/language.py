@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from babel import Locale, dates, numbers
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import Translations
@@ -144,15 +145,32 @@ def _quality(text: str | None) -> float:
         return 0.0
 
 
+def translations(locale: Locale, part: str) -> list[tuple[str, str]]:
+    """The texts of one catalogue with their translations, those that count left out."""
+    path = _folder(locale) / f"{part}.po"
+    found = []
+    for one in _read(path, locale):
+        if one.id and isinstance(one.id, str) and isinstance(one.string, str):
+            found.append((one.id, one.string))  # noqa: PERF401 - a comprehension forgets the types
+    return found
+
+
 def _catalogue(locale: Locale) -> gettext.NullTranslations:
     merged = Translations()
-    for path in sorted((FOLDER / str(locale).replace("_Hans", "")).glob("*.po")):
-        with path.open("rb") as file:
-            messages = read_po(file, locale=locale)
+    for path in sorted(_folder(locale).glob("*.po")):
         compiled = io.BytesIO()
-        write_mo(compiled, messages)
+        write_mo(compiled, _read(path, locale))
         compiled.seek(0)
-        translations = Translations(compiled)
-        merged.merge(translations)
-        merged.plural = translations.plural  # which a merge leaves as English has it
+        translated = Translations(compiled)
+        merged.merge(translated)
+        merged.plural = translated.plural  # which a merge leaves as English has it
     return merged
+
+
+def _folder(locale: Locale) -> Path:
+    return FOLDER / str(locale).replace("_Hans", "")
+
+
+def _read(path: Path, locale: Locale) -> Catalog:
+    with path.open("rb") as file:
+        return read_po(file, locale=locale)

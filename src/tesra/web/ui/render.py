@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tesra.web.ui.language import Language
+from tesra.web.ui.reasons import tell
 from tesra.web.ui.static_files import static_url
 
 FOLDER = Path(__file__).parent / "templates"
@@ -60,6 +61,7 @@ def _environment() -> Environment:
         day=lambda at: _spoken.get().day(at),
         when=_when,
         moment=lambda at: _spoken.get().moment(at),
+        told=lambda text: tell(_spoken.get(), text),
     )
     return environment
 

@@ -7,34 +7,6 @@ from typing import Literal
 
 from tesra.wire.training import Run, RunEvent, RunState
 
-TEMPLATE = "run/head.html"  # and its texts are in that catalogue
-
-
-def _(text: str) -> str:
-    """Marks a text for the catalogue; a page says it with ``visit.say``."""
-    return text
-
-
-TOLD_BY_NODES = (
-    _("preparing"),
-    _("fetching the project"),
-    _("fetching the data"),
-    _("fetching the checkpoint"),
-    _("preparing the environment"),
-    _("starting"),
-    _("storing the last checkpoint"),
-    _("storing the output"),
-    _("stopping"),
-    _("restarting"),
-    _("Stopped before it started."),
-    _("The node was lost."),
-    _("The run's sandbox was killed from outside."),
-    _("The site was shut down."),
-    _("The node's agent died."),
-    _("Stopped by its owner."),
-    _("Stopped on request."),
-    _("Stopped at its cap."),
-)
 WAY: tuple[RunState, ...] = ("queued", "placing", "preparing", "running")
 ENDS: frozenset[str] = frozenset({"succeeded", "failed", "stopped"})
 
