@@ -28,8 +28,9 @@ $(STAMP): pyproject.toml requirements/tools.txt requirements/dev.txt hatch_build
 	    { rm -rf $(VENV); echo "Python's venv module is missing: make setup-system" >&2; exit 1; }
 	@echo "Setting up $(VENV)"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/tools.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q -j 0 src
 	@touch $@
 
 setup-system:  ## Install the system's packages that a bare machine may lack, and bench's rivals (Debian, Ubuntu)
