@@ -13,7 +13,8 @@ from factories.clusters import FreshDatabase
 from factories.live import Training, training
 from factories.network import NetworkDouble, network_on
 from factories.pages import PageClient, pages_over, words_of
-from tesra.kit.ids import UserId
+from tesra.app.bootstrap import LOCAL_SITE
+from tesra.kit.ids import AttemptId, UserId
 from tesra.wire.site import Checkpoint, Ended, Started, Usage
 
 pytestmark = pytest.mark.postgres
@@ -36,7 +37,10 @@ class Place:
     async def log(self, begun: Training, *lines: dict[str, Any]) -> None:
         """Metrics, as the node's spool has them."""
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        await self.network.site.points(begun.assignment, data)
+        held = (AttemptId(begun.assignment.attempt), begun.assignment.fence)
+        services = self.network.services
+        async with services.database.begin() as tx:
+            await services.metrics.take(tx, LOCAL_SITE, held, source=0, offset=0, data=data)
 
     async def fund(self, micros: int = 100_000_000) -> None:
         services = self.network.services

@@ -63,6 +63,20 @@ def test_what_is_acknowledged_is_with_two_peers_and_soon_with_three(
     assert contents(tmp_path / "dest") == contents(source)
 
 
+def test_a_peer_is_given_only_what_it_was_told_to_bring(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    with user_of(network, "abe") as (client, door):
+        put_project(client, door, sample_folder(tmp_path / "source"), "p")
+        token = (network.home.keys / "peer.token").read_text().strip()
+        for pack in network.packs(1):
+            where = f"/peer/v1/peers/{network.peer_id(3)}/packs/{pack}"
+            client.headers["Authorization"] = f"Bearer {token}"
+            assert client.get(where).status_code == 404
+            client.headers["Authorization"] = "Bearer another"
+            assert client.get(where).status_code == 401
+
+
 def test_packs_tell_nothing_of_what_they_hold(network: PeerNetwork, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

@@ -26,6 +26,7 @@ from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
 Mend = Callable[[str, bool], Awaitable[None]]  # a pack, and whether its file is there, but spoilt
 
 _BUFFER_BYTES = 2**20
+_VECTOR = 1024  # the most that the kernel takes at once
 _PIECES = 1024  # who sends a byte at a time fills no memory with what goes with each
 _HEX_ID_CHARACTERS = 64
 _INCOMING = "incoming"
@@ -223,13 +224,17 @@ class _Digest:
 
 
 def _append(file: BinaryIO, digest: _Digest, pieces: list[bytes]) -> None:
-    data = b"".join(pieces)
-    digest.whole.update(data)
-    digest.tree.update(data)
-    view = memoryview(data)
+    for piece in pieces:
+        digest.whole.update(piece)
+        digest.tree.update(piece)
     try:
-        while view:
-            view = view[file.write(view) :]
+        for start in range(0, len(pieces), _VECTOR):
+            some = pieces[start : start + _VECTOR]
+            written = os.writev(file.fileno(), some)
+            if written < sum(map(len, some)):  # the disk is nearly full, or a signal came
+                rest = memoryview(b"".join(some))[written:]
+                while rest:
+                    rest = rest[file.write(rest) :]
     except OSError as error:
         raise _said(error) from error
 

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
-from tesra.drive.model import Drive, Epoch, Hold, StoredChunk, StoredProject, StoredSnapshot
+from tesra.drive.model import Drive, Epoch, StoredChunk, StoredProject, StoredSnapshot
 from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId, new_id
 
 _TIME = DateTime(timezone=True)
@@ -230,6 +230,12 @@ class DriveRepository:
                 )
         return found
 
+    async def prefixes(self, tx: Tx, epoch: EpochId, size_bytes: int, *, limit: int) -> list[bytes]:
+        """The beginnings of the ids of ``limit`` of the chunks that are stored."""
+        beginning = func.substring(chunks.c.chunk_id, 1, size_bytes)
+        statement = select(beginning).where(chunks.c.epoch_id == epoch).limit(limit)
+        return [bytes(found) for found in (await tx.execute(statement)).scalars()]
+
     async def needed_chunks(
         self, tx: Tx, epoch: EpochId, ids: Sequence[bytes]
     ) -> dict[bytes, StoredChunk]:
@@ -380,14 +386,12 @@ class DriveRepository:
         )
 
     async def project(
-        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
+        self, tx: Tx, owner: UserId, name_or_id: str, *, lock: bool = False
     ) -> StoredProject | None:
-        """``hold`` it until the transaction ends."""
         either = (projects.c.id == name_or_id) | (projects.c.name == name_or_id)
         statement = _PROJECTS.where(projects.c.owner == owner, either)
-        if hold is not None:
-            use = hold == "to use"
-            statement = statement.with_for_update(of=projects, read=use, key_share=use)
+        if lock:
+            statement = statement.with_for_update(of=projects)
         row = (await tx.execute(statement)).one_or_none()
         return _project(row) if row else None
 

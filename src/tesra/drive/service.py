@@ -18,7 +18,6 @@ from tesra.drive.model import (
     Epoch,
     EpochNotWritable,
     EpochUnknown,
-    Hold,
     KeyNotHere,
     PackTooLarge,
     ProjectUnknown,
@@ -42,6 +41,7 @@ from tesra.kit.ids import DriveId, EpochId, SnapshotId, UserId, new_id
 from tesra.storage.format import EpochKeys, new_keys, seal_chunk
 from tesra.storage.packing import MAX_PACK_BYTES, Pack, PackBuilder
 from tesra.wire.drive import (
+    PREFIX_BYTES,
     PackReceipt,
     Project,
     ProjectVersion,
@@ -56,6 +56,9 @@ SWEEP_AGE_S = 3600.0  # a pack without an index that is older was left by a cras
 
 class PackSwept(Unavailable):
     """The pack was cleared away while it was being stored: send it again."""
+
+
+_MOST_PREFIXES = 100_000  # of 4 bytes each: what a long upload is told at once
 
 
 class DriveService(SnapshotReads):
@@ -125,6 +128,14 @@ class DriveService(SnapshotReads):
         await self._own_epoch(tx, owner, epoch, purpose)
         stored = await self._repository.needed_chunks(tx, epoch, [bytes.fromhex(i) for i in ids])
         return [chunk for chunk in ids if bytes.fromhex(chunk) not in stored]
+
+    async def known(
+        self, tx: Tx, owner: UserId, epoch: EpochId, *, purpose: str | None = None
+    ) -> bytes | None:
+        """The beginnings of the ids of the epoch's chunks, joined; None when they are too many."""
+        await self._own_epoch(tx, owner, epoch, purpose)
+        found = await self._repository.prefixes(tx, epoch, PREFIX_BYTES, limit=_MOST_PREFIXES + 1)
+        return b"".join(found) if len(found) <= _MOST_PREFIXES else None
 
     async def receive_pack(
         self,
@@ -250,18 +261,16 @@ class DriveService(SnapshotReads):
         if found is None or found[1] != owner:
             raise SnapshotUnknown
         made = await self._repository.add_project(tx, owner, checked, head)
-        project = await self._project(tx, owner, checked, hold="to change")
+        project = await self._project(tx, owner, checked, lock=True)
         unchanged = not made and project.head.root == found[0].root
         if not made and not unchanged:
             await self._repository.move_head(tx, project.id, head)
             project = await self._project(tx, owner, checked)
         return _project(project, unchanged=unchanged)
 
-    async def project(
-        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
-    ) -> Project:
-        """One of the owner's projects; ``hold`` it until the transaction ends."""
-        return _project(await self._project(tx, owner, name_or_id, hold=hold))
+    async def project(self, tx: Tx, owner: UserId, name_or_id: str) -> Project:
+        """One of the owner's projects."""
+        return _project(await self._project(tx, owner, name_or_id))
 
     async def projects(
         self, tx: Tx, owner: UserId, *, cursor: str | None = None, limit: int = 50
@@ -379,9 +388,9 @@ class DriveService(SnapshotReads):
         return found[0]
 
     async def _project(
-        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
+        self, tx: Tx, owner: UserId, name_or_id: str, *, lock: bool = False
     ) -> StoredProject:
-        found = await self._repository.project(tx, owner, name_or_id, hold=hold)
+        found = await self._repository.project(tx, owner, name_or_id, lock=lock)
         if found is None:
             raise ProjectUnknown(
                 f"There is no project '{name_or_id[:128]}'.",

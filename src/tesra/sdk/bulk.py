@@ -1,7 +1,8 @@
-"""Ranges over HTTP at the cost of reading a socket: large answers come in one piece, not in 64 KiB.
+"""Ranges and packs over HTTP at the cost of a socket: large bodies go in one piece, not in 64 KiB.
 
-A transport of httpx. What asks for a range goes over ``http.client``, which reads a body straight
-into the bytes that are handed on; all else goes as before. Failures are httpx's own.
+A transport of httpx. What asks for a range, or puts a body whose length is said, goes over
+``http.client``, which reads a body straight into the bytes that are handed on, and sends one
+without copying what is left of it; all else goes as before. Failures are httpx's own.
 """
 
 import http.client
@@ -36,7 +37,7 @@ class _BulkTransport(httpx.BaseTransport):
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method != "GET" or "Range" not in request.headers:
+        if not _is_bulk(request):
             return self._usual.handle_request(request)
         origin = request.url.copy_with(raw_path=b"/", fragment=None)
         while (known := self._rested(origin)) is not None:
@@ -92,10 +93,12 @@ class _BulkTransport(httpx.BaseTransport):
             with _httpx_words():
                 connection.sock.settimeout(request.extensions.get("timeout", {}).get("read"))
                 target = request.url.raw_path.decode("ascii")
-                connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
+                how = {"skip_host": True, "skip_accept_encoding": True}
+                connection.putrequest(request.method, target, **how)
                 for name, value in request.headers.raw:
                     connection.putheader(name, value)
                 connection.endheaders()
+                _send_body(connection, request)
                 answer = connection.getresponse()
         except BaseException:
             connection.close()
@@ -106,6 +109,22 @@ class _BulkTransport(httpx.BaseTransport):
             stream=_Body(self, origin, connection, answer),
             extensions={"reason_phrase": answer.reason.encode("ascii", "replace")},
         )
+
+
+def _is_bulk(request: httpx.Request) -> bool:
+    if request.method == "GET":
+        return "Range" in request.headers
+    return request.method == "PUT" and "Content-Length" in request.headers
+
+
+def _send_body(connection: http.client.HTTPConnection, request: httpx.Request) -> None:
+    """Who refuses a body may close before all of it was sent: what it says is heard all the same."""
+    assert isinstance(request.stream, httpx.SyncByteStream)  # of a synchronous client
+    try:
+        for piece in request.stream:
+            connection.send(piece)
+    except (BrokenPipeError, ConnectionResetError):
+        return
 
 
 class _Body(httpx.SyncByteStream):

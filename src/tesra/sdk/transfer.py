@@ -4,6 +4,7 @@ Used by the command line, the client and the node alike; what differs is the doo
 its credentials. Uploads are encrypted here; downloads are verified here, chunk by chunk.
 """
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ from tesra.storage.uploading import UploadedTree, upload_folder
 from tesra.wire.common import Problem
 from tesra.wire.data import PacksComing, PacksWanted
 from tesra.wire.drive import (
+    PREFIX_BYTES,
     ChunkQuery,
+    KnownChunks,
     MissingChunks,
     PackReceipt,
     ReadPlan,
@@ -31,6 +34,7 @@ from tesra.wire.drive import (
 
 __all__ = ["HttpDoor", "Progress", "fetch_snapshot", "open_epoch", "upload_tree"]
 
+_LEARN_AT = 2  # windows: a short upload asks no more than it has to
 PATIENCE_S = 120.0  # a server restart takes seconds; a connection that is gone longer is an error
 _PASSING = frozenset({502, 503, 504})
 _KINDS: Mapping[int, type[errors.TesraError]] = {
@@ -80,6 +84,15 @@ class HttpDoor:
             "POST", "/chunks/missing", content=query, headers={"Content-Type": "application/json"}
         )
         return set(MissingChunks.model_validate_json(answer).missing)
+
+    def known(self, epoch: str) -> frozenset[bytes] | None:
+        """The beginnings of the ids of all chunks of the epoch; None when they are too many."""
+        answer = KnownChunks.model_validate_json(self._send("GET", f"/chunks/known?epoch={epoch}"))
+        if answer.prefixes is None:
+            return None
+        joined = base64.b64decode(answer.prefixes)
+        starts = range(0, len(joined), PREFIX_BYTES)
+        return frozenset(joined[start : start + PREFIX_BYTES] for start in starts)
 
     def put_pack(self, epoch: str, pack: Pack) -> PackReceipt:
         """Hand a pack over; it is on the server's disk when this returns."""
@@ -211,7 +224,7 @@ def open_epoch(door: HttpDoor) -> tuple[UploadGrant, EpochKeys, PackSink]:
         id_key=bytes.fromhex(grant.id_key),
         data_key=bytes.fromhex(grant.data_key),
     )
-    return grant, keys, _EpochSink(door, grant.epoch)
+    return grant, keys, EpochSink(door, grant.epoch)
 
 
 def fetch_snapshot(door: HttpDoor, snapshot_id: str, dest: Path, report: Report = silent) -> None:
@@ -235,16 +248,34 @@ def refusal(response: httpx.Response) -> errors.TesraError:
     )
 
 
-class _EpochSink:
-    """A door that is bound to the epoch of one upload."""
+class EpochSink:
+    """A door that is bound to the epoch of one upload.
+
+    Where two windows in a row were all new, it learns how the ids begin of what is stored, and
+    asks about those alone from then on.
+    """
 
     def __init__(self, door: HttpDoor, epoch: str) -> None:
         self._door = door
         self._epoch = epoch
+        self._new_windows = 0
+        self._stored: frozenset[bytes] | None = None
 
     def missing(self, ids: list[bytes]) -> set[bytes]:
-        known = self._door.missing(self._epoch, [chunk.hex() for chunk in ids])
-        return {bytes.fromhex(chunk) for chunk in known}
+        new = set[bytes]()
+        if self._stored is not None:
+            new = {chunk for chunk in ids if chunk[:PREFIX_BYTES] not in self._stored}
+        unsure = [chunk for chunk in ids if chunk not in new]
+        if unsure:
+            new |= self._asked(unsure)
+        self._new_windows += len(new) == len(ids)
+        if self._new_windows == _LEARN_AT:
+            self._stored = self._door.known(self._epoch)
+        return new
+
+    def _asked(self, ids: list[bytes]) -> set[bytes]:
+        found = self._door.missing(self._epoch, [chunk.hex() for chunk in ids])
+        return {bytes.fromhex(chunk) for chunk in found}
 
     def put_pack(self, pack: Pack) -> None:
         self._door.put_pack(self._epoch, pack)

@@ -22,7 +22,7 @@ from tesra.storage.format import (
 
 MAGIC = b"TESRAPK1"  # the last character is the version
 TARGET_PACK_BYTES = 16 * 2**20
-LARGE_PACK_BYTES = 32 * 2**20  # of a large upload: half as many to place, index and acknowledge
+LARGE_PACK_BYTES = 64 * 2**20  # of a large upload: fewer to place, index and acknowledge
 MAX_PACK_BYTES = 256 * 2**20
 MAX_PACK_CHUNKS = 200_000
 

@@ -34,7 +34,7 @@ class Pace:
     pack_bytes: int
 
 
-CLIENT_PACE = Pace(104 * 2**20, LARGE_PACK_BYTES)  # a pack waits for its second holder: others go
+CLIENT_PACE = Pace(136 * 2**20, LARGE_PACK_BYTES)  # a pack waits for its second holder: others go
 SERVER_PACE = Pace(32 * 2**20, TARGET_PACK_BYTES)  # a server's memory is for all of its users
 
 

@@ -18,7 +18,6 @@ from tesra.web.routes import (
     checkpoints,
     compute,
     data,
-    deliveries,
     doctor,
     drive,
     files,
@@ -55,7 +54,7 @@ DESCRIPTION = (
 
 ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most comes first
     site.router,
-    deliveries.router,
+    metrics.site_router,
     identity.router,
     account.router,
     account.operator_router,

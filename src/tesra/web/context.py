@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tesra.training.domains import Domains
     from tesra.training.forecasts import Forecasts
     from tesra.training.metrics.service import MetricService
-    from tesra.training.projects import ProjectService
     from tesra.training.quotes import QuoteService
     from tesra.training.records.service import RecordService
     from tesra.training.service import TrainingService
@@ -89,7 +88,6 @@ class Services:
     domains: Domains
     observers: list[Observer]
     training: TrainingService
-    projects: ProjectService
     attempts: AttemptService
     metrics: MetricService
     forecasts: Forecasts

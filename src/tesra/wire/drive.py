@@ -25,6 +25,18 @@ class ChunkQuery(Wire):
     ids: list[Hex32] = Field(max_length=20_000)
 
 
+class KnownChunks(Answer):
+    """The first 4 bytes of the id of each chunk that is stored, in Base64; None: too many to tell.
+
+    What begins otherwise was not stored when this was asked.
+    """
+
+    prefixes: str | None
+
+
+PREFIX_BYTES = 4
+
+
 class MissingChunks(Answer):
     missing: list[str]
 
@@ -74,15 +86,6 @@ class Project(Answer):
     created_at: datetime
     updated_at: datetime
     unchanged: bool = False
-
-
-class ProjectRemoved(Answer):
-    """``removed`` of its versions are gone; ``kept`` stay, since runs or other projects need them."""
-
-    project: str
-    name: str
-    removed: int
-    kept: int
 
 
 class ProjectVersion(Answer):

@@ -55,7 +55,8 @@ class PeerAddress(Answer):
 
 
 class FetchOrder(Answer):
-    """Bring this pack here, from these peers at once; they serve it by now."""
+    """Bring this pack here, from these peers at once; they serve it by now. No peer is named: the
+    server has it."""
 
     pack: PackTruth
     sources: list[PeerAddress]

@@ -1,67 +1,33 @@
-"""Ranges come over connections that are kept, and every failure is one that httpx knows."""
+"""Large bodies go over connections that are kept, and every failure is one that httpx knows."""
 
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import takewhile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from factories.plain_server import Answer, Counted, plain_server
 from tesra.sdk.bulk import bulk_transport
 
 BODY = bytes(range(256)) * 4096
 RANGE = {"Range": "bytes=0-1048575"}
-Answer = Callable[[socket.socket, bytes], bool]  # says whether the connection stays
-
-
-class Counted:
-    """What a server of this test has seen."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.requests: list[bytes] = []
+PACK = {"Content-Length": str(len(BODY))}
 
 
 @contextmanager
 def answering(answer: Answer) -> Iterator[tuple[httpx.Client, Counted]]:
     """A client of a server that answers each request with ``answer``."""
-    seen = Counted()
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def talk(connection: socket.socket) -> None:
-        with suppress(ConnectionError), connection, connection.makefile("rb") as lines:
-            while request := b"".join(takewhile(lambda line: line.strip(), lines)):
-                seen.requests.append(request)
-                if not answer(connection, request):
-                    return
-
-    def listen() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            seen.connections += 1
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    thread = threading.Thread(target=listen, daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    client = httpx.Client(
-        base_url=url,
-        transport=bulk_transport(url, trust_env=False),
-        timeout=5.0,
-        trust_env=False,
-    )
-    try:
+    with (
+        plain_server(answer) as (url, seen),
+        httpx.Client(
+            base_url=url,
+            transport=bulk_transport(url, trust_env=False),
+            timeout=5.0,
+            trust_env=False,
+        ) as client,
+    ):
         yield client, seen
-    finally:
-        client.close()
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
 
 
 def whole(connection: socket.socket, _: bytes) -> bool:
@@ -156,3 +122,39 @@ def test_nobody_there_is_a_connect_error() -> None:
 def test_proxy_of_the_environment_is_left_to_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     assert bulk_transport("https://tesra.example", trust_env=True) is None
+
+
+def taken(connection: socket.socket, _: bytes) -> bool:
+    """Reads the whole body, and says its hash."""
+    body = b""
+    while len(body) < len(BODY):
+        body += connection.recv(65536)
+    said = str(hash(body)).encode()
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+    return True
+
+
+def refused_at_once(connection: socket.socket, _: bytes) -> bool:
+    """Before any of the body was read; what comes of it meets a closed door."""
+    connection.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfull")
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1)
+    return False
+
+
+def test_pack_is_sent_piece_by_piece_over_a_connection_that_is_kept() -> None:
+    pieces = [BODY[:3], BODY[3:700_000], BODY[700_000:]]
+    with answering(taken) as (client, seen):
+        for _ in range(2):
+            answer = client.put("/packs/a", content=iter(pieces), headers=PACK)
+            assert answer.text == str(hash(BODY))
+        assert seen.connections == 1
+        head = seen.requests[0].lower()
+        assert head.startswith(b"put /packs/a http/1.1\r\n")
+        assert b"transfer-encoding" not in head
+
+
+def test_who_refuses_a_pack_before_all_of_it_came_is_heard() -> None:
+    with answering(refused_at_once) as (client, _):
+        answer = client.put("/packs/a", content=iter([BODY] * 40), headers=PACK)
+        assert (answer.status_code, answer.text) == (413, "full")

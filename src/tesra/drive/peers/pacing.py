@@ -13,7 +13,7 @@ from tesra.drive.peers.repository import PeerRepository
 from tesra.kit.ids import PeerId
 
 LATER_AT_MOST_S = 60.0  # copies that no put waits for are made when all is quiet, or after so long
-QUIET_S = 1.0  # without any put or read
+QUIET_S = 2.0  # without any put or read
 LATER_AT_ONCE = (
     4  # of such copies: a put or a read that begins meanwhile soon has the disk for itself
 )

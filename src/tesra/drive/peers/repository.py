@@ -238,6 +238,16 @@ class PeerRepository:
             statement.on_conflict_do_update(index_elements=["pack_id", "peer_id"], set_=changes)
         )
 
+    async def order_at_once(self, tx: Tx, pack_id: str, peer: PeerId) -> None:
+        """The peer shall bring the pack from the server itself, which names no source."""
+        await self.set_copy(tx, pack_id, peer, "wanted", ready=True)
+
+    async def ordered_at_once(self, tx: Tx, pack_id: str, peer: PeerId) -> int | None:
+        """The pack's size (bytes) when the peer still shall; else None."""
+        mine = bytes.fromhex(pack_id)
+        found: int | None = await tx.scalar(_AT_ONCE, {"pack_id": mine, "peer": peer})
+        return found
+
     async def copy_states(self, tx: Tx, peer: PeerId, *, states: Sequence[str]) -> dict[str, str]:
         """Pack → state of the peer's copies in these states."""
         statement = select(pack_copies.c.pack_id, pack_copies.c.state).where(
@@ -324,6 +334,16 @@ _TO_DO = select(pack_copies.c.pack_id, pack_copies.c.state, pack_copies.c.source
     pack_copies.c.peer_id == bindparam("peer"),
     pack_copies.c.state.in_(("dropping", "bad"))
     | (text("pack_copies.state = 'wanted'") & pack_copies.c.ready),
+)
+_AT_ONCE = (
+    select(pack_trees.c.size_bytes)
+    .join(pack_copies, pack_copies.c.pack_id == pack_trees.c.pack_id)
+    .where(
+        pack_copies.c.pack_id == bindparam("pack_id"),
+        pack_copies.c.peer_id == bindparam("peer"),
+        text("state = 'wanted'"),
+        func.cardinality(pack_copies.c.sources) == 0,
+    )
 )
 _mine = pack_copies.alias("mine")
 _LATER = func.bool_and(pack_copies.c.reason.is_not_distinct_from(LATER))

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from tesra.db.engine import Database, Tx
 from tesra.db.notify import Listener, notify, notify_all
+from tesra.drive.model import PackUnknown
 from tesra.drive.peers.care_repository import PROVE, SCRUB, CareRepository
 from tesra.drive.peers.evidence import Evidence
 from tesra.drive.peers.pacing import LATER_AT_ONCE, Pace
@@ -217,6 +218,14 @@ class PeerService:
         if topics:
             await notify_all(tx, list(dict.fromkeys(topics)))
 
+    async def size_for(self, tx: Tx, peer: PeerId, pack_id: str) -> int:
+        """How large a pack is that the peer has been told to bring from the server; raises
+        ``PackUnknown`` for any other."""
+        size = await self._repository.ordered_at_once(tx, pack_id, peer)
+        if size is None:
+            raise PackUnknown
+        return size
+
     async def wake_all(self, tx: Tx) -> None:
         """Every peer asks for its orders now."""
         self._pace.forget_peers()
@@ -301,8 +310,8 @@ class PeerService:
     async def _plan(self, tree: PackTree, goal: int, *, more: bool) -> PackHealth | None:
         """Want what is missing; answers the present spread, None without any peer.
 
-        The copies that a put waits for are made at once, from the gateway; the rest later, from
-        whoever has the pack by then.
+        The copies that a put waits for are made at once, over the peers' connection to the server;
+        the rest later, in the swarm, from whoever has the pack by then.
         """
         async with self._database.begin() as tx:
             peers = await self._pace.peers(tx)
@@ -356,16 +365,18 @@ class PeerService:
         for place, peer in enumerate(line):
             if place >= urgent and peer in waiting:
                 continue
-            sources, reason = [self._gateway], None
-            if place >= urgent:
-                sources, reason = [self._gateway, *(first.id for first in line[:urgent])], LATER
-                self._pace.owe(sources)
+            if place < urgent:
+                await self._repository.order_at_once(tx, tree.pack_id, peer.id)
+                copies[peer.id] = "wanted"
+                continue
+            sources = [self._gateway, *(first.id for first in line[:urgent])]
+            self._pace.owe(sources)
             await self._repository.set_copy(
-                tx, tree.pack_id, peer.id, "wanted", sources=sources, reason=reason
+                tx, tree.pack_id, peer.id, "wanted", sources=sources, reason=LATER
             )
-            copies[peer.id] = reason or "wanted"
+            copies[peer.id] = LATER
         if urgent and line:
-            await notify_all(tx, [f"peer:{self._gateway}"])
+            await notify_all(tx, [f"peer:{peer.id}" for peer in line[:urgent]])
 
     async def _wake(self, peers: Iterable[PeerId]) -> None:
         async with self._database.begin() as tx:

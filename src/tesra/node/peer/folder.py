@@ -93,7 +93,7 @@ class PackFolder:
         The name in ``incoming`` stays, so that the swarm's open file keeps its path.
         """
         come, home = self.incoming / tree.pack_id, self.home_of(tree.pack_id)
-        try:
+        with self.disk_words():
             if not home.exists():
                 home.mkdir(mode=0o700, exist_ok=True)
                 sync_folder(self.packs)
@@ -106,6 +106,12 @@ class PackFolder:
             (home / tree.pack_id).hardlink_to(come)
             sync_folder(home)
             self.note(tree.pack_id)
+
+    @contextlib.contextmanager
+    def disk_words(self) -> Iterator[None]:
+        """A disk without room is said to be full."""
+        try:
+            yield
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise PeerFull("The disk is full.") from error

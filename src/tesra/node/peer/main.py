@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tesra.kit.errors import Conflict
+from tesra.node.peer.direct import DirectDoor
 from tesra.node.peer.folder import PackFolder
 from tesra.node.peer.link import PeerLink
 from tesra.node.peer.peer import PeerConfig, StoragePeer
@@ -43,7 +44,8 @@ async def _run(packs: PackFolder, server_url: str, token: str, config: PeerConfi
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     async with PeerLink(server_url, token) as link:
-        working = asyncio.create_task(StoragePeer(packs, link, config).run())
+        direct = DirectDoor(server_url, token)
+        working = asyncio.create_task(StoragePeer(packs, link, direct, config).run())
         told = asyncio.create_task(ending.wait())
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from tesra.crypto.requests import new_key
 from tesra.kit.errors import TesraError
 from tesra.kit.saying import Said, said
+from tesra.node.peer.direct import DirectDoor, DirectFailed
 from tesra.node.peer.folder import PackFolder, PeerFull
 from tesra.node.peer.link import EnrolAgain, PeerLink, ServerAway
 from tesra.node.peer.proving import Scrubber, Watcher, answer_challenge, scrub
@@ -63,9 +64,12 @@ class PeerConfig:
 class StoragePeer:
     """``run`` until it is cancelled."""
 
-    def __init__(self, folder: PackFolder, link: PeerLink, config: PeerConfig) -> None:
+    def __init__(
+        self, folder: PackFolder, link: PeerLink, direct: DirectDoor, config: PeerConfig
+    ) -> None:
         self._folder = folder
         self._link = link
+        self._direct = direct
         self._config = config
         self._id = folder.peer_id()
         self._swarm: LibtorrentSwarm | None = None
@@ -189,14 +193,24 @@ class StoragePeer:
         sources = [(source.host, source.port) for source in order.sources]
         try:
             await asyncio.to_thread(self._folder.require_room, tree)
-            await self._live.fetch(tree, self._folder.incoming, sources, stall_s=STALL_S)
-            await asyncio.to_thread(self._folder.keep, tree)
+            if sources:
+                await self._live.fetch(tree, self._folder.incoming, sources, stall_s=STALL_S)
+                await asyncio.to_thread(self._folder.keep, tree)
+            else:
+                await asyncio.to_thread(self._bring, tree)
         except PeerFull as error:
             self._say(FetchFailed(pack=tree.pack_id, reason=Said(error.detail), full=True))
-        except (TransferStalled, SwarmFailed) as error:
+        except (TransferStalled, SwarmFailed, DirectFailed) as error:
             self._say(FetchFailed(pack=tree.pack_id, reason=Said(error.detail[:500])))
         else:
             self._say(Held(pack=tree.pack_id))
+
+    def _bring(self, tree: PackTree) -> None:
+        """From the server, which holds it and waits for it to be here as well."""
+        with self._folder.disk_words():
+            self._direct.fetch(self._id, tree, self._folder.incoming / tree.pack_id)
+        self._folder.keep(tree)
+        self._folder.clear_incoming(tree.pack_id)
 
     async def _serve(self, truth: PackTruth) -> None:
         tree = _tree(truth)

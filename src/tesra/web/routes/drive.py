@@ -1,6 +1,7 @@
 """The drive over HTTP: transfer of packs, snapshots and their files, projects and imports."""
 
 import asyncio
+import base64
 import hashlib
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -29,11 +30,11 @@ from tesra.wire.drive import (
     FileEntry,
     GitImport,
     ImportJob,
+    KnownChunks,
     MissingChunks,
     PackReceipt,
     Project,
     ProjectCommit,
-    ProjectRemoved,
     ProjectVersion,
     Quota,
     ReadPlan,
@@ -97,7 +98,6 @@ def transfer_router(
     router = APIRouter()
     # Not "rights: Annotated[...]" written out: the dependency is known only at run time.
     writing = Depends(authorise)
-    reading = Depends(authorise_reading or authorise)
 
     @router.post("/uploads")
     async def open_upload(services: ServicesDep, rights: Any = writing) -> UploadGrant:
@@ -116,6 +116,17 @@ def transfer_router(
             )
         return MissingChunks(missing=found)
 
+    @router.get("/chunks/known")
+    async def known(
+        epoch: Annotated[str, Query(max_length=64)], services: ServicesDep, rights: Any = writing
+    ) -> KnownChunks:
+        """How the ids begin of what the epoch holds: who sends much that is new need not ask."""
+        async with services.database.begin() as tx:
+            found = await services.drive.known(
+                tx, rights.owner, EpochId(epoch), purpose=rights.purpose
+            )
+        return KnownChunks(prefixes=None if found is None else base64.b64encode(found).decode())
+
     @router.put("/packs/{pack}")
     async def put_pack(
         pack: PackId,
@@ -129,6 +140,11 @@ def transfer_router(
             rights.owner, EpochId(epoch), pack, request.stream(), purpose=rights.purpose
         )
 
+    _add_reading(router, Depends(authorise_reading or authorise))
+    return router
+
+
+def _add_reading(router: APIRouter, reading: Any) -> None:
     @router.get("/packs/{pack}", response_class=StreamingResponse)
     async def get_pack(
         pack: PackId,
@@ -151,8 +167,6 @@ def transfer_router(
         if wanted not in rights.readable:
             raise SnapshotUnknown
         return await services.drive.plan_for_site(wanted)
-
-    return router
 
 
 router = APIRouter(prefix="/api/v1", tags=["drive"])
@@ -230,13 +244,6 @@ async def project(project: str, services: ServicesDep, caller: Reader) -> Projec
     """One of your projects, by name or id."""
     async with services.database.begin() as tx:
         return await services.drive.project(tx, caller.user_id, project)
-
-
-@router.delete("/projects/{project}")
-async def remove_project(project: str, services: ServicesDep, caller: Writer) -> ProjectRemoved:
-    """Remove a project, by name or id; its runs' records and bills stay, with the code they ran."""
-    async with services.database.begin() as tx:
-        return await services.projects.remove(tx, caller.user_id, project)
 
 
 @router.get("/projects/{project}/versions")

@@ -1,14 +1,17 @@
 """What a storage peer says and asks: docs/spec/peer-protocol.md."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tesra.drive.peers.placement import Peer
 from tesra.kit.errors import Unauthenticated
 from tesra.kit.ids import PeerId
 from tesra.web.context import ServicesDep
+from tesra.web.ranges import ranged
 from tesra.wire.peer import PeerEnrolled, PeerEnrolment, PeerFacts, PeerOrders
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="peer token")
@@ -33,6 +36,7 @@ async def _admit(
 router = APIRouter(prefix="/peer/v1", tags=["peer"], dependencies=[Depends(_admit)])
 
 PeerStep = Annotated[str, Path(pattern=r"^peer_[0-9a-z]{26}$")]
+PackStep = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 
 
 @router.post("/enrol")
@@ -76,6 +80,16 @@ async def orders(
                 break
             await changes.wait(wait_s)
     return found
+
+
+@router.get("/peers/{peer}/packs/{pack}", response_class=StreamingResponse)
+async def pack(
+    peer: PeerStep, pack: PackStep, request: Request, services: ServicesDep
+) -> StreamingResponse:
+    """A pack that this peer has been told to bring from here: ciphertext."""
+    async with services.database.begin() as tx:
+        size = await services.peers.size_for(tx, PeerId(peer), pack)
+    return ranged(request, size, partial(services.drive.read_pack, pack), etag=pack)
 
 
 @router.post("/peers/{peer}/facts", status_code=204)
