@@ -1,12 +1,14 @@
 """How well the files of a drive are kept: each is found in its packs, each pack in its copies."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
 
 from tesra.db.engine import Database
 from tesra.drive.files.service import FileService, Found
 from tesra.drive.kept import Kept, files_at, kept_of, nodes_of
 from tesra.drive.peers.care_repository import CareRepository
 from tesra.drive.peers.wellness import GoodCopy, Wellness, of_pack, say, worst
+from tesra.drive.reach import Reach, Reaches
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
 from tesra.kit.ids import UserId
@@ -17,6 +19,16 @@ from tesra.wire.storage import DriveHealth, FileHealth
 _BATCH = 500
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which files are to be named."""
+
+    path: Parts
+    after: Parts | None
+    limit: int
+    states: Collection[str] | None
+
+
 class HealthService:
     """Reads only; for drives that the server has the keys of."""
 
@@ -25,6 +37,7 @@ class HealthService:
         self._drive = drive
         self._files = files
         self._repository = CareRepository()
+        self._reaches = Reaches()
 
     async def of_path(
         self,
@@ -40,21 +53,11 @@ class HealthService:
         parts = parse_path(path)
         head, goal = await self._files.head(owner), await self._goal(owner)
         reader = await self._drive.reader(owner, head.epoch)
-        known: dict[str, Wellness] = {}
-        named: list[FileHealth] = []
-        whole: Wellness | None = None
-        total, last = 0, None
-        async for batch in _batches(files_at(reader, head.root, parts)):
-            for kept, found in await self._judge(reader, batch, known, goal=goal):
-                total += 1
-                whole = found if whole is None else worst((whole, found))
-                if states is not None and found.state not in states:
-                    continue
-                shown = show_path(kept.path)
-                if len(named) < limit and (after is None or _behind(shown, after)):
-                    named.append(_shown(shown, kept.size_bytes, found))
-                elif len(named) == limit:
-                    last = named[-1].path
+        reach = await self._reach(reader, head.root, parts)
+        known = await self._packs(set(reach.packs), goal)
+        whole = worst(known.values())
+        asked = _Asked(parts, parse_path(after) if after else None, limit, states)
+        named = await self._named(reader, head.root, asked, known, goal=goal)
         return DriveHealth(
             path=show_path(parts),
             wanted=goal,
@@ -64,10 +67,45 @@ class HealthService:
             state=whole.state if whole else "good",
             away=whole.away if whole else 0,
             words=say(whole),
-            total=total,
-            files=named,
-            next=last,
+            total=reach.total,
+            files=named[:limit],
+            next=named[limit - 1].path if len(named) > limit else None,
         )
+
+    async def _reach(self, reader: EpochReader, root: bytes, parts: Parts) -> Reach:
+        found = await reader.find(root, "/".join(parts)) if parts else Folder("", root)
+        if isinstance(found, Folder):
+            return await self._reaches.of(reader, found.tree)
+        kept = [one async for one in files_at(reader, root, parts)]
+        places = await reader.locate([chunk for one in kept for chunk in one.chunks])
+        return Reach(len(kept), frozenset(place.pack_id for place in places.values()))
+
+    async def _named(
+        self,
+        reader: EpochReader,
+        root: bytes,
+        asked: "_Asked",
+        known: dict[str, Wellness],
+        *,
+        goal: int,
+    ) -> list[FileHealth]:
+        """One more than asked for, if there are."""
+
+        async def wanted(tree: bytes) -> bool:
+            if asked.states is None:
+                return True
+            below = await self._reaches.of(reader, tree)
+            return any(known[pack].state in asked.states for pack in below.packs)
+
+        named: list[FileHealth] = []
+        files = files_at(reader, root, asked.path, after=asked.after, wanted=wanted)
+        async for batch in _batches(files, min(_BATCH, asked.limit + 1)):
+            for kept, found in await self._judge(reader, batch, known, goal=goal):
+                if asked.states is None or found.state in asked.states:
+                    named.append(_shown(show_path(kept.path), kept.size_bytes, found))
+            if len(named) > asked.limit:
+                break
+        return named[: asked.limit + 1]
 
     async def of_files(self, owner: UserId, wanted: Sequence[Found]) -> list[FileHealth]:
         """How well each of these files is kept; folders and links are left out."""
@@ -128,20 +166,15 @@ class HealthService:
         }
 
 
-async def _batches(found: AsyncIterator[Kept]) -> AsyncIterator[list[Kept]]:
+async def _batches(found: AsyncIterator[Kept], most: int) -> AsyncIterator[list[Kept]]:
     batch: list[Kept] = []
     async for kept in found:
         batch.append(kept)
-        if len(batch) == _BATCH:
+        if len(batch) == most:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _behind(path: str, after: str) -> bool:
-    """In the order of a walk."""
-    return [p.encode() for p in path.split("/")] > [p.encode() for p in after.split("/")]
 
 
 def _shown(path: str, size_bytes: int, found: Wellness) -> FileHealth:

@@ -1,0 +1,74 @@
+"""How many files stand below a folder, and which packs they need; each folder is read once.
+
+Trees are named by their content, so what was found of one holds for ever, and after a change only
+the folders on the way to it are read again.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from tesra.drive.kept import folder_at, kept_of
+from tesra.drive.peers.errors import PackAway, PackLocked
+from tesra.drive.reading import EpochReader
+from tesra.storage.tree import File, Folder
+
+KEPT = 10_000  # folders that a server process remembers
+_LOCATED = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """``total`` files need these packs; ``whole``: every listing below could be read."""
+
+    total: int
+    packs: frozenset[str]
+    whole: bool = True
+
+
+class Reaches:
+    """What is known of folders; one for a server process."""
+
+    def __init__(self, *, most: int = KEPT) -> None:
+        self._most = most
+        self._known: OrderedDict[bytes, Reach] = OrderedDict()
+
+    async def of(self, reader: EpochReader, tree: bytes) -> Reach:
+        """Of a folder by its tree; one that can't be read now counts as one file."""
+        if tree in self._known:
+            self._known.move_to_end(tree)
+            return self._known[tree]
+        found = await self._look(reader, tree)
+        if found.whole:
+            self._known[tree] = found
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return found
+
+    async def _look(self, reader: EpochReader, tree: bytes) -> Reach:
+        try:
+            nodes, entries = await folder_at(reader, tree)
+        except (PackLocked, PackAway):
+            return Reach(1, await _packs(reader, [tree]), whole=False)
+        files = [
+            await kept_of(reader, (entry.name,), entry, nodes)
+            for entry in entries
+            if isinstance(entry, File)
+        ]
+        packs = set(await _packs(reader, [chunk for file in files for chunk in file.chunks]))
+        total, whole = len(files), all(file.whole for file in files)
+        for entry in entries:
+            if isinstance(entry, Folder):
+                below = await self.of(reader, entry.tree)
+                packs |= below.packs
+                total += below.total
+                whole = whole and below.whole
+        return Reach(total, frozenset(packs), whole)
+
+
+async def _packs(reader: EpochReader, chunks: list[bytes]) -> frozenset[str]:
+    ids = list(dict.fromkeys(chunks))
+    found: set[str] = set()
+    for start in range(0, len(ids), _LOCATED):
+        places = await reader.locate(ids[start : start + _LOCATED])
+        found |= {place.pack_id for place in places.values()}
+    return frozenset(found)
