@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BindParameter,
     ColumnElement,
     Row,
     Select,
+    Text,
+    any_,
     bindparam,
     cast,
     delete,
@@ -75,34 +78,34 @@ async def set_exposure_limit(tx: Tx, user_id: UserId, limit_micros: int | None) 
     return bool((await tx.execute(query.values(exposure_limit_micros=limit_micros))).rowcount)
 
 
+_unpaid = (
+    select(func.coalesce(func.sum(t.bills.c.amount_micros), 0))
+    .where(t.bills.c.user_id == t.accounts.c.user_id, t.bills.c.paid_at.is_(None))
+    .scalar_subquery()
+)
+_vouchers = (
+    select(func.coalesce(func.sum(t.vouchers.c.remaining_micros), 0))
+    .where(
+        t.vouchers.c.redeemed_by == t.accounts.c.user_id,
+        t.vouchers.c.remaining_micros > literal_column("0"),
+        t.vouchers.c.expires_at > bindparam("now"),
+    )
+    .scalar_subquery()
+)
+_CREDITS = select(
+    t.accounts.c.user_id,
+    t.accounts.c.wallet_micros,
+    t.accounts.c.exposure_limit_micros,
+    _unpaid.label("unpaid_micros"),
+    _vouchers.label("vouchers_micros"),
+).where(t.accounts.c.user_id == any_(bindparam("users", type_=ARRAY(Text))))
+
+
 async def load_credits(
     tx: Tx, user_ids: Collection[UserId], *, now: datetime, default_limit_micros: int
 ) -> dict[UserId, Credit]:
     """Without locking: what is decided by it is looked at again soon."""
-    own = t.accounts.c
-    unpaid = (
-        select(func.coalesce(func.sum(t.bills.c.amount_micros), 0))
-        .where(t.bills.c.user_id == own.user_id, t.bills.c.paid_at.is_(None))
-        .scalar_subquery()
-    )
-    vouchers = (
-        select(func.coalesce(func.sum(t.vouchers.c.remaining_micros), 0))
-        .where(
-            t.vouchers.c.redeemed_by == own.user_id,
-            t.vouchers.c.remaining_micros > literal_column("0"),
-            t.vouchers.c.expires_at > now,
-        )
-        .scalar_subquery()
-    )
-    rows = await tx.execute(
-        select(
-            own.user_id,
-            own.wallet_micros,
-            own.exposure_limit_micros,
-            unpaid.label("unpaid_micros"),
-            vouchers.label("vouchers_micros"),
-        ).where(own.user_id.in_(user_ids))
-    )
+    rows = await tx.execute(_CREDITS, {"users": list(user_ids), "now": now})
     return {
         UserId(row.user_id): Credit(
             limit_micros=default_limit_micros

@@ -16,12 +16,10 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    column,
     func,
     select,
     text,
     update,
-    values,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -94,6 +92,13 @@ _online = (
     .order_by(devices.c.id)
 )
 _FREE = _online.where(devices.c.attempt_id.is_(None), reachable).with_for_update(of=devices)
+_RESERVE = text(
+    """
+    UPDATE devices SET attempt_id = holder
+    FROM unnest(CAST(:ids AS text[]), CAST(:holders AS text[])) AS held(device, holder)
+    WHERE devices.id = device
+    """
+)
 _RELEASE = (
     update(devices).where(devices.c.attempt_id == bindparam("holder")).values(attempt_id=None)
 )
@@ -210,11 +215,8 @@ class ComputeRepository:
 
     async def reserve(self, tx: Tx, holders: Mapping[DeviceId, AttemptId]) -> None:
         """Each device is held by its attempt."""
-        rows = values(column("id", Text), column("attempt_id", Text), name="held")
-        held = rows.data(list(holders.items()))
-        await tx.execute(
-            update(devices).where(devices.c.id == held.c.id).values(attempt_id=held.c.attempt_id)
-        )
+        asked = {"ids": list(holders), "holders": list(holders.values())}
+        await tx.execute(_RESERVE, asked)
 
     async def release(self, tx: Tx, attempt: AttemptId) -> None:
         await tx.execute(_RELEASE, {"holder": attempt})

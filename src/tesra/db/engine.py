@@ -4,11 +4,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import MetaData, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
 REST_S = 1.0
 PREPARED_MOST = (
@@ -49,7 +50,9 @@ class Database:
             pool_size=pool_size,
             max_overflow=8,  # opened at a peak and closed again
             pool_use_lifo=True,  # few connections do most of the work: their statements are prepared
+            pool_reset_on_return=None,  # done below
         )
+        _roll_back_what_is_open(self._engine)
         _ping_after_rest(self._engine)
         _keep_prepared(self._engine)
         self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -68,6 +71,16 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _roll_back_what_is_open(engine: AsyncEngine) -> None:
+    """What comes back from a commit, as nearly all does, needs no way to the driver to be told so."""
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def back(connection: DBAPIConnection, _: ConnectionPoolEntry, state: PoolResetState) -> None:
+        status = connection.driver_connection.info.transaction_status
+        if state.asyncio_safe and status != TransactionStatus.IDLE:
+            connection.rollback()
 
 
 def _ping_after_rest(engine: AsyncEngine) -> None:

@@ -3,7 +3,19 @@
 Times are the database's. A row outlives its lease, so that its token goes on growing.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Interval, Table, Text, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Interval,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.elements import ColumnElement
@@ -37,30 +49,21 @@ async def renew(tx: Tx, name: str, holder: str, token: int, ttl_s: float) -> boo
     """Hold it for ``ttl_s`` from now; False if it has expired or is another's: stop working then."""
     statement = (
         update(leases)
-        .where(_is_live(name, token), leases.c.holder == holder)
+        .where(_LIVE, leases.c.holder == holder)
         .values(expires_at=_now() + _seconds(ttl_s))
     )
-    return (await tx.execute(statement)).rowcount == 1
+    return (await tx.execute(statement, {"lease": name, "proof": token})).rowcount == 1
 
 
 async def release(tx: Tx, name: str, holder: str, token: int) -> bool:
     """End it now, so that another may claim it at once; False if it was not held any more."""
-    statement = (
-        update(leases)
-        .where(_is_live(name, token), leases.c.holder == holder)
-        .values(expires_at=_now())
-    )
-    return (await tx.execute(statement)).rowcount == 1
+    statement = update(leases).where(_LIVE, leases.c.holder == holder).values(expires_at=_now())
+    return (await tx.execute(statement, {"lease": name, "proof": token})).rowcount == 1
 
 
 async def holds(tx: Tx, name: str, token: int) -> bool:
     """Whether the lease is live; if so, nobody can claim it before this transaction ends."""
-    statement = select(leases.c.token).where(_is_live(name, token)).with_for_update(read=True)
-    return await tx.scalar(statement) is not None
-
-
-def _is_live(name: str, token: int) -> ColumnElement[bool]:
-    return (leases.c.name == name) & (leases.c.token == token) & (leases.c.expires_at > _now())
+    return await tx.scalar(_HOLDS, {"lease": name, "proof": token}) is not None
 
 
 def _now() -> ColumnElement[object]:
@@ -69,3 +72,12 @@ def _now() -> ColumnElement[object]:
 
 def _seconds(value: float) -> ColumnElement[object]:
     return sql_cast(f"{value} seconds", Interval)
+
+
+# Made once: it is asked in each round of every loop.
+_LIVE = and_(
+    leases.c.name == bindparam("lease"),
+    leases.c.token == bindparam("proof"),
+    leases.c.expires_at > _now(),
+)
+_HOLDS = select(leases.c.token).where(_LIVE).with_for_update(read=True)

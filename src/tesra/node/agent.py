@@ -54,7 +54,6 @@ class NodeAgent:
         self._limits: dict[str, RunLimit] = {}
         self._version = 0
         self._told_at = 0.0
-        self._soon: asyncio.TimerHandle | None = None
         self._ports = Ports(config.place, config.node_count)
         self._change = asyncio.Event()
         self._ready = asyncio.Lock()
@@ -233,15 +232,8 @@ class NodeAgent:
         folders = folders_of(self._tools.attempts, record)
         self._disposal.add(record.status.attempt, folders, keep_until=record.kept_until)
 
-    def _changed(self, within_s: float = 0.0) -> None:
-        """The report is another one. What has time waits for others to be told with."""
-        if within_s > 0 and self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(within_s, self._changed)
-        if within_s > 0:
-            return
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+    def _changed(self) -> None:
+        """The report is another one."""
         self._version += 1
         self._change.set()
         self._change = asyncio.Event()

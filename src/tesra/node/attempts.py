@@ -41,7 +41,7 @@ from tesra.node.workspace import TESRA_RANK
 from tesra.wire.site import MAX_LOCK_CHARS
 
 FAILED_GRACE_S = 2.5  # for the surviving ranks when one has failed
-PHASE_WITHIN_S = 0.3  # so soon a phase is told; one that is over by then need not be known
+SETTLED_S = 0.3  # a phase that is over by then need not be known
 _FOR_LATER = {"phase", "lock", "ran_ms"}  # what an agent that takes over can do without
 
 _log = logging.getLogger(__name__)
@@ -71,15 +71,16 @@ class NodeTools:
 
 
 class Attempt:
-    """One attempt; ``changed`` is called whenever its status has, with how soon that is to be told."""
+    """One attempt; ``changed`` is called whenever its status has, in what somebody waits for."""
 
     def __init__(
-        self, record: AttemptRecord, tools: NodeTools, changed: Callable[[float], None]
+        self, record: AttemptRecord, tools: NodeTools, changed: Callable[[], None]
     ) -> None:
         self._record = record
         self._kept: AttemptRecord | None = None  # what is on disk, once something is
         self._tools = tools
         self._changed = changed
+        self._settling: asyncio.TimerHandle | None = None  # while the phase is younger than that
         self._stopping = asyncio.Event()
         self._gone = asyncio.Event()
         self._why: StopReason = "stopped"
@@ -124,7 +125,13 @@ class Attempt:
         """Now, with the running time up to this moment."""
         tuning = self._desk.report if self._desk is not None else None
         progress = self._watch.report if self._watch is not None else ()
-        return replace(self._record.status, ran_ms=self._ran_ms(), tuning=tuning, progress=progress)
+        return replace(
+            self._record.status,
+            ran_ms=self._ran_ms(),
+            tuning=tuning,
+            progress=progress,
+            settled=self._settling is None,
+        )
 
     def begin(self, order: GangOrder) -> None:
         """Start living."""
@@ -347,7 +354,7 @@ class Attempt:
             self._folders,
             gang.ranks,
             gone=lambda: {ended.rank for ended in gang.exits},
-            changed=lambda: self._changed(0.0),
+            changed=self._changed,
         )
 
     def _freeze(self, exits: list[RankExit]) -> None:
@@ -371,7 +378,17 @@ class Attempt:
         if self._kept is None or not changes.keys() <= _FOR_LATER:
             save_record(self._folders.root, record)
             self._kept = record
-        self._changed(PHASE_WITHIN_S if self._has_time(changes) else 0.0)
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        if self._has_time(changes):
+            self._settling = asyncio.get_running_loop().call_later(SETTLED_S, self._settle_phase)
+        else:
+            self._changed()
+
+    def _settle_phase(self) -> None:
+        self._settling = None
+        self._changed()
 
     def _has_time(self, changes: Mapping[str, Any]) -> bool:
         """Whether nobody waits for this: a phase, or a good end whose output is being stored."""

@@ -40,6 +40,7 @@ class GangStatus:
     checkpoint: Checkpoint | None = None
     resumed: bool = False
     stall: Stalled | None = None
+    settled: bool = True
 
 
 def combine(parts: Sequence[AttemptStatus], *, stall: Stalled | None = None) -> GangStatus:
@@ -63,6 +64,7 @@ def combine(parts: Sequence[AttemptStatus], *, stall: Stalled | None = None) -> 
         checkpoint=parts[0].checkpoint,
         resumed=any(part.resumed for part in parts),
         stall=stall,
+        settled=slowest.settled,
     )
 
 
@@ -89,9 +91,10 @@ def to_tell(note: Note, gang: GangStatus) -> list[Body]:
     if gang.stage is Stage.ENDED and gang.verdict is not None:
         last = ended(gang.verdict, gang.warnings, gang.output)
         return [*facts, last.model_copy(update={"resumed": gang.resumed})]
-    if gang.phase != note.phase and gang.stage is Stage.PREPARING:
+    news_of_phase = gang.settled and gang.phase != note.phase
+    if news_of_phase and gang.stage is Stage.PREPARING:
         facts.append(Preparing(phase=gang.phase))
-    if gang.phase != note.phase and gang.stage is Stage.STORING:
+    if news_of_phase and gang.stage is Stage.STORING:
         facts.append(Phase(phase=gang.phase))
     return facts
 

@@ -106,7 +106,8 @@ class AttemptStatus:
     ``STORING``, the rest of the result with ``ENDED``. ``lock``: the packages of its environment.
     ``tuning``: what its ranks say of changes of parameters, from their start on.
     ``checkpoint``: the last one stored; ``resumed``: its script has read what it was to go on from.
-    ``progress``: of each rank of a gang of two and more.
+    ``progress``: of each rank of a gang of two and more. ``settled``: its phase is worth telling,
+    since it has lasted.
     """
 
     attempt: str
@@ -123,6 +124,7 @@ class AttemptStatus:
     checkpoint: Checkpoint | None = None
     resumed: bool = False
     progress: tuple[RankProgress, ...] = ()
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ minutes may pass between the choice and its use.
 import random
 import socket
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from tesra.kit.errors import Unavailable
@@ -28,7 +27,7 @@ class Ports:
 
     def __init__(self, place: int = 0, count: int = 1) -> None:
         self._mine = range(FIRST + place, LAST + 1, count)
-        self._given: deque[int] = deque(maxlen=_REMEMBERED)
+        self._given: dict[int, None] = {}  # the oldest first
 
     def take(self, count: int) -> list[int]:
         """So many different ports in ascending order; none of them is given again for long."""
@@ -40,7 +39,9 @@ class Ports:
             port = self._mine[(start + step * _STRIDE) % len(self._mine)]
             if port not in self._given and _is_free(port):
                 found.append(port)
-                self._given.append(port)
+                self._given[port] = None
+        while len(self._given) > _REMEMBERED:
+            del self._given[next(iter(self._given))]
         if len(found) < count:
             raise NoPortFree
         return sorted(found)

@@ -61,8 +61,10 @@ class AttemptService:
         """The whole truth for the site: what is not listed must not run there."""
         version = await self._compute.sites.assignments_version(tx, site)
         rows = await self._repository.live_attempts(tx, site)
-        changes = await self._tuning.changes_of(tx, [RunId(row.run_id) for row in rows])
-        price = await self._billing.current_price_micros(tx)
+        tuned = [RunId(row.run_id) for row in rows if row.tuned]
+        changes = await self._tuning.changes_of(tx, tuned) if tuned else {}
+        capped = any(row.max_cost_micros is not None for row in rows)
+        price = await self._billing.current_price_micros(tx) if capped else 0
         listed = [
             assignment_of(row, self._sealer, changes.get(RunId(row.run_id), ()), price_micros=price)
             for row in rows

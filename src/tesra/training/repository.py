@@ -5,7 +5,9 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BindParameter,
     Column,
+    Double,
     Row,
     Select,
     Text,
@@ -69,7 +71,7 @@ _SHOWN = select(
 ).outerjoin(checkpoints, checkpoints.c.id == runs.c.origin_checkpoint)
 
 
-def _after(seconds: float) -> ColumnElement[Any]:
+def _after(seconds: float | BindParameter[float]) -> ColumnElement[Any]:
     """So long from now, by the database's clock."""
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
@@ -94,11 +96,13 @@ def life_of(row: RunRow) -> RunLife:
 
 _ATTEMPT = [column for column in attempts.c if column.name != "environment_lock"]  # which is long
 
+_TUNED = exists().where(tuning_changes.c.run_id == runs.c.id).label("tuned")
+
 # Made once: to make a statement of many columns costs more than to run it.
 _ATTEMPTS: Select[Any] = (
     select(
         *_ATTEMPT,
-        exists().where(tuning_changes.c.run_id == runs.c.id).label("tuned"),
+        _TUNED,
         runs.c.owner,
         runs.c.snapshot_id,
         runs.c.spec["data"].label("data"),
@@ -118,6 +122,7 @@ _ATTEMPTS: Select[Any] = (
 _LIVE: Select[Any] = (
     select(
         *_ATTEMPT,
+        _TUNED,
         runs.c.owner,
         runs.c.project_name,
         runs.c.snapshot_id,
@@ -151,6 +156,7 @@ _LOCKED_ALL = (
     .order_by(runs.c.id)  # two who lock several do it in the same order
     .with_for_update(key_share=True)
 )
+_INSERT_ATTEMPT = insert(attempts).values(lease_until=_after(bindparam("lease_s", type_=Double)))
 _UPDATE_RUN = update(runs).where(runs.c.id == bindparam("own"))
 _UPDATE_ATTEMPT = (
     update(attempts).where(attempts.c.id == bindparam("own")).returning(attempts.c.site_id)
@@ -245,10 +251,7 @@ class RunRepository:
         return list((await tx.execute(statement, {"count": count})).scalars())
 
     async def insert_attempts(self, tx: Tx, rows: list[dict[str, Any]], *, lease_s: float) -> None:
-        lease_until = _after(lease_s)
-        await tx.execute(
-            insert(attempts).values([{**row, "lease_until": lease_until} for row in rows])
-        )
+        await tx.execute(_INSERT_ATTEMPT, [{**row, "lease_s": lease_s} for row in rows])
 
     async def attempt(self, tx: Tx, attempt: AttemptId) -> RunRow | None:
         """The attempt with its run's owner."""

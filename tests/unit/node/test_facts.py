@@ -1,5 +1,6 @@
 """What the server is told of a gang: everything once, in order, never overlapping."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -19,6 +20,13 @@ def status(
 ) -> AttemptStatus:
     started = NOW if stage is not Stage.PREPARING else None
     return AttemptStatus("att_1", 1, stage, phase, started, ran_ms, verdict)
+
+
+def test_phase_that_may_be_over_at_once_is_not_told_yet() -> None:
+    young = replace(status(Stage.PREPARING, phase="building"), settled=False)
+    assert to_tell(NOTE, combine([young])) == []
+    storing = replace(status(Stage.STORING, ran_ms=50, phase="storing"), settled=False)
+    assert [type(fact) for fact in to_tell(NOTE, combine([storing]))] == [Started, Usage]
 
 
 def test_phase_is_told_when_it_changes_only() -> None:
