@@ -176,7 +176,12 @@ def _make_node(
 @contextmanager
 def _node(command: Path, folder: Path) -> Iterator[None]:
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen([str(command), "run", str(folder)], stdout=said, stderr=said)
+        process = subprocess.Popen(
+            [str(command), "run", "--allow-stdin-close", str(folder)],  # else it ends with ours
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
     try:
         yield
     finally:
