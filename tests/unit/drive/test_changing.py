@@ -49,6 +49,12 @@ def test_what_was_moved_before_it_was_removed_is_in_the_trash_where_it_stood() -
     ]
 
 
+def test_what_was_moved_into_a_folder_is_thrown_away_with_it() -> None:
+    into = Move(path="/b", to="/n/b")
+    assert thrown_by(MakeFolder(path="/n"), into, Remove(path="/n")) == ["/b"]
+    assert thrown_by(Move(path="/b", to="/a/b"), Remove(path="/a")) == ["/a", "/b"]
+
+
 def test_what_was_not_there_before_is_not_in_the_trash() -> None:
     assert thrown_by(Copy(path="/b", to="/c"), Remove(path="/c")) == []
     assert thrown_by(MakeFolder(path="/c"), Remove(path="/c")) == []
@@ -60,6 +66,8 @@ def test_a_path_is_in_the_trash_once() -> None:
 
 
 def test_what_is_under_the_name_of_something_moved_is_not_taken_for_it() -> None:
+    moved = Move(path="/b", to="/c")
+    assert thrown_by(moved, Copy(path="/a/x", to="/b"), Remove(path="/b")) == []
     editor, root = a_tree()
     batch = Batch(editor, root, {})
     changes: list[Change] = [

@@ -47,7 +47,7 @@ class Batch:
         self._editor = editor
         self._before = root
         self._earlier = earlier
-        self._from: dict[Parts, Parts] = {}  # where what stands at a path by now stood before
+        self._from: dict[Parts, Parts | None] = {}  # what stands here by now stood there before
         self._thrown: dict[Parts, None] = {}
 
     @property
@@ -77,6 +77,7 @@ class Batch:
             case Remove():
                 editor.require(root, path)
                 self._throw(path)
+                self._vacate(path)
                 return editor.remove(root, path)
             case Restore(version=version, to=to):
                 entry = editor.require(self._earlier[version], path)
@@ -93,6 +94,7 @@ class Batch:
                     way_out="Choose another name, or replace it (`--force`).",
                 )
             self._throw(target)
+            self._vacate(target)
         if isinstance(change, Copy):
             return editor.copy(root, path, target)
         moved = editor.move(root, path, target)
@@ -100,26 +102,34 @@ class Batch:
             self._follow(path, target)
         return moved
 
-    def _follow(self, source: Parts, target: Parts) -> None:
-        """What was moved stands at the target by now, and what was moved into it before as well."""
-        inside = {at: was for at, was in self._from.items() if at[: len(source)] == source}
-        came_from = self._origin(source)
-        for at in inside:
+    def _vacate(self, path: Parts) -> None:
+        """What will stand here, if anything, is new."""
+        for at in self._inside(path):
             del self._from[at]
-        self._from |= {(*target, *at[len(source) :]): was for at, was in inside.items()}
-        self._from[target] = came_from
+        self._from[path] = None
 
-    def _origin(self, path: Parts) -> Parts:
+    def _follow(self, source: Parts, target: Parts) -> None:
+        """What was moved stands at the target by now, with what was moved into it before."""
+        came_from = {at[len(source) :]: self._from[at] for at in self._inside(source)}
+        came_from[()] = self._origin(source)
+        self._vacate(source)
+        self._from |= {(*target, *rest): was for rest, was in came_from.items()}
+
+    def _origin(self, path: Parts) -> Parts | None:
         for size in range(len(path), 0, -1):
             if path[:size] in self._from:
-                return (*self._from[path[:size]], *path[size:])
+                was = self._from[path[:size]]
+                return (*was, *path[size:]) if was is not None else None
         return path
 
     def _throw(self, path: Parts) -> None:
-        """What was not there before is left out: a version has it nowhere."""
-        before = self._origin(path)
-        if self._editor.lookup(self._before, before) is not None:
-            self._thrown[before] = None
+        """With what was moved into it; what was not there before is left out: no version has it."""
+        for before in (self._origin(path), *(self._from[at] for at in self._inside(path))):
+            if before is not None and self._editor.lookup(self._before, before) is not None:
+                self._thrown[before] = None
+
+    def _inside(self, path: Parts) -> list[Parts]:
+        return [at for at in self._from if at[: len(path)] == path]
 
 
 def _put(editor: TreeEditor, root: bytes, path: Parts, change: PutTree) -> bytes:
