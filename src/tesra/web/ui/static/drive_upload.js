@@ -183,7 +183,10 @@
     item.state = "sending";
     item.sending ??= DriveSending.large(item.file, item.path, {
       url: item.url,
-      onProgress: (sent) => { item.sent = sent; },
+      onProgress: (sent) => {
+        if (!item.sent) moved = []; // what was there from an earlier try was not sent just now
+        item.sent = sent;
+      },
       onOffline: (is) => { offline = is; },
       onLanding: () => { item.state = "landing"; },
       onDone: () => ended(item, "done"),
