@@ -25,6 +25,9 @@ from bench._harness import MIB, BenchFailed, report, run_bench
 from bench.dispatch import Server, make_users, ok, server, signed_in
 from bench.logs import PeakMemory
 
+from tesra.node.site_client import delivery_of
+from tesra.wire.site import Piece
+
 CPU = "viewers_server_cores"
 MEMORY = "viewers_server_peak_mb"
 LOST = "viewers_lines_lost"
@@ -223,10 +226,13 @@ class FakeSite:
         data = "".join(SPECIMEN.format(number=number) for number in range(lines, due)).encode()
         if data:
             reader, writer = line
-            path = f"/site/v1/attempts/{attempt}/logs/0?offset={offset}&fence={fence}"
-            head = f"PUT {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(data)}\r\n"
+            piece = Piece(
+                attempt=attempt, fence=fence, kind="log", of=0, offset=offset, size=len(data)
+            )
+            body, path = delivery_of([(piece, data)]), "/site/v1/deliveries"
+            head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n"
             token = f"Authorization: Bearer {self.running.site_token}\r\n\r\n"
-            writer.write(f"{head}{token}".encode() + data)
+            writer.write(f"{head}{token}".encode() + body)
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 200 "):
                 raise BenchFailed(answer.decode())

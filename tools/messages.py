@@ -25,7 +25,11 @@ FUNCTIONS = {"say": None, "say_many": (1, 2), "_": None, "gettext": None, "ngett
 _RENDERED = re.compile(r'"([a-z_]+)/[a-z_]+\.html"')
 KINDS = ROOT / "src/tesra"
 NOT_THE_SERVERS = {"cli", "sdk", "app"}  # their errors are told on no page
-REASONS_TOO = ("node/", "storage/merkle.py")  # whose errors become reasons, with their figures
+REASONS_TOO = (
+    "node/",
+    "storage/merkle.py",
+    "training/projects.py",
+)  # whose errors become reasons, with their figures
 TOLD_ON_PAGES = {
     "web",
     "training",

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from factories.identity import PASSWORD, unique_name
 from factories.network import NetworkDouble
-from tesra.app.bootstrap import LOCAL_SITE, make_services
-from tesra.kit.ids import AttemptId, UserId
+from tesra.app.bootstrap import make_services
+from tesra.kit.ids import UserId
 from tesra.web.api import create_api
 from tesra.web.context import Services
 from tesra.wire.site import Assignment
@@ -122,21 +122,14 @@ class Training:
     spooled: int = 0
 
     async def say(self, text: str, rank: int = 0) -> None:
-        data = text.encode()
-        held = (AttemptId(self.assignment.attempt), self.assignment.fence)
-        self.held[rank] = await self.network.services.attempts.append_log(
-            LOCAL_SITE, held, rank=rank, offset=self.held.get(rank, 0), data=data
+        self.held[rank] = await self.network.site.log(
+            self.assignment, text.encode(), rank=rank, offset=self.held.get(rank, 0)
         )
 
     async def log(self, *lines: dict[str, Any]) -> None:
         """Deliver spool lines of metrics."""
         data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        held = (AttemptId(self.assignment.attempt), self.assignment.fence)
-        metrics = self.network.services.metrics
-        async with self.network.services.database.begin() as tx:
-            self.spooled = await metrics.take(
-                tx, LOCAL_SITE, held, source=0, offset=self.spooled, data=data
-            )
+        self.spooled = await self.network.site.points(self.assignment, data, offset=self.spooled)
 
     async def end(self) -> None:
         await self.network.site.train(self.assignment)

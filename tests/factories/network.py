@@ -14,11 +14,14 @@ from tesra.app.bootstrap import LOCAL_SITE, make_dispatcher, make_services
 from tesra.db import leases
 from tesra.db.engine import Database
 from tesra.drive.intake import Intake, _ServiceSink
-from tesra.kit.ids import EpochId, RunId, UserId, new_id
+from tesra.kit.errors import TesraError
+from tesra.kit.ids import AttemptId, EpochId, RunId, UserId, new_id
 from tesra.kit.settings import Home, Settings
 from tesra.storage.format import EpochKeys
 from tesra.storage.uploading import upload_folder
 from tesra.training.dispatcher import LEASE_NAME, Dispatcher
+from tesra.training.logs import LogPiece
+from tesra.training.metrics.service import MetricPiece
 from tesra.web.context import Services
 from tesra.wire.drive import Project, SnapshotCommit
 from tesra.wire.site import Assignment, Ended, Message, Started, Usage
@@ -75,6 +78,23 @@ class SiteDouble:
         message = Message(seq=seq, attempt=assignment.attempt, fence=assignment.fence, body=body)
         return not await self.services.attempts.take(LOCAL_SITE, self.boot, [message])
 
+    async def log(
+        self, assignment: Assignment, data: bytes, *, rank: int = 0, offset: int = 0
+    ) -> int:
+        """Deliver a piece of a rank's log; how far it is held. Raises what it is refused with."""
+        held = (AttemptId(assignment.attempt), assignment.fence)
+        piece = LogPiece(*held, rank, offset, data)
+        (end,) = await self.services.attempts.append_logs(LOCAL_SITE, [piece])
+        return _held(end)
+
+    async def points(self, assignment: Assignment, data: bytes, *, offset: int = 0) -> int:
+        """Deliver spool lines of metrics; as ``log``."""
+        held = (AttemptId(assignment.attempt), assignment.fence)
+        async with self.services.database.begin() as tx:
+            piece = MetricPiece(*held, 0, offset, data)
+            (end,) = await self.services.metrics.take(tx, LOCAL_SITE, [piece])
+        return _held(end)
+
     async def train(
         self, assignment: Assignment, *, ms: int = 1000, outcome: Any = "succeeded"
     ) -> None:
@@ -83,6 +103,12 @@ class SiteDouble:
         await self.say(assignment, Started(at=now))
         await self.say(assignment, Usage(number=1, started_at=now, duration_ms=ms))
         await self.say(assignment, Ended(outcome=outcome, exit_code=0))
+
+
+def _held(end: int | TesraError) -> int:
+    if isinstance(end, TesraError):
+        raise end
+    return end
 
 
 @dataclass

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factories.network import NetworkDouble
-from tesra.app.bootstrap import LOCAL_SITE, make_sweep_runner
+from tesra.app.bootstrap import make_sweep_runner
 from tesra.db import leases
-from tesra.kit.ids import AttemptId, UserId
+from tesra.kit.ids import UserId
 from tesra.training.sweeps.conductor import LEASE_NAME
 from tesra.training.sweeps.model import SweepId
 from tesra.wire.site import Assignment, Ended, Started, Usage
@@ -62,16 +62,7 @@ class SweepDouble:
             + b"\n"
             for step, value in enumerate(values, start=self._steps(trial, len(values)))
         )
-        services = self.network.services
-        async with services.database.begin() as tx:
-            self.offsets[trial.attempt] = await services.metrics.take(
-                tx,
-                LOCAL_SITE,
-                (AttemptId(trial.attempt), trial.fence),
-                source=0,
-                offset=offset,
-                data=lines,
-            )
+        self.offsets[trial.attempt] = await self.network.site.points(trial, lines, offset=offset)
 
     def _steps(self, trial: Assignment, more: int) -> int:
         key = f"steps:{trial.attempt}"

@@ -27,12 +27,15 @@ from tesra.wire.site import (
     Acknowledged,
     Assignment,
     Assignments,
+    Delivery,
+    DeliveryTaken,
     Ended,
     Enrolled,
     Enrolment,
-    LogAccepted,
     Message,
     Messages,
+    Piece,
+    PieceTaken,
     Renewal,
     Renewed,
     Usage,
@@ -198,35 +201,30 @@ class FakeServer:
                 await asyncio.sleep(0.005)
             return Assignments(version=self.version, assignments=list(self.listed.values()))
 
-        self._add_logs(app)
-        self._add_metrics(app)
+        self._add_deliveries(app)
         self._add_drive(app)
         return app
 
-    def _add_logs(self, app: FastAPI) -> None:
-        @app.put("/site/v1/attempts/{attempt}/logs/{rank}")
-        async def log(attempt: str, rank: int, offset: int, request: Request) -> Response:
-            data = await request.body()
-            if attempt in self.stale:
-                return _problem(409, "stale_fence")
-            self.log_puts += 1
-            held = self.logs[attempt, rank]
-            if offset == len(held):
-                held += data
-            return Response(LogAccepted(offset=len(held)).model_dump_json())
+    def _add_deliveries(self, app: FastAPI) -> None:
+        @app.post("/site/v1/deliveries")
+        async def deliver(request: Request) -> DeliveryTaken:
+            line, _, data = (await request.body()).partition(b"\n")
+            taken = []
+            for piece in Delivery.model_validate_json(line).pieces:
+                taken.append(self._take(piece, data[: piece.size]))
+                data = data[piece.size :]
+            return DeliveryTaken(pieces=taken)
 
-    def _add_metrics(self, app: FastAPI) -> None:
-        @app.put("/site/v1/attempts/{attempt}/metrics")
-        async def metrics(attempt: str, source: int, offset: int, request: Request) -> Response:
-            data = await request.body()
-            if attempt in self.stale:
-                return _problem(409, "stale_fence")
-            if self.refuse_metrics:
-                return _problem(422, "invalid")
-            held = self.metrics[attempt, source]
-            if offset == len(held):
-                held += data
-            return Response(LogAccepted(offset=len(held)).model_dump_json())
+    def _take(self, piece: Piece, data: bytes) -> PieceTaken:
+        if piece.attempt in self.stale:
+            return PieceTaken(refused="stale_fence")
+        if piece.kind == "metrics" and self.refuse_metrics:
+            return PieceTaken(refused="invalid")
+        self.log_puts += piece.kind == "log"
+        held = (self.logs if piece.kind == "log" else self.metrics)[piece.attempt, piece.of]
+        if piece.offset == len(held):
+            held += data
+        return PieceTaken(offset=len(held))
 
     def _apply(self, body: Messages) -> Response:
         if body.boot_id not in self.high_water:

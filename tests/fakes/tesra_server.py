@@ -169,6 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._take("POST")
 
+    def do_DELETE(self) -> None:
+        self._take("DELETE")
+
     def do_PUT(self) -> None:
         self._take("PUT")
 
@@ -360,6 +363,7 @@ _ROUTES: dict[str, Callable[..., None]] = {
     "GET me": _Handler._me,
     "GET projects": _listed(lambda network: [_PROJECT]),
     "GET projects/*": _fixed(_PROJECT),
+    "DELETE projects/*": _fixed({"project": "prj_1", "name": "digits", "removed": 1, "kept": 2}),
     "GET projects/*/doctor": _Handler._doctor,
     "GET drive/snapshots/*/files": _listed(
         lambda network: [

@@ -325,6 +325,9 @@ def test_lists_are_json_lists_and_plain_tables(tesra: Terminal) -> None:
     assert tesra.json("devices")[0]["free"] == 3
     assert tesra.json("engines")[0]["name"] == "pytorch"
     assert tesra.json("projects")[0]["name"] == "digits"
+    refused = tesra("project", "rm", "digits", exit_code=1)
+    assert "Give --yes" in refused.err
+    assert "2 versions stay" in tesra("project", "rm", "digits", "--yes").out
     header, first, _ = tesra("runs").out.splitlines()
     assert header.split() == ["Run", "Project", "State", "Engine", "Devices", "Took", "CNY", "Made"]
     assert first.startswith(RUN)

@@ -15,11 +15,12 @@ from sqlalchemy import text
 from factories.identity import client_of, register
 from factories.network import NetworkDouble, network_on
 from tesra.kit.ids import RunId, UserId
+from tesra.node.site_client import delivery_of
 from tesra.training.metrics import service as limits
 from tesra.training.metrics.service import MetricService
 from tesra.training.metrics.store import MetricStore
 from tesra.web.api import create_api
-from tesra.wire.site import Assignment, Ended
+from tesra.wire.site import Assignment, Ended, Piece
 
 pytestmark = pytest.mark.postgres
 
@@ -36,18 +37,21 @@ class Training:
     ann: httpx.AsyncClient
     sent: int = 0
 
-    async def offer(self, data: bytes, *, offset: int, source: int = 0) -> httpx.Response:
-        query = {"source": source, "offset": offset, "fence": self.assignment.fence}
-        where = f"/site/v1/attempts/{self.assignment.attempt}/metrics"
-        return await self.site.put(where, params=query, content=data)
+    async def offer(self, data: bytes, *, offset: int, source: int = 0) -> dict[str, Any]:
+        held = {"attempt": self.assignment.attempt, "fence": self.assignment.fence}
+        piece = Piece(**held, kind="metrics", of=source, offset=offset, size=len(data))
+        body = delivery_of([(piece, data)])
+        answer = await self.site.post("/site/v1/deliveries", content=body)
+        assert answer.status_code == 200, answer.text
+        (taken,) = answer.json()["pieces"]
+        return taken
 
     async def log(self, *lines: dict[str, Any]) -> None:
         """What a node does with its spool."""
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        answer = await self.offer(data, offset=self.sent)
-        assert answer.status_code == 200, answer.text
+        taken = await self.offer(data, offset=self.sent)
         self.sent += len(data)
-        assert answer.json() == {"offset": self.sent}
+        assert taken == {"offset": self.sent, "refused": None}
 
     async def ask(self, path: str = "", **query: Any) -> Any:
         answer = await self.ann.get(f"/api/v1/runs/{self.run}/metrics{path}", params=query)
@@ -132,10 +136,9 @@ async def test_each_byte_of_a_spool_counts_once(training: Training) -> None:
     half = data.index(b"\n", len(data) // 2) + 1
     offers = [(0, data[:half]), (0, data[:half]), (0, data), (len(data) + 5, b"far ahead\n")]
     for offset, some in offers:
-        assert (await training.offer(some, offset=offset)).status_code == 200
-    answer = await training.offer(b"", offset=0)
-    assert answer.json()["offset"] == len(data)
-    assert (await training.offer(data, offset=0, source=1)).json()["offset"] == len(data)
+        assert (await training.offer(some, offset=offset))["refused"] is None
+    assert (await training.offer(b"", offset=0))["offset"] == len(data)
+    assert (await training.offer(data, offset=0, source=1))["offset"] == len(data)
     (name,) = (await training.ask())["names"]
     assert name["points"] == 8  # four from each of two nodes' spools
 
@@ -151,15 +154,30 @@ async def test_nodes_that_deliver_at_once_lose_and_double_nothing(training: Trai
     answers = await asyncio.gather(
         *(training.offer(data, offset=0, source=rank) for rank, data in racing)
     )
-    assert [answer.json()["offset"] for answer in answers] == [len(data) for _, data in racing]
+    assert [answer["offset"] for answer in answers] == [len(data) for _, data in racing]
     (name,) = (await training.ask())["names"]
     assert (name["points"], name["ranks"]) == (200, [0, 1])
 
 
 async def test_a_delivery_under_a_stale_fence_is_refused(training: Training) -> None:
     training.assignment = training.assignment.model_copy(update={"fence": 10**9})
-    answer = await training.offer(b"{}\n", offset=0)
-    assert (answer.status_code, answer.json()["code"]) == (409, "stale_fence")
+    taken = await training.offer(b"{}\n", offset=0)
+    assert taken == {"offset": None, "refused": "stale_fence"}
+
+
+async def test_delivery_that_is_not_what_it_lists_is_refused_whole(training: Training) -> None:
+    held = {"attempt": training.assignment.attempt, "fence": training.assignment.fence}
+    data = json.dumps(line(1, loss=0.5)).encode() + b"\n"
+    piece = Piece(**held, kind="metrics", of=0, offset=0, size=len(data))
+    for body in (
+        delivery_of([(piece, data[:-1])]),
+        delivery_of([(piece, data), (piece, data)]),
+        data,
+        b"",
+    ):
+        answer = await training.site.post("/site/v1/deliveries", content=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "delivery_invalid")
+    assert (await training.ask())["names"] == []
 
 
 async def test_what_nobody_understands_is_skipped_and_counted(training: Training) -> None:
@@ -174,7 +192,7 @@ async def test_what_nobody_understands_is_skipped_and_counted(training: Training
         b"[[1]]",
         b'{"k":"m","r":0,"o":"log","t":1,"s":1,"v":{"loss":1}} \xff',
     ]
-    assert (await training.offer(b"\n".join([*bad, sound]), offset=0)).status_code == 200
+    assert (await training.offer(b"\n".join([*bad, sound]), offset=0))["refused"] is None
     known = await training.ask()
     assert known["skipped"] == len(bad)
     assert [(one["name"], one["last"]) for one in known["names"]] == [("loss", 0.5)]
@@ -321,8 +339,7 @@ async def test_many_points_are_drawn_with_the_one_peak_and_gap_among_them(
             f'{{"k":"m","r":0,"o":"log","t":{1.7e9 + step},"s":{step},"v":{{"loss":{value}}}}}\n'
             for step, value in values.items()
         ]
-        answer = await training.offer("".join(lines).encode(), offset=offset)
-        offset = answer.json()["offset"]
+        offset = (await training.offer("".join(lines).encode(), offset=offset))["offset"]
     for axis in ("step", "time"):
         answer = await training.ann.get(
             f"/api/v1/runs/{training.run}/metrics/history", params={"name": "loss", "x": axis}

@@ -9,12 +9,14 @@ from typing import Any
 import pyotp
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import delete, text
+from sqlalchemy.dialects.postgresql import insert
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
 from factories.pages import ADDRESS, PageClient, pages_over, words_of
 from tesra.drive.peers.placement import Peer
+from tesra.drive.peers.repository import pack_copies, pack_trees
 from tesra.identity.model import Principal, Role, TokenKind
 from tesra.kit.ids import PeerId, TokenId, UserId
 from tesra.security.alarms import Kind
@@ -337,6 +339,49 @@ async def test_a_peer_is_emptied_and_kept_after_all(
     gateway = await desk.submit("/operator/storage/peers/peer-0/drain")
     assert gateway.status_code == 409
     assert 'role="alert"' in gateway.text
+
+
+async def test_a_peer_is_shut_out_after_a_question_and_let_in_again(
+    network: NetworkDouble, desk: PageClient
+) -> None:
+    await peers_join(network, "gate", "other")
+    path = "/operator/storage/peers/peer-1/revoke"
+    seen = await desk.look("/operator/storage")
+    assert 'data-ask="Shut this peer out at once?' in seen.text
+    assert "/peers/peer-0/revoke" not in seen.text  # the gateway stays
+    before = network.services.authority.certificate
+    assert (await desk.submit(path)).status_code == 303
+    assert network.services.authority.certificate != before
+    words = words_of(await desk.look("/operator/storage"))
+    assert "other is shut out: its copies do not count any more." in words
+    assert "shut out" in words
+    assert "Let it in again" in words
+    assert (await desk.submit(path, undo="1")).status_code == 303
+    assert "Let it in again" not in words_of(await desk.look("/operator/storage"))
+    gateway = await desk.submit("/operator/storage/peers/peer-0/revoke")
+    assert gateway.status_code == 409
+
+
+async def test_what_only_one_peer_has_is_asked_about_before_it_is_shut_out(
+    network: NetworkDouble, desk: PageClient, ann: PageClient
+) -> None:
+    await peers_join(network, "gate", "other")
+    await network.project(await id_of(ann))
+    async with network.services.database.begin() as tx:
+        pack = await tx.scalar(text("SELECT id FROM packs LIMIT 1"))
+        tree = insert(pack_trees).values(pack_id=pack, size_bytes=1, root=b"r", layer=b"l")
+        await tx.execute(tree.on_conflict_do_nothing())
+        await tx.execute(delete(pack_copies).where(pack_copies.c.pack_id == pack))
+        held = insert(pack_copies).values(pack_id=pack, peer_id="peer-1", state="held")
+        await tx.execute(held)
+    path = "/operator/storage/peers/peer-1/revoke"
+    refused = await desk.submit(path)
+    assert refused.status_code == 409
+    words = words_of(refused)
+    assert "other has the only good copy of 1 packs" in words
+    assert "Give up what only other has?" in words
+    assert (await desk.submit(path, force="1")).status_code == 303
+    assert "Let it in again" in words_of(await desk.look("/operator/storage"))
 
 
 async def test_garbage_is_told_and_left(

@@ -13,8 +13,7 @@ from factories.clusters import FreshDatabase
 from factories.live import Training, training
 from factories.network import NetworkDouble, network_on
 from factories.pages import PageClient, pages_over, words_of
-from tesra.app.bootstrap import LOCAL_SITE
-from tesra.kit.ids import AttemptId, UserId
+from tesra.kit.ids import UserId
 from tesra.wire.site import Checkpoint, Ended, Started, Usage
 
 pytestmark = pytest.mark.postgres
@@ -37,10 +36,7 @@ class Place:
     async def log(self, begun: Training, *lines: dict[str, Any]) -> None:
         """Metrics, as the node's spool has them."""
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        held = (AttemptId(begun.assignment.attempt), begun.assignment.fence)
-        services = self.network.services
-        async with services.database.begin() as tx:
-            await services.metrics.take(tx, LOCAL_SITE, held, source=0, offset=0, data=data)
+        await self.network.site.points(begun.assignment, data)
 
     async def fund(self, micros: int = 100_000_000) -> None:
         services = self.network.services

@@ -14,8 +14,7 @@ from factories.live import training
 from factories.network import NetworkDouble, network_on
 from factories.pages import PageClient, pages_over, words_of
 from factories.sweeping import SweepDouble
-from tesra.app.bootstrap import LOCAL_SITE
-from tesra.kit.ids import AttemptId, UserId
+from tesra.kit.ids import UserId
 from tesra.wire.site import Ended, Started
 
 pytestmark = pytest.mark.postgres
@@ -31,13 +30,9 @@ class Place:
     async def run(self, loss: float, **request: Any) -> str:
         """One that has ended with a metric, free of charge."""
         begun = await training(self.network, self.owner, **request)
-        services, assignment = self.network.services, begun.assignment
+        assignment = begun.assignment
         line = {"k": "m", "r": 0, "o": "log", "t": 1_800_000_000.0, "s": 1, "v": {"loss": loss}}
-        held = (AttemptId(assignment.attempt), assignment.fence)
-        async with services.database.begin() as tx:
-            await services.metrics.take(
-                tx, LOCAL_SITE, held, source=0, offset=0, data=json.dumps(line).encode() + b"\n"
-            )
+        await self.network.site.points(assignment, json.dumps(line).encode() + b"\n")
         await self.network.site.say(assignment, Ended(outcome="succeeded", exit_code=0))
         return begun.run
 

@@ -9,9 +9,8 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from factories.network import NetworkDouble, network_on
-from tesra.app.bootstrap import LOCAL_SITE
 from tesra.kit.errors import Invalid
-from tesra.kit.ids import AttemptId, RunId, UserId
+from tesra.kit.ids import RunId, UserId
 from tesra.wire.quotes import Quote, QuoteRequest
 from tesra.wire.site import Started, Usage
 
@@ -96,9 +95,7 @@ async def test_a_forecast_comes_from_metrics_and_parameters(network: NetworkDoub
         for n in range(1, 5)
     ]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    async with database.begin() as tx:
-        held = (AttemptId(assignment.attempt), assignment.fence)
-        await network.services.metrics.take(tx, LOCAL_SITE, held, source=0, offset=0, data=data)
+    await network.site.points(assignment, data)
     async with database.begin() as tx:
         found = await forecasts.of(tx, RunId(run.id))
     assert found is not None

@@ -75,13 +75,7 @@ async def test_a_log_is_stored_while_its_run_is_being_changed(network: NetworkDo
     async with network.services.database.begin() as changing:
         assert await RunRepository().lock_run(changing, RunId(assignment.run))
         async with asyncio.timeout(PROMPT_S):
-            end = await network.services.attempts.append_log(
-                LOCAL_SITE,
-                (AttemptId(assignment.attempt), assignment.fence),
-                rank=0,
-                offset=0,
-                data=b"hello\n",
-            )
+            end = await network.site.log(assignment, b"hello\n")
     assert end == 6
 
 

@@ -15,6 +15,7 @@ from tesra.kit.errors import Invalid, NotFound, PaymentDue, TesraError
 from tesra.kit.ids import AttemptId, RunId
 from tesra.storage.format import EpochKeys
 from tesra.training.attempts import StaleFence
+from tesra.training.logs import LogPiece
 from tesra.wire.drive import SnapshotCommit
 from tesra.wire.site import Ended, Preparing, Started, Usage
 from tesra.wire.stalls import Stalled, StalledRank
@@ -182,9 +183,7 @@ async def test_a_fact_under_a_stale_fence_is_refused(network: NetworkDouble) -> 
     assert not await network.site.say(old, Ended(outcome="succeeded", exit_code=0))
     assert (await network.run(ann, run.id)).state == "placing"
     with pytest.raises(StaleFence):
-        await network.services.attempts.append_log(
-            LOCAL_SITE, (AttemptId(old.attempt), old.fence), rank=0, offset=0, data=b"x"
-        )
+        await network.site.log(old, b"x")
 
 
 async def test_what_a_lost_attempt_used_is_not_billed(network: NetworkDouble) -> None:
@@ -321,10 +320,7 @@ async def test_the_log_is_kept_in_order_without_doubles_or_gaps(network: Network
     (assignment,) = await network.site.assignments()
 
     async def send(offset: int, data: bytes, rank: int = 0) -> int:
-        held = (AttemptId(assignment.attempt), assignment.fence)
-        return await network.services.attempts.append_log(
-            LOCAL_SITE, held, rank=rank, offset=offset, data=data
-        )
+        return await network.site.log(assignment, data, rank=rank, offset=offset)
 
     assert await send(0, b"one\n") == 4
     assert await send(0, b"one\n") == 4  # repeated
@@ -337,6 +333,40 @@ async def test_the_log_is_kept_in_order_without_doubles_or_gaps(network: Network
     assert b"".join(s.data for s in segments if s.rank == 0) == b"one\ntwo\nthree\n"
     assert [s.seq for s in segments] == list(range(1, len(segments) + 1))
     assert {s.rank for s in segments} == set(range(6))
+
+
+async def test_pieces_of_many_logs_are_taken_together_each_by_itself(
+    network: NetworkDouble,
+) -> None:
+    ann = await network.user()
+    await network.project(ann)
+    runs = [await network.submit(ann) for _ in range(2)]
+    await network.dispatch()
+    first, second = sorted(await network.site.assignments(), key=lambda one: one.run)
+    await network.site.log(first, b"zero\n")
+    held, other = (first.attempt, first.fence), (second.attempt, second.fence)
+    pieces = [
+        LogPiece(*held, 0, 0, b"zero\n"),  # repeated
+        LogPiece(*held, 1, 0, b"one\n"),
+        LogPiece(*held, 2, 7, b"gap\n"),
+        LogPiece(*held, 3, 0, b"three\n"),
+        LogPiece(*other, 0, 0, b"other\n"),
+        LogPiece(second.attempt, second.fence + 1, 1, 0, b"stale\n"),
+    ]
+    taken = await network.services.attempts.append_logs(LOCAL_SITE, pieces)
+    assert taken[:5] == [5, 4, 0, 6, 6]
+    assert isinstance(taken[5], StaleFence)
+    async with network.services.database.begin() as tx:
+        logs = [
+            await network.services.training.log(tx, RunId(run.id), after=0, rank=None)
+            for run in runs
+        ]
+    assert [(s.seq, s.rank, s.data) for s in logs[0]] == [
+        (1, 0, b"zero\n"),
+        (2, 1, b"one\n"),
+        (3, 3, b"three\n"),
+    ]
+    assert [(s.seq, s.data) for s in logs[1]] == [(1, b"other\n")]
 
 
 async def test_secrets_reach_the_site_and_are_forgotten_at_the_end(network: NetworkDouble) -> None:

@@ -8,10 +8,9 @@ import pytest_asyncio
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
-from tesra.app.bootstrap import LOCAL_SITE
 from tesra.kit.canonical import canonical_json
 from tesra.kit.errors import NotFound
-from tesra.kit.ids import AttemptId, RunId, UserId
+from tesra.kit.ids import RunId, UserId
 from tesra.sdk.records import RecordUntrue, check_record
 from tesra.wire.record import Recorded, SignedRecord
 
@@ -105,9 +104,7 @@ async def test_metrics_and_changes_while_it_ran_are_in_the_record(
         b'{"k":"m","r":0,"o":"log","t":1.0,"s":%d,"v":{"loss":%s}}\n' % (step, loss)
         for step, loss in enumerate([b"0.9", b'"nan"', b"0.3"])
     )
-    async with network.services.database.begin() as tx:
-        held = (AttemptId(assignment.attempt), assignment.fence)
-        await network.services.metrics.take(tx, LOCAL_SITE, held, source=0, offset=0, data=lines)
+    await network.site.points(assignment, lines)
     await network.site.train(assignment)
     signed = await network.services.records.record(ann, RunId(run.id))
     check_record(signed, network.services.records.keys().keys)

@@ -60,6 +60,7 @@ from tesra.training.domains import Domains, NearCap, SweepEnded
 from tesra.training.engines.catalog import read_engines
 from tesra.training.forecasts import Forecasts
 from tesra.training.metrics.service import MetricService
+from tesra.training.projects import ProjectService
 from tesra.training.quotes import QuoteService
 from tesra.training.records.parts import other_sections
 from tesra.training.records.service import RecordService
@@ -112,8 +113,7 @@ def make_services(settings: Settings) -> Services:
     transitions, observers, told = _make_transitions(notices, compute, billing)
     domains = Domains(database, drive, data, compute, billing, sealer, transitions, *told)
     training = TrainingService(domains, engines=read_engines(settings.home.engines))
-    attempts = AttemptService(domains)
-    metrics = MetricService(attempts)
+    metrics = MetricService(attempts := AttemptService(domains))
     return Services(
         settings=settings,
         clock=clock,
@@ -145,6 +145,7 @@ def make_services(settings: Settings) -> Services:
         domains=domains,
         observers=observers,
         training=training,
+        projects=ProjectService(drive),
         attempts=attempts,
         metrics=metrics,
         forecasts=Forecasts(domains, metrics, clock),

@@ -60,6 +60,10 @@ class InputNeeded(Invalid):
     """Something is missing, and there is no terminal to ask."""
 
 
+class NotConfirmed(Invalid):
+    """Nothing was done."""
+
+
 class Session:
     """One command's connection and output."""
 
@@ -99,6 +103,15 @@ class Session:
         if not line:
             raise InputNeeded(f"{what} is missing, and there is no terminal to ask for it.")
         return line
+
+    def confirm(self, what: str, *, yes: bool) -> None:
+        """Asks unless ``yes``; raises ``InputNeeded``, ``NotConfirmed``."""
+        if yes:
+            return
+        if not is_terminal(sys.stdin):
+            raise InputNeeded("This has to be confirmed.", way_out="Give --yes if you are sure.")
+        if self.ask(f"{what} Write 'yes'").strip().lower() != "yes":
+            raise NotConfirmed
 
 
 def connected(command: Callable[Concatenate[Session, Own], None]) -> Callable[..., None]:

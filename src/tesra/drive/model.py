@@ -4,6 +4,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from tesra.kit.errors import Conflict, Forbidden, Invalid, NotFound, QuotaExceeded, Unavailable
 from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId
@@ -61,6 +62,9 @@ class PackRefused(Invalid):
 
 class PackTooLarge(PackRefused):
     """The pack is larger than a pack may be."""
+
+
+Hold = Literal["to use", "to change", "to remove"]  # a project that is used is not removed
 
 
 class ProjectUnknown(NotFound):

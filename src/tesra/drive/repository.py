@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tesra.db.engine import Tx, metadata
-from tesra.drive.model import Drive, Epoch, StoredChunk, StoredProject, StoredSnapshot
+from tesra.drive.model import Drive, Epoch, Hold, StoredChunk, StoredProject, StoredSnapshot
 from tesra.kit.ids import DriveId, EpochId, ProjectId, SnapshotId, UserId, new_id
 
 _TIME = DateTime(timezone=True)
@@ -386,12 +386,14 @@ class DriveRepository:
         )
 
     async def project(
-        self, tx: Tx, owner: UserId, name_or_id: str, *, lock: bool = False
+        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
     ) -> StoredProject | None:
+        """``hold`` it until the transaction ends."""
         either = (projects.c.id == name_or_id) | (projects.c.name == name_or_id)
         statement = _PROJECTS.where(projects.c.owner == owner, either)
-        if lock:
-            statement = statement.with_for_update(of=projects)
+        if hold is not None:
+            use = hold == "to use"
+            statement = statement.with_for_update(of=projects, read=use, key_share=use)
         row = (await tx.execute(statement)).one_or_none()
         return _project(row) if row else None
 

@@ -18,6 +18,7 @@ from tesra.drive.model import (
     Epoch,
     EpochNotWritable,
     EpochUnknown,
+    Hold,
     KeyNotHere,
     PackTooLarge,
     ProjectUnknown,
@@ -261,16 +262,18 @@ class DriveService(SnapshotReads):
         if found is None or found[1] != owner:
             raise SnapshotUnknown
         made = await self._repository.add_project(tx, owner, checked, head)
-        project = await self._project(tx, owner, checked, lock=True)
+        project = await self._project(tx, owner, checked, hold="to change")
         unchanged = not made and project.head.root == found[0].root
         if not made and not unchanged:
             await self._repository.move_head(tx, project.id, head)
             project = await self._project(tx, owner, checked)
         return _project(project, unchanged=unchanged)
 
-    async def project(self, tx: Tx, owner: UserId, name_or_id: str) -> Project:
-        """One of the owner's projects."""
-        return _project(await self._project(tx, owner, name_or_id))
+    async def project(
+        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
+    ) -> Project:
+        """One of the owner's projects; ``hold`` it until the transaction ends."""
+        return _project(await self._project(tx, owner, name_or_id, hold=hold))
 
     async def projects(
         self, tx: Tx, owner: UserId, *, cursor: str | None = None, limit: int = 50
@@ -388,9 +391,9 @@ class DriveService(SnapshotReads):
         return found[0]
 
     async def _project(
-        self, tx: Tx, owner: UserId, name_or_id: str, *, lock: bool = False
+        self, tx: Tx, owner: UserId, name_or_id: str, *, hold: Hold | None = None
     ) -> StoredProject:
-        found = await self._repository.project(tx, owner, name_or_id, lock=lock)
+        found = await self._repository.project(tx, owner, name_or_id, hold=hold)
         if found is None:
             raise ProjectUnknown(
                 f"There is no project '{name_or_id[:128]}'.",

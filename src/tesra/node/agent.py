@@ -13,6 +13,7 @@ import time
 from tesra.kit.saying import said
 from tesra.node.attempt_record import AttemptRecord, folders_of, load_records
 from tesra.node.attempts import Attempt, NodeTools
+from tesra.node.courier import Courier
 from tesra.node.data import DataCache
 from tesra.node.disposal import Disposal
 from tesra.node.environments import EnvironmentBuilder
@@ -166,9 +167,11 @@ class NodeAgent:
         data = DataCache(config.site_folder / "data", config.name, fetch=fetch)
         for cache in (projects, data):
             await asyncio.to_thread(cache.clean)
+        client = SiteClient(config.server_url, config.site_token)
         return NodeTools(
             attempts=attempts,
-            client=SiteClient(config.server_url, config.site_token),
+            client=client,
+            courier=Courier(client),
             environments=EnvironmentBuilder(
                 config.cache, gpu=any(device.kind == "gpu" for device in found)
             ),

@@ -8,7 +8,7 @@ the end is fixed: gang gone, output stored, logs delivered, and only then ``ENDE
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +19,11 @@ from tesra.kit.saying import Said, said, words_of
 from tesra.node import workspace
 from tesra.node.attempt_checkpoints import AttemptCheckpoints
 from tesra.node.attempt_record import AttemptRecord, folders_of, save_record
+from tesra.node.courier import Courier, Growing
 from tesra.node.data import DataCache, DataTooLarge
 from tesra.node.devices import FoundDevice
 from tesra.node.entry import EntryMissing
 from tesra.node.environments import EnvironmentBuilder, EnvironmentRefused
-from tesra.node.log_push import LogPusher
 from tesra.node.metrics.attempt_metrics import AttemptMetrics, used_devices
 from tesra.node.orders import AttemptStatus, GangOrder, Stage, StopReason, Verdict
 from tesra.node.output import KEEP_S, leave_output, store_output
@@ -61,6 +61,7 @@ class NodeTools:
 
     attempts: Path
     client: SiteClient
+    courier: Courier
     environments: EnvironmentBuilder
     projects: ProjectCache
     data: DataCache
@@ -90,20 +91,10 @@ class Attempt:
         self._desk: TuningDesk | None = None
         self._watch: RankWatch | None = None
         self._task: asyncio.Task[None] | None = None
-        self._logs = LogPusher(
-            tools.client,
-            record.status.attempt,
-            record.status.fence,
-            on_stale=lambda: self.stop("gone", 0.0),
+        self._parcels = tools.courier.parcels(
+            record.status.attempt, record.status.fence, on_stale=lambda: self.stop("gone", 0.0)
         )
-        self._metrics = AttemptMetrics(
-            tools.client,
-            record.status.attempt,
-            record.status.fence,
-            say=self._say,
-            on_stale=lambda: self.stop("gone", 0.0),
-        )
-
+        self._metrics = AttemptMetrics(self._parcels, say=self._say)
         self._checkpoints = AttemptCheckpoints(
             tools.client,
             lambda: self._record,
@@ -177,7 +168,8 @@ class Attempt:
             await self._vanish()
         except Exception as error:  # noqa: BLE001 - a worker's outer loop: logged and marked
             _log.exception("attempt %s", self._record.status.attempt)
-            await self._metrics.cancel()
+            await self._metrics.close()
+            self._parcels.cancel()
             self._end(Verdict("lost", reason=said(f"The node failed: {error!r}")))
 
     async def _live(self, order: GangOrder) -> Verdict:
@@ -199,7 +191,7 @@ class Attempt:
         assignment, tools = order.assignment, self._tools
         spec = assignment.spec
         folders = workspace.prepare(tools.attempts, assignment.attempt, spec.output)
-        self._logs.follow(self._own_log)
+        self._follow_own_log()
         if order.place.node_rank == 0:
             for note in spec.notes:
                 self._say(note)
@@ -305,8 +297,7 @@ class Attempt:
                 self._record = replace(self._record, kept_until=time.time() + KEEP_S)
             self._note(warnings=stored.warnings, output=stored.commit)
         await self._checkpoints.finish(succeeded=verdict.outcome == "succeeded")
-        await self._logs.finish()
-        await self._metrics.finish()
+        await self._parcels.finish()
         self._end(verdict)
 
     async def _take_over(self) -> Verdict:
@@ -314,15 +305,15 @@ class Attempt:
         if record.pid is not None:
             await asyncio.to_thread(kill_tree, record.pid, record.pid_started)
         if self._folders.root.exists():
-            self._logs.follow(self._own_log)
-            self._logs.follow([(rank, self._folders.log_of(rank)) for rank in record.ranks])
+            self._follow_own_log()
+            self._follow_logs(record.ranks)
             await self._metrics.resume(self._folders)
             await self._checkpoints.take_over(self._folders)
         return record.status.verdict or Verdict("lost", reason=said("The node's agent died."))
 
     async def _vanish(self) -> None:
-        await self._logs.cancel()
-        await self._metrics.cancel()
+        self._parcels.cancel()
+        await self._metrics.close()
         await self._checkpoints.cancel()
         self._end(Verdict("lost", reason=said("The attempt is no longer this site's.")))
 
@@ -335,11 +326,14 @@ class Attempt:
     def _folders(self) -> workspace.AttemptFolders:
         return folders_of(self._tools.attempts, self._record)
 
-    @property
-    def _own_log(self) -> list[tuple[int, Path]]:
+    def _follow_own_log(self) -> None:
         """Tesra's own voice in a run's log is that of node 0."""
-        first = self._record.node_rank == 0
-        return [(TESRA_RANK, self._folders.log_of(TESRA_RANK))] if first else []
+        if self._record.node_rank == 0:
+            self._follow_logs([TESRA_RANK])
+
+    def _follow_logs(self, ranks: Iterable[int]) -> None:
+        for rank in ranks:
+            self._parcels.follow(Growing("log", rank, self._folders.log_of(rank)))
 
     def _mark_running(self, gang: Gang, *, keep: bool) -> None:
         self._gang, self._running_since = gang, time.monotonic()
@@ -347,7 +341,7 @@ class Attempt:
             self._record, ran=keep, ranks=tuple(gang.ranks), pid=gang.pid, pid_started=gang.started
         )
         self._note(stage=Stage.RUNNING, phase=Said("running"), started_at=datetime.now(UTC))
-        self._logs.follow([(rank, self._folders.log_of(rank)) for rank in gang.ranks])
+        self._follow_logs(gang.ranks)
         if self._watch is not None:
             self._watch.begin()
         self._desk = TuningDesk(

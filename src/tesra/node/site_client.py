@@ -5,6 +5,7 @@ is no longer this site's), ``UnknownSite`` (enrol again), or the kind that the s
 """
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,11 +20,14 @@ from tesra.wire.common import Answer, Wire
 from tesra.wire.site import (
     Acknowledged,
     Assignments,
+    Delivery,
+    DeliveryTaken,
     Enrolled,
     Enrolment,
-    LogAccepted,
     Messages,
     NodeEngines,
+    Piece,
+    PieceTaken,
     Renewal,
     Renewed,
 )
@@ -106,30 +110,15 @@ class SiteClient:
         )
         return Assignments.model_validate_json(answer.content)
 
-    async def put_log(
-        self, attempt: str, fence: int, rank: int, *, offset: int, data: bytes
-    ) -> int:
-        """Offer bytes of a rank's log at an offset; the server's offset afterwards is the truth."""
+    async def deliver(self, pieces: Sequence[tuple[Piece, bytes]]) -> list[PieceTaken]:
+        """Offer bytes of logs and metrics; how far the server holds each afterwards is the truth."""
         answer = await self._request(
-            "PUT",
-            f"/site/v1/attempts/{quote(attempt)}/logs/{rank}?offset={offset}&fence={fence}",
-            content=data,
+            "POST",
+            "/site/v1/deliveries",
+            content=delivery_of(pieces),
             content_type="application/octet-stream",
         )
-        return LogAccepted.model_validate_json(answer.content).offset
-
-    async def put_metrics(
-        self, attempt: str, fence: int, source: int, *, offset: int, data: bytes
-    ) -> int:
-        """Offer lines of a node's metrics at an offset; the server's offset afterwards is the truth."""
-        answer = await self._request(
-            "PUT",
-            f"/site/v1/attempts/{quote(attempt)}/metrics"
-            f"?source={source}&offset={offset}&fence={fence}",
-            content=data,
-            content_type="application/x-ndjson",
-        )
-        return LogAccepted.model_validate_json(answer.content).offset
+        return DeliveryTaken.model_validate_json(answer.content).pieces
 
     def drive(self, attempt: str, fence: int) -> HttpDoor:
         """The drive as far as this attempt may see it; for use in threads."""
@@ -177,6 +166,12 @@ class SiteClient:
         if not response.is_success:
             raise meaning(refusal(response))
         return response
+
+
+def delivery_of(pieces: Sequence[tuple[Piece, bytes]]) -> bytes:
+    """The body of a delivery."""
+    listed = Delivery.model_construct(pieces=[piece for piece, _ in pieces])
+    return b"".join((listed.model_dump_json().encode(), b"\n", *(data for _, data in pieces)))
 
 
 def meaning(error: TesraError) -> TesraError:

@@ -14,7 +14,7 @@ from tesra.kit.saying import Said, said
 from tesra.node.checkpoint_files import look
 from tesra.node.checkpoint_store import OWN
 from tesra.node.failing import noted
-from tesra.node.log_push import last_lines
+from tesra.node.last_lines import last_lines
 from tesra.node.orders import Verdict, by_cause
 from tesra.node.ranks import RankExit
 from tesra.node.workspace import AttemptFolders

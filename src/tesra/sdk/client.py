@@ -33,7 +33,7 @@ from tesra.sdk.tuning import TuningVerbs
 from tesra.storage.progress import Report, silent
 from tesra.wire.compute import DeviceClass
 from tesra.wire.doctor import DoctorAnswer
-from tesra.wire.drive import FileEntry, Project, ProjectCommit
+from tesra.wire.drive import FileEntry, Project, ProjectCommit, ProjectRemoved
 from tesra.wire.record import PublicKeys, SignedRecord
 from tesra.wire.training import Engine, LogChunk, Run, RunEvent, RunRequest
 
@@ -148,6 +148,11 @@ class Client(
 
     def project(self, name_or_id: str) -> Project:
         return self.connection.get(f"/projects/{_step(name_or_id)}", Project)
+
+    def remove_project(self, name_or_id: str) -> ProjectRemoved:
+        """Refused while one of its runs is active; the records and bills of its runs stay."""
+        at = f"/projects/{_step(name_or_id)}"
+        return ProjectRemoved.model_validate_json(self.connection.send("DELETE", at).content)
 
     def files(self, snapshot: str) -> Iterator[FileEntry]:
         """All that a snapshot holds, each folder before its content; read as it is asked for."""

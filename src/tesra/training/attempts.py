@@ -6,24 +6,33 @@ that gang.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from tesra.compute.sites import UnknownBoot
 from tesra.db.engine import Tx
 from tesra.db.notify import notify
-from tesra.kit.errors import Conflict, Invalid
+from tesra.kit.errors import Conflict, Invalid, TesraError
 from tesra.kit.ids import AttemptId, RunId, SiteId
 from tesra.kit.saying import said
 from tesra.training.assigning import assignment_of
 from tesra.training.domains import Domains
 from tesra.training.facts import Fact, Facts
-from tesra.training.logs import MAX_SEGMENT_BYTES, LogPiece, LogStore
+from tesra.training.logs import LogPiece, LogStore
 from tesra.training.metering import Meter
 from tesra.training.model import AttemptEnded, Outcome
 from tesra.training.repository import RunRepository, RunRow
 from tesra.training.tuning.facts import TuningFacts
-from tesra.wire.site import Assignments, Ended, Message, Phase, Preparing, Started
+from tesra.wire.site import (
+    MAX_PIECE_BYTES,
+    MAX_RANK,
+    Assignments,
+    Ended,
+    Message,
+    Phase,
+    Preparing,
+    Started,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +41,6 @@ BATCH = 64  # facts in one transaction
 _BY_NAME_ALONE = Preparing | Started | Phase | Ended  # facts that ask nothing of what was used
 
 LEASE_S = 600.0
-MAX_RANK = 4096
 
 
 class StaleFence(Conflict):
@@ -81,6 +89,17 @@ class AttemptService:
     async def held(self, tx: Tx, site: SiteId, attempt: AttemptId, fence: int) -> RunRow:
         """The live attempt with its owner; raises ``StaleFence`` when the site does not hold it."""
         return _held(await self._repository.attempt(tx, attempt), site, attempt, fence)
+
+    async def held_of(
+        self, tx: Tx, site: SiteId, wanted: Collection[tuple[AttemptId, int]]
+    ) -> dict[tuple[AttemptId, int], RunRow]:
+        """Those of some attempts, each with its fence, that the site holds."""
+        rows = await self._repository.attempts(tx, {attempt for attempt, _ in wanted})
+        found = {}
+        for attempt, fence in wanted:
+            with suppress(StaleFence):
+                found[attempt, fence] = _held(rows.get(attempt), site, attempt, fence)
+        return found
 
     async def take(self, site: SiteId, boot: str, messages: Sequence[Message]) -> list[str]:
         """Apply facts, each exactly once and in order; the attempts whose fence is gone.
@@ -148,30 +167,30 @@ class AttemptService:
                 await self._compute.sites.take(tx, site, boot, [fact[0].seq])
             return []
 
-    async def append_log(
-        self,
-        site: SiteId,
-        piece: tuple[AttemptId, int],
-        *,
-        rank: int,
-        offset: int,
-        data: bytes,
-    ) -> int:
+    async def append_log(self, site: SiteId, piece: LogPiece) -> int:
         """Keep a piece of a rank's log; answers how far it is held now, which is committed."""
-        attempt, fence = piece
-        if len(data) > MAX_SEGMENT_BYTES or not -1 <= rank < MAX_RANK or offset < 0:
+        if len(piece.data) > MAX_PIECE_BYTES or not -1 <= piece.rank < MAX_RANK or piece.offset < 0:
             raise LogPieceInvalid
-        if data:
-            async with self._database.alone() as tx:
-                if await self._logs.append_next(tx, site, piece, (rank, offset, data)):
-                    return offset + len(data)
         async with self._database.begin() as tx:
-            row = await self.held(tx, site, attempt, fence)
-            return await self._logs.append(
-                tx,
-                RunId(row.run_id),
-                LogPiece(attempt=attempt, number=row.number, rank=rank, offset=offset, data=data),
-            )
+            await self.held(tx, site, piece.attempt, piece.fence)
+            return await self._logs.append(tx, site, piece)
+
+    async def append_logs(self, site: SiteId, pieces: Sequence[LogPiece]) -> list[int | TesraError]:
+        """``append_log`` for many logs at once; how far each is held, or why it is refused."""
+        async with self._database.alone() as tx:
+            stored = await self._logs.append_next(tx, site, pieces)
+        return [
+            piece.offset + len(piece.data)
+            if (piece.attempt, piece.rank) in stored
+            else await self._append_apart(site, piece)
+            for piece in pieces
+        ]
+
+    async def _append_apart(self, site: SiteId, piece: LogPiece) -> int | TesraError:
+        try:
+            return await self.append_log(site, piece)
+        except (StaleFence, LogPieceInvalid) as refusal:
+            return refusal
 
     async def wake_dispatcher(self, tx: Tx) -> None:
         """There may be devices that were not there before."""

@@ -115,7 +115,7 @@ class TrainingService:
         """Refuse a run that may not be queued now; its project, for ``enqueue``."""
         request = prepared.request
         await self._billing.require_settled(tx, owner)
-        project = await self._drive.project(tx, owner, request.project)
+        project = await self._drive.project(tx, owner, request.project, hold="to use")
         if request.smoke:
             check_slots(await self._compute.online_devices(tx))
             await check_room(tx, owner)

@@ -18,6 +18,7 @@ from tesra.web.routes import (
     checkpoints,
     compute,
     data,
+    deliveries,
     doctor,
     drive,
     files,
@@ -54,7 +55,7 @@ DESCRIPTION = (
 
 ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most comes first
     site.router,
-    metrics.site_router,
+    deliveries.router,
     identity.router,
     account.router,
     account.operator_router,

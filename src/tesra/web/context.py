@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tesra.training.domains import Domains
     from tesra.training.forecasts import Forecasts
     from tesra.training.metrics.service import MetricService
+    from tesra.training.projects import ProjectService
     from tesra.training.quotes import QuoteService
     from tesra.training.records.service import RecordService
     from tesra.training.service import TrainingService
@@ -88,6 +89,7 @@ class Services:
     domains: Domains
     observers: list[Observer]
     training: TrainingService
+    projects: ProjectService
     attempts: AttemptService
     metrics: MetricService
     forecasts: Forecasts

@@ -88,6 +88,15 @@ class Project(Answer):
     unchanged: bool = False
 
 
+class ProjectRemoved(Answer):
+    """``removed`` of its versions are gone; ``kept`` stay, since runs or other projects need them."""
+
+    project: str
+    name: str
+    removed: int
+    kept: int
+
+
 class ProjectVersion(Answer):
     """One of the snapshots that a project has had, the first is number 1."""
 

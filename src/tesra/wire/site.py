@@ -14,6 +14,10 @@ from tesra.wire.stalls import Stalled
 from tesra.wire.tuning import Tuned, TuneOrder
 
 MAX_LOCK_CHARS = 131_072
+MAX_RANK = 4096
+MAX_PIECES = 512  # in one delivery
+MAX_PIECE_BYTES = 2**20
+MAX_DELIVERY_BYTES = 2 * MAX_PIECE_BYTES + 2**18  # all pieces, and their list
 
 
 class EnrolDevice(Wire):
@@ -283,7 +287,34 @@ class Acknowledged(Answer):
     stale: list[str]
 
 
-class LogAccepted(Answer):
-    """The server holds this rank's log up to ``offset`` (bytes)."""
+class Piece(Wire):
+    """Bytes of a rank's log, or of a node's metrics, from byte ``offset`` on.
 
-    offset: int
+    ``of``: the rank, or the node's rank in the gang.
+    """
+
+    attempt: str
+    fence: int = Field(ge=0, le=2**62)
+    kind: Literal["log", "metrics"]
+    of: int = Field(ge=-1, lt=MAX_RANK)
+    offset: int = Field(ge=0, le=2**62)
+    size: int = Field(ge=0, le=MAX_PIECE_BYTES)
+
+
+class Delivery(Wire):
+    """The first line of a delivery; the bytes of its pieces follow, in this order."""
+
+    pieces: list[Piece] = Field(max_length=MAX_PIECES)
+
+
+class PieceTaken(Answer):
+    """The server holds it up to ``offset`` (bytes); or why it takes no more of it (a problem's code)."""
+
+    offset: int | None = None
+    refused: str | None = None
+
+
+class DeliveryTaken(Answer):
+    """What has become of each piece of a delivery."""
+
+    pieces: list[PieceTaken]

@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 
 from tesra.cli import words
-from tesra.cli.context import InputNeeded, Session, connected
-from tesra.cli.output import is_terminal
+from tesra.cli.context import Session, connected
 from tesra.kit.errors import Conflict, Invalid, Unavailable
 
 PASSWORD_VARIABLE = "TESRA_DRIVE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -42,10 +41,6 @@ class OnlyPrivate(Invalid):
 
 class KitInTheWay(Conflict):
     """There is a file at the place of the recovery kit."""
-
-
-class NotConfirmed(Invalid):
-    """Nothing was done."""
 
 
 def register(group: typer.Typer) -> None:
@@ -81,7 +76,7 @@ def create(
     if not private:
         raise OnlyPrivate(way_out=f"`tesra drive create {name} --private` makes a private one.")
     session.out.aside(WARNING)
-    _confirm(session, "Go on?", yes=yes)
+    session.confirm("Go on?", yes=yes)
     password = _new_password(session)
     shown: list[str] = []
     keep = _kit_keeper(recovery_kit, shown)
@@ -252,18 +247,9 @@ def prune(
 @connected
 def delete(session: Session, name: Name, *, yes: Yes = False) -> None:
     """Delete a private drive with all its versions, for all your devices."""
-    _confirm(session, f"Delete {name} with everything in it, for ever?", yes=yes)
+    session.confirm(f"Delete {name} with everything in it, for ever?", yes=yes)
     session.client.private_drives.end(name)
     session.out.answer({"name": name}, lambda: session.out.say(f"{name} is deleted."))
-
-
-def _confirm(session: Session, what: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not is_terminal(sys.stdin):
-        raise InputNeeded("This has to be confirmed.", way_out="Give --yes if you are sure.")
-    if session.ask(f"{what} Write 'yes'").strip().lower() != "yes":
-        raise NotConfirmed
 
 
 def _password(session: Session) -> str:

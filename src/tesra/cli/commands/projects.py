@@ -22,6 +22,18 @@ def register(app: typer.Typer) -> None:
         epilog="Example: tesra import examples/pytorch-digits --name digits",
     )(import_project)
     app.command("projects", rich_help_panel=PANEL, epilog="Example: tesra projects")(projects)
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Look after a project: remove it.",
+        epilog="Example: tesra project rm digits",
+    )
+    group.callback()(_project)
+    group.command("rm", epilog="Example: tesra project rm digits --yes")(remove)
+    app.add_typer(group, name="project", rich_help_panel=PANEL)
+
+
+def _project() -> None:
+    """Look after a project: remove it."""
 
 
 @connected
@@ -80,6 +92,25 @@ def projects(
             empty="No projects yet. `tesra import DIR` brings one.",
         ),
     )
+
+
+@connected
+def remove(
+    session: Session,
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="The project's name or id.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="I am sure; do not ask.")] = False,
+) -> None:
+    """Remove a project. Its runs' records and bills stay, with the code that they ran.
+
+    Versions that no run used become garbage: their room comes back after a grace of a day. Refused
+    while one of its runs or sweeps is active.
+    """
+    name = session.client.project(project).name
+    session.confirm(f"Remove the project {name} with all its versions?", yes=yes)
+    removed = session.client.remove_project(project)
+    kept = f"; {words.plural(removed.kept, 'version')} stay with the runs" if removed.kept else ""
+    session.out.answer(removed, lambda: session.out.say(f"{removed.name} is removed{kept}."))
 
 
 def bring(session: Session, source: str, name: str | None) -> "Imported":

@@ -11,11 +11,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
+from tesra.node.courier import Growing, Parcels
 from tesra.node.devices import FoundDevice
-from tesra.node.file_push import FilePusher, Growing
 from tesra.node.metrics.collector import Collector, Source
 from tesra.node.metrics.devices import DeviceUse, UsedDevice
 from tesra.node.metrics.point_spool import PointSpool
@@ -23,32 +22,21 @@ from tesra.node.metrics.tracking_server import TrackingServer
 from tesra.node.orders import GangOrder
 from tesra.node.placing import nodes_of
 from tesra.node.ranks import Gang, GangFailed
-from tesra.node.site_client import SiteClient
 from tesra.node.workspace import AttemptFolders
 
 ROUND_S = 0.25
 _REST = 4.0  # a round that took long is followed by a rest of as many times its length
-_PUSH_POLL_S = 0.1
 
 _log = logging.getLogger(__name__)
 
 
 class AttemptMetrics:
-    """``say`` writes to the run's log; ``on_stale``: the attempt is no longer this site's."""
+    """``say`` writes to the run's log; what is found is among the attempt's ``parcels``."""
 
-    def __init__(
-        self,
-        client: SiteClient,
-        attempt: str,
-        fence: int,
-        *,
-        say: Callable[[str], None],
-        on_stale: Callable[[], None],
-    ) -> None:
-        self._put = partial(client.put_metrics, attempt, fence)
-        self._name = f"{attempt}: metrics"
+    def __init__(self, parcels: Parcels, *, say: Callable[[str], None]) -> None:
+        self._parcels = parcels
+        self._name = f"{parcels.attempt}: metrics"
         self._say = say
-        self._pusher = FilePusher(on_stale=on_stale)
         self._gang_gone = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._collector: Collector | None = None
@@ -105,38 +93,22 @@ class AttemptMetrics:
 
     async def sweep(self) -> None:
         """The gang is gone: read what is left."""
-        self._gang_gone.set()
-        await self._close()
-        if self._reading is not None:
-            await self._reading
-            self._reading = None
+        await self.close()
         if self._collector is not None:
             await self._survived(self._collector.last_sweep)
             self._collector = None
 
-    async def finish(self) -> None:
-        """Returns when the server has everything, or will never take it."""
-        await self._pusher.finish()
-
-    async def cancel(self) -> None:
-        """Nothing more may be sent."""
+    async def close(self) -> None:
+        """The gang is gone: nothing is read as it is written any more."""
         self._gang_gone.set()
-        await self._close()
-        if self._reading is not None:
-            await self._reading
-        await self._pusher.cancel()
-
-    async def _close(self) -> None:
         if self._tracking is not None:
             await self._tracking.close()
+        if self._reading is not None:
+            await self._reading
+            self._reading = None
 
     def _follow(self, spool: PointSpool, source: int) -> None:
-        async def put(offset: int, data: bytes) -> int:
-            return await self._put(source, offset=offset, data=data)
-
-        self._pusher.follow(
-            Growing(self._name, spool.path, put, end=lambda: spool.size, poll_s=_PUSH_POLL_S)
-        )
+        self._parcels.follow(Growing("metrics", source, spool.path, end=lambda: spool.size))
 
     async def _read(self) -> None:
         pause_s = ROUND_S  # before the first round too: a gang that is gone by then is swept once

@@ -1,25 +1,25 @@
 """Metrics: what nodes deliver, and what is asked of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
 from tesra.db.engine import Tx
 from tesra.kit import saying
-from tesra.kit.errors import Invalid, NotFound
+from tesra.kit.errors import Invalid, NotFound, TesraError
 from tesra.kit.ids import AttemptId, RunId, SiteId
-from tesra.training.attempts import AttemptService
+from tesra.training.attempts import AttemptService, StaleFence
 from tesra.training.metrics import reading
 from tesra.training.metrics.drawing import Axis
 from tesra.training.metrics.model import Best, Head, Latest, Line, Series, lines_of, moment
 from tesra.training.metrics.points import Spot
 from tesra.training.metrics.store import MAX_NAMES, MAX_POINTS, Delivery, MetricStore
-from tesra.training.repository import RunRepository
+from tesra.training.repository import RunRepository, RunRow
 from tesra.wire.metric_names import said
 from tesra.wire.metrics import MetricName, Metrics
+from tesra.wire.site import MAX_PIECE_BYTES
 
-MAX_DELIVERY_BYTES = 2**20
-MAX_SOURCE = 4096
 _NAMES_TOLD = 8
 
 NAMES_FULL = saying.said(
@@ -30,6 +30,20 @@ POINTS_FULL = saying.said(
     f"More than {MAX_POINTS:,} metric points: from here on only the newest of each delivery is kept."
 )
 _LIMITS = {"names_full": NAMES_FULL, "points_full": POINTS_FULL}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPiece:
+    """What a node sends: ``data`` stands at byte ``offset`` of its spool; ``source``: its rank in the gang.
+
+    It says that it holds the attempt under this fence.
+    """
+
+    attempt: AttemptId
+    fence: int
+    source: int
+    offset: int
+    data: bytes
 
 
 class DeliveryInvalid(Invalid):
@@ -49,33 +63,37 @@ class MetricService:
         self._repository = RunRepository()
 
     async def take(
-        self,
-        tx: Tx,
-        site: SiteId,
-        held: tuple[AttemptId, int],
-        *,
-        source: int,
-        offset: int,
-        data: bytes,
-    ) -> int:
-        """Keep spool lines of an attempt's node, each byte once; answers how far they are held.
+        self, tx: Tx, site: SiteId, pieces: Sequence[MetricPiece]
+    ) -> list[int | TesraError]:
+        """Keep spool lines of attempts' nodes, each byte once; how far each spool is held.
 
-        ``StaleFence`` when the attempt is not the site's. What is not understood is skipped.
+        Or why it is refused: ``StaleFence`` when the attempt is not the site's. What is not
+        understood in a line is skipped.
         """
-        if len(data) > MAX_DELIVERY_BYTES or not 0 <= source < MAX_SOURCE or offset < 0:
-            raise DeliveryInvalid
-        attempt, fence = held
-        row = await self._attempts.held(tx, site, attempt, fence)
+        wanted = {(piece.attempt, piece.fence) for piece in pieces}
+        rows = await self._attempts.held_of(tx, site, wanted)
+        answers: dict[MetricPiece, int | TesraError] = {}
+        for piece in sorted(pieces, key=lambda one: (one.attempt, one.source)):  # rows are locked
+            row = rows.get((piece.attempt, piece.fence))
+            if len(piece.data) > MAX_PIECE_BYTES or piece.source < 0 or piece.offset < 0:
+                answers[piece] = DeliveryInvalid()
+            elif row is None:
+                answers[piece] = StaleFence(attempt=piece.attempt)
+            else:
+                answers[piece] = await self._add(tx, row, piece)
+        return [answers[piece] for piece in pieces]
+
+    async def _add(self, tx: Tx, row: RunRow, piece: MetricPiece) -> int:
         run = RunId(row.run_id)
         delivery = Delivery(
             run=run,
-            attempt=attempt,
+            attempt=piece.attempt,
             number=row.number,
             ranks=len(row.devices),
             devices=frozenset(device["device"] for device in row.devices),
-            source=source,
-            offset=offset,
-            data=data,
+            source=piece.source,
+            offset=piece.offset,
+            data=piece.data,
         )
         added = await self._store.add(tx, delivery)
         if added.full:

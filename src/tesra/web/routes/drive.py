@@ -35,6 +35,7 @@ from tesra.wire.drive import (
     PackReceipt,
     Project,
     ProjectCommit,
+    ProjectRemoved,
     ProjectVersion,
     Quota,
     ReadPlan,
@@ -244,6 +245,13 @@ async def project(project: str, services: ServicesDep, caller: Reader) -> Projec
     """One of your projects, by name or id."""
     async with services.database.begin() as tx:
         return await services.drive.project(tx, caller.user_id, project)
+
+
+@router.delete("/projects/{project}")
+async def remove_project(project: str, services: ServicesDep, caller: Writer) -> ProjectRemoved:
+    """Remove a project, by name or id; its runs' records and bills stay, with the code they ran."""
+    async with services.database.begin() as tx:
+        return await services.projects.remove(tx, caller.user_id, project)
 
 
 @router.get("/projects/{project}/versions")

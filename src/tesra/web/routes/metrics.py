@@ -2,23 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from tesra.kit.ids import AttemptId, RunId
+from tesra.kit.ids import RunId
 from tesra.training.metrics.model import Series
-from tesra.training.metrics.service import MAX_DELIVERY_BYTES, MAX_SOURCE, DeliveryInvalid
 from tesra.web.auth import Reader
 from tesra.web.context import ServicesDep
 from tesra.web.metric_stream import MetricView, metric_news, metric_points
-from tesra.web.routes.site import Fence, SiteCaller
 from tesra.wire.metrics import Axis, MetricHistory, Metrics, MetricSeries
-from tesra.wire.site import LogAccepted
 
 MAX_AT_ONCE = 50  # names in one request
 
 router = APIRouter(prefix="/api/v1", tags=["metrics"])
-site_router = APIRouter(prefix="/site/v1", tags=["site"])
 
 MetricNames = Annotated[
     list[Annotated[str, Query(max_length=512)]], Query(min_length=1, max_length=MAX_AT_ONCE)
@@ -26,29 +22,6 @@ MetricNames = Annotated[
 Rank = Annotated[int | None, Query(ge=0, le=100_000)]
 Points = Annotated[int, Query(ge=10, le=5000)]
 Cursor = Annotated[int, Query(ge=0, le=2**62)]
-
-
-@site_router.put("/attempts/{attempt}/metrics")
-async def take(
-    attempt: str,
-    request: Request,
-    services: ServicesDep,
-    site: SiteCaller,
-    source: Annotated[int, Query(ge=0, lt=MAX_SOURCE)],
-    offset: Cursor,
-    fence: Fence,
-) -> LogAccepted:
-    """Whole spool lines of a node (``source``) from byte ``offset`` on; answers how far they are held."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_DELIVERY_BYTES:
-            raise DeliveryInvalid
-    async with services.database.begin() as tx:
-        held = await services.metrics.take(
-            tx, site, (AttemptId(attempt), fence), source=source, offset=offset, data=bytes(data)
-        )
-    return LogAccepted(offset=held)
 
 
 @router.get("/runs/{run}/metrics")

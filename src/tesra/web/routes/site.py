@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tesra.kit.errors import Unauthenticated
 from tesra.kit.ids import AttemptId, NodeId, RunId, SiteId, SnapshotId, UserId
-from tesra.training.attempts import LEASE_S, MAX_RANK, LogPieceInvalid
+from tesra.training.attempts import LEASE_S
 from tesra.training.facts import output_purpose
-from tesra.training.logs import MAX_SEGMENT_BYTES
 from tesra.web.context import ServicesDep
 from tesra.web.routes.drive import transfer_router
 from tesra.wire.site import (
@@ -20,7 +19,6 @@ from tesra.wire.site import (
     Enrolled,
     Enrolment,
     EnrolNode,
-    LogAccepted,
     Messages,
     NodeEngines,
     Renewal,
@@ -45,7 +43,6 @@ async def _site(
 
 
 SiteCaller = Annotated[SiteId, Depends(_site)]
-Fence = Annotated[int, Query(ge=0, le=2**62)]
 
 router = APIRouter(prefix="/site/v1", tags=["site"])
 
@@ -109,30 +106,6 @@ async def assignments(
                 break
             await changes.wait(wait_s)
     return found
-
-
-@router.put("/attempts/{attempt}/logs/{rank}")
-async def append_log(
-    attempt: str,
-    rank: int,
-    request: Request,
-    services: ServicesDep,
-    site: SiteCaller,
-    offset: Annotated[int, Query(ge=0, le=2**62)],
-    fence: Fence,
-) -> LogAccepted:
-    """Raw bytes of a rank's log from byte ``offset`` on; answers how far the server holds it."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_SEGMENT_BYTES:
-            raise LogPieceInvalid
-    if not -1 <= rank < MAX_RANK:
-        raise LogPieceInvalid
-    held = await services.attempts.append_log(
-        site, (AttemptId(attempt), fence), rank=rank, offset=offset, data=bytes(data)
-    )
-    return LogAccepted(offset=held)
 
 
 @dataclass(frozen=True, slots=True)

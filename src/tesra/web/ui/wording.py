@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tesra.kit import errors
 from tesra.web.ui.language import Language
+from tesra.web.ui.reasons import tell
 
 
 def _(text: str) -> str:
@@ -38,6 +39,7 @@ class WayOut:
 def error_words(spoken: Language, error: errors.TesraError) -> str:
     """The error's own words; a case that says more than its kind keeps that in English behind."""
     own = spoken.say(error.detail)
+    own = tell(spoken, error.detail) if own == error.detail else own
     kind = (type(error).__doc__ or "").strip().split("\n")[0]
     if spoken.tag == "en" or own != error.detail or not kind or error.detail == kind:
         return own

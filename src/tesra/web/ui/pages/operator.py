@@ -6,13 +6,16 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Response
 
 from tesra.db import job_board
+from tesra.drive.peers.errors import OnlyCopies
 from tesra.kit.errors import TesraError
 from tesra.web import operating
 from tesra.web.pages import MAX_DIGITS, PageAsk, page_of
 from tesra.web.problems import status_of
+from tesra.web.routes import storage as storage_routes
 from tesra.web.ui.forms import Posted
 from tesra.web.ui.routing import PageRouter
 from tesra.web.ui.visit import OperatorVisit, Visit
+from tesra.wire.storage import RevokeRequest
 
 router = PageRouter()
 
@@ -80,6 +83,23 @@ async def drain(peer: PeerName, visit: OperatorVisit, form: Posted) -> Response:
     return visit.redirect("/operator/storage", flash=said)
 
 
+@router.post("/operator/storage/peers/{peer}/revoke")
+async def revoke(peer: PeerName, visit: OperatorVisit, form: Posted) -> Response:
+    """Shut a peer out at once, or let it in again; what only it has is asked about once more."""
+    wanted = RevokeRequest(force=form.flag("force"), undo=form.flag("undo"))
+    try:
+        found = await storage_routes.revoke(peer, wanted, visit.services, visit.member)
+    except TesraError as error:
+        return await _storage(
+            visit, error=error, only=peer if isinstance(error, OnlyCopies) else None
+        )
+    if wanted.undo:
+        said = visit.say("%(peer)s may join again: it comes back by itself.", peer=found.name)
+    else:
+        said = visit.say("%(peer)s is shut out: its copies do not count any more.", peer=found.name)
+    return visit.redirect("/operator/storage", flash=said)
+
+
 @router.get("/operator/alarms")
 async def alarms(
     visit: OperatorVisit, ask: PageAsk, everything: Annotated[bool, Query(alias="all")] = False
@@ -131,8 +151,13 @@ async def _map(visit: Visit) -> Mapping[str, Any]:
 
 
 async def _storage(
-    visit: Visit, *, garbage: Any = None, error: TesraError | None = None
+    visit: Visit,
+    *,
+    garbage: Any = None,
+    error: TesraError | None = None,
+    only: str | None = None,
 ) -> Response:
+    """``only``: a peer that has the only copy of something, and was to be shut out."""
     services = visit.services
     async with services.database.begin() as tx:
         peers = await services.care.peers(tx)
@@ -142,6 +167,7 @@ async def _storage(
         peers=peers,
         audits=await services.care.audit_stand(None),
         garbage=garbage,
+        only=next((one for one in peers if only in (one.id, one.name)), None),
         error=visit.words(error) if error else None,
     )
 

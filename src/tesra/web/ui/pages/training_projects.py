@@ -62,6 +62,16 @@ async def project(name_or_id: str, visit: Member, ask: PageAsk, entry: str = "")
     )
 
 
+@router.post("/training/projects/{name_or_id}/remove")
+async def remove(name_or_id: str, visit: Member, _form: Posted) -> Response:
+    """Its runs' records stay; refused, with the run's name, while one is active."""
+    async with visit.services.database.begin() as tx:
+        gone = await visit.services.projects.remove(tx, visit.writer.user_id, name_or_id)
+    return visit.redirect(
+        "/training/projects", flash=visit.say("%(name)s is removed.", name=gone.name)
+    )
+
+
 @router.get("/training/import")
 async def import_page(visit: Member, project: str = "", url: str = "") -> Response:
     """From this device, from git, from the drive."""
