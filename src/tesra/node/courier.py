@@ -194,8 +194,8 @@ class Courier:
         try:
             left = _end_of(file) - followed.offset
             data = await _read(file.path, followed.offset, left) if left > 0 else b""
-        except OSError as error:
-            followed.owner.refuse(followed, f"it can't be read: {error}")
+        except Exception as error:  # noqa: BLE001 - one file may not hold up all the others
+            followed.owner.refuse(followed, f"it can't be read: {error!r}")
             return None
         last = final and len(data) < SEGMENT_BYTES
         segment = data if last else whole_lines(data)
