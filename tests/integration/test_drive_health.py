@@ -84,7 +84,7 @@ async def test_all_files_are_counted_on_every_page(owner: Owner) -> None:
 
 async def test_what_is_not_there_has_no_health(owner: Owner) -> None:
     answer = await owner.get(f"{PREFIX}/health", params={"path": "/none"})
-    assert answer.status_code == 404
+    assert (answer.status_code, answer.json()["code"]) == (404, "nothing_there")
     assert (await owner.health("/", limit=5, after="/龥")).files == []
 
 

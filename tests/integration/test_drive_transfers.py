@@ -201,6 +201,24 @@ def test_a_put_for_which_there_is_no_room_says_so_and_shows_nothing_half(
     assert client.drive_use("/mine/large").files == FILES
 
 
+def test_a_move_into_a_folder_says_where_it_went(person: Person, command: CommandLine) -> None:
+    client, _ = counted(person)
+    client.drive_make_folder("/from/it")
+    client.drive_make_folder("/to")
+    said = command.done("drive", "mv", "xingpan:/from/it", "xingpan:/to")
+    assert said == "xingpan:/from/it -> xingpan:/to/it\n"
+    said = command.done("drive", "cp", "xingpan:/to/it", "xingpan:/to/other")
+    assert said == "xingpan:/to/it -> xingpan:/to/other\n"
+    assert {entry.name for entry in client.drive_list("/to")} == {"it", "other"}
+
+
+def test_more_copies_than_there_are_peers_are_said_to_wait_for_them(
+    person: Person, command: CommandLine
+) -> None:
+    assert "There are 0 storage peers" in command.done("drive", "replicas", "4")
+    assert counted(person)[0].drive_replicas() == 4
+
+
 def packed(*chunks: tuple[EpochKeys, EpochKeys, bytes]) -> Pack:
     """Each chunk under the id that the first keys give, sealed with the second."""
     builder = PackBuilder()

@@ -53,6 +53,8 @@ class HealthService:
         parts = parse_path(path)
         head, goal = await self._files.head(owner), await self._goal(owner)
         reader = await self._drive.reader(owner, head.epoch)
+        if parts:
+            await self._files.find(owner, path, version=head.number)  # says it if nothing is there
         reach = await self._reach(reader, head.root, parts)
         known = await self._packs(set(reach.packs), goal)
         whole = worst(known.values())

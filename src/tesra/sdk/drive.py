@@ -135,11 +135,11 @@ class DriveVerbs:
 
     def drive_move(self, path: str, to: str, *, replace: bool = False) -> Committed:
         """No content is moved. A target that is a folder takes it under its own name."""
-        return self.drive_change(Move(path=path, to=self._into(path, to), replace=replace))
+        return self.drive_change(Move(path=path, to=self.drive_target(path, to), replace=replace))
 
     def drive_copy(self, path: str, to: str, *, replace: bool = False) -> Committed:
         """No content is copied. A target that is a folder takes it under its own name."""
-        return self.drive_change(Copy(path=path, to=self._into(path, to), replace=replace))
+        return self.drive_change(Copy(path=path, to=self.drive_target(path, to), replace=replace))
 
     def drive_restore(self, path: str, version: int, to: str | None = None) -> Committed:
         """A path as it was in a version, beside what stands there now."""
@@ -166,9 +166,10 @@ class DriveVerbs:
 
     def _target(self, here: Path, path: str) -> str:
         """Where a file goes: into the folder that the path names, or to the path itself."""
-        return self._into(here.name, path)
+        return self.drive_target(here.name, path)
 
-    def _into(self, source: str, to: str) -> str:
+    def drive_target(self, source: str, to: str) -> str:
+        """Where a move or a copy to ``to`` goes: into a folder that is there, under its own name."""
         name = PurePosixPath(source).name
         if to.endswith("/") or self._is_folder(to):
             return f"{to.rstrip('/')}/{name}"

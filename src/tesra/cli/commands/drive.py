@@ -139,15 +139,17 @@ def mkdir(session: Session, path: Remote) -> None:
 @connected
 def mv(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
     """Move or rename; nothing is copied."""
+    place = session.client.drive_target(anywhere(path), anywhere(to))
     landed = session.client.drive_move(anywhere(path), anywhere(to), replace=force)
-    session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
+    session.out.answer(landed, lambda: session.out.say(f"{path} -> {shown(place)}"))
 
 
 @connected
 def cp(session: Session, path: Remote, to: Remote, *, force: Force = False) -> None:
     """Copy; equal content is stored once, so it takes no room."""
+    place = session.client.drive_target(anywhere(path), anywhere(to))
     landed = session.client.drive_copy(anywhere(path), anywhere(to), replace=force)
-    session.out.answer(landed, lambda: session.out.say(f"{path} -> {to}"))
+    session.out.answer(landed, lambda: session.out.say(f"{path} -> {shown(place)}"))
 
 
 @connected

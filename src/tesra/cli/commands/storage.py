@@ -212,12 +212,19 @@ def replicas(
 ) -> None:
     """How many copies there shall be of all that your drive holds, each at another peer."""
     found = session.client.drive_replicas(copies)
-    session.out.answer(
-        {"copies": found},
-        lambda: session.out.say(
-            f"{found} copies of everything; how many there are: tesra drive health"
-        ),
-    )
+
+    def draw() -> None:
+        peers = sum(
+            peer.state != "revoked" and not peer.draining for peer in session.client.peers()
+        )
+        session.out.say(f"{found} copies of everything; how many there are: tesra drive health")
+        if peers < found:
+            session.out.say(
+                f"There are {peers} storage peers: the rest is made when others join"
+                " (tesra node start --disk)."
+            )
+
+    session.out.answer({"copies": found}, draw)
 
 
 @connected
