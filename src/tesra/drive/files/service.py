@@ -126,13 +126,12 @@ class FileService:
 
     async def find(self, owner: UserId, path: str, *, version: int | None = None) -> Found:
         """What stands at a path; raises ``NothingThere``."""
-        parts, at = parse_path(path), await self._at(owner, version)
-        entry = await self._reading(owner, at, lambda editor: editor.require(at.root, parts))
-        return Found(parts, entry)
+        return await self._found(owner, await self._at(owner, version), path)
 
     async def open(self, owner: UserId, path: str, *, version: int | None = None) -> OpenFile:
         """The file at a path, ready to be read from any position."""
-        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        at = await self._at(owner, version)
+        found = await self._found(owner, at, path)
         if not isinstance(found.entry, File):
             raise NothingThere(f"'{show_path(found.path)}' is a folder or a link, not a file.")
         reader = await self._drive.reader(owner, at.epoch)
@@ -143,7 +142,7 @@ class FileService:
     ) -> tuple[str, EpochReader, bytes]:
         """A folder's name, reader and root, to be sent as one file."""
         at = await self._at(owner, version)
-        found = await self.find(owner, path, version=at.number)
+        found = await self._found(owner, at, path)
         if not isinstance(found.entry, Folder):
             raise NotAFolder(way_out="Download the file itself.")
         name = found.path[-1] if found.path else "drive"
@@ -152,7 +151,7 @@ class FileService:
     async def pin(self, owner: UserId, path: str) -> Pinned:
         """What stands at a path now, safe for a day from the collector: refer to it by then."""
         at = await self._at(owner, None)
-        found = await self.find(owner, path, version=at.number)
+        found = await self._found(owner, at, path)
         root = await self._root_of(owner, at, found)
         await self._drive.hold(at.epoch, root)
         return Pinned(found, at, root)
@@ -160,7 +159,8 @@ class FileService:
     async def plan(self, owner: UserId, path: str, *, version: int | None = None) -> ReadPlan:
         """All that the owner's client needs to read what stands at a path; a file comes as a
         folder that holds just it."""
-        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        at = await self._at(owner, version)
+        found = await self._found(owner, at, path)
         root = await self._root_of(owner, at, found)
         return await self._drive.plan_of(at.epoch, root, name=f"version {at.number}")
 
@@ -169,7 +169,7 @@ class FileService:
     ) -> StoredSnapshot:
         """A snapshot of what stands at a path; a file comes as a folder that holds just it."""
         at = await self._at(owner, version)
-        found = await self.find(owner, path, version=at.number)
+        found = await self._found(owner, at, path)
         root = await self._root_of(owner, at, found)
         await self._drive.hold(at.epoch, root)
         totals = await (await self._drive.reader(owner, at.epoch)).totals(root)
@@ -187,7 +187,8 @@ class FileService:
         self, owner: UserId, path: str, *, version: int | None = None
     ) -> AsyncIterator[Found]:
         """Everything below a path, each folder before what it holds."""
-        found, at = await self.find(owner, path, version=version), await self._at(owner, version)
+        at = await self._at(owner, version)
+        found = await self._found(owner, at, path)
         if not isinstance(found.entry, Folder):
             yield found
             return
@@ -198,7 +199,7 @@ class FileService:
     async def use(self, owner: UserId, path: str, *, version: int | None = None) -> Use:
         """How much stands at and below a path."""
         at = await self._at(owner, version)
-        entry = (await self.find(owner, path, version=at.number)).entry
+        entry = (await self._found(owner, at, path)).entry
         return await self._reading(owner, at, lambda editor: self._counter.count(editor, entry))
 
     async def change(self, owner: UserId, wanted: Changes, *, also: Also | None = None) -> Landed:
@@ -312,6 +313,11 @@ class FileService:
         async with self._database.begin() as tx:
             drive = await self._drive.drive_of(tx, owner)
             return await self._repository.empty_trash(tx, drive.id, older_than)
+
+    async def _found(self, owner: UserId, at: Version, path: str) -> Found:
+        parts = parse_path(path)
+        entry = await self._reading(owner, at, lambda editor: editor.require(at.root, parts))
+        return Found(parts, entry)
 
     async def _root_of(self, owner: UserId, at: Version, found: Found) -> bytes:
         """A folder's own root; one that holds just it for anything else."""
