@@ -80,6 +80,18 @@ def turn_on(device: Device) -> list[str]:
     return codes
 
 
+def test_a_password_comes_from_a_pipe_where_a_dash_says_so(
+    devices: tuple[Device, Device],
+) -> None:
+    laptop, desk = devices
+    name = unique_name()
+    laptop.run("register", "--name", name, "--password", "-", typed=f"{OLD}\n")
+    signed_in = desk.json("login", "--name", name, "--password", "-", typed=f"{OLD}\n")
+    assert signed_in["name"] == name
+    missing = desk.run("login", "--name", name, "--password", "-", exit_code=1)[1]
+    assert missing.startswith("tesra: Password is missing")
+
+
 def test_a_code_is_asked_for_only_when_it_is_needed(devices: tuple[Device, Device]) -> None:
     laptop, desk = devices
     name = unique_name()

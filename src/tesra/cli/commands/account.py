@@ -33,16 +33,21 @@ def register(app: typer.Typer) -> None:
 Name = Annotated[str, typer.Option("--name", "-n", help="The account's name.")]
 Password = Annotated[
     str | None,
-    typer.Option("--password", help="Its password; asked for when left out.", show_default=False),
+    typer.Option(
+        "--password",
+        help="Its password; asked for when left out; - reads it from a pipe.",
+        show_default=False,
+    ),
 ]
+_ASK = "-"
 
 
 @connected
 def make_account(session: Session, *, name: Name, password: Password = None) -> None:
     """Make an account and sign in. In a pipe, a password that is left out is made up and shown once."""
     generated = None
-    if password is None:
-        if is_terminal(sys.stdin):
+    if password is None or password == _ASK:
+        if password or is_terminal(sys.stdin):
             password = session.ask("Password", hidden=True, confirm=True)
         else:
             password = generated = secrets.token_urlsafe(18)
@@ -68,7 +73,8 @@ def login(
         _login_by_token(session, session.given_token)
         return
     who = name or session.ask("Name")
-    secret = password or session.ask("Password", hidden=True)
+    asked = not password or password == _ASK
+    secret = session.ask("Password", hidden=True) if asked else str(password)
     signed_in = with_code(session, code, lambda given: session.client.login(who, secret, given))
     answer = _remember(session, signed_in)
     session.out.answer(answer, lambda: _greet(session, signed_in, None))
