@@ -238,6 +238,7 @@ def test_every_call_that_creates_or_pays_takes_a_key(url: str) -> None:
         "/operator/prices",
         "/drive/changes",
         "/drive/shares",
+        "/drive/trash/{item}/restore",
         "/runs/{run}/resume",
         "/runs/{run}/tuning",
         "/runs/{run}/tuning/rollback",
