@@ -5,7 +5,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from tesra.drive.files.service import _changed
+from tesra.drive.files.changing import Batch
 from tesra.storage.editing import TreeEditor, parse_path, show_path
 from tesra.storage.tree import Entry, File, Folder, content_id
 from tesra.wire.files import Change, DriveEntry, DriveHead
@@ -52,10 +52,7 @@ class MemoryDrive:
         self._roots.append(self._editor.edit(self._roots[-1], {parts: entry}))
 
     def drive_change(self, *changes: Change) -> None:
-        root = self._roots[-1]
-        for change in changes:
-            root = _changed(self._editor, root, change, {}, [])
-        self._roots.append(root)
+        self._roots.append(Batch(self._editor, self._roots[-1], {}).apply(changes))
 
     def _root(self, version: int | None) -> bytes:
         return self._roots[(version or len(self._roots)) - 1]

@@ -79,6 +79,8 @@ class EpochReader:
 
     async def locate(self, ids: Sequence[bytes]) -> dict[bytes, StoredChunk]:
         """Where the chunks lie; raises ``SnapshotIncomplete`` when one does not."""
+        if not ids:
+            return {}
         async with self._database.begin() as tx:
             found = await self._repository.chunks(tx, self._epoch, ids)
         missing = next((chunk for chunk in ids if chunk not in found), None)
@@ -247,12 +249,14 @@ class EpochReader:
 
     async def _opened(self, span: Span, places: dict[bytes, StoredChunk]) -> dict[bytes, bytes]:
         data = memoryview(await self._store.read(span.pack, span.start, span.end))
-        content: dict[bytes, bytes] = {}
-        for chunk_id in span.chunk_ids:
+
+        async def opened(chunk_id: bytes) -> bytes:
             at = places[chunk_id].offset - span.start
             sealed = data[at : at + places[chunk_id].length]
-            content[chunk_id] = await asyncio.to_thread(self._open, chunk_id, sealed)
-        return content
+            return await asyncio.to_thread(self._open, chunk_id, sealed)
+
+        contents = await asyncio.gather(*map(opened, span.chunk_ids))
+        return dict(zip(span.chunk_ids, contents, strict=True))
 
     async def _node_bytes(
         self, node_id: bytes, ahead: Sequence[bytes], *, keep: bool = False

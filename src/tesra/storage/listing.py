@@ -68,9 +68,12 @@ class _Scan:
 
     def folder(self, folder: Path, depth: int) -> Iterator[Node]:
         with os.scandir(folder) as found:
-            names = [entry.name for entry in found]
-        for name in sorted(names, key=os.fsencode):
-            yield from self._node(folder / name, depth, self.folder)
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):  # the folder says so itself, mostly
+                yield Node(entry.name, entry.path, "file")
+            else:
+                yield from self._node(Path(entry.path), depth, self.folder)
 
     def chosen(self, choice: _Choice, folder: Path, depth: int) -> Iterator[Node]:
         def below(path: Path, level: int) -> Iterator[Node]:

@@ -21,7 +21,7 @@ _WINDOW_BYTES = 16 * 2**20  # a question costs the other side about as much as h
 _WINDOW_CHUNKS = 2000
 _WINDOWS_IN_FLIGHT = 1
 _SEALING_BYTES = 4 * 2**20
-_SMALL_PACKS = 4  # an upload that goes on after so many makes larger ones
+_DOUBLED_AFTER = (4, 12)  # packs: the longer an upload, the larger; a short one ends soon
 _PACKS_IN_FLIGHT = 4
 _LEAN_BELOW = 0.05  # share of missing chunks under which the next window keeps no bytes
 
@@ -196,8 +196,8 @@ class ChunkSender:
         self._sent.append((size, going))
         self._sent_bytes += size
         self._begun_packs += 1
-        more = self._begun_packs >= _SMALL_PACKS
-        self._builder = PackBuilder(self._pace.pack_bytes if more else TARGET_PACK_BYTES)
+        doubled = sum(self._begun_packs >= count for count in _DOUBLED_AFTER)
+        self._builder = PackBuilder(min(TARGET_PACK_BYTES << doubled, self._pace.pack_bytes))
 
     def _hear_of_pack(self) -> None:
         size, going = self._sent.popleft()

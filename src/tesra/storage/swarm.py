@@ -143,6 +143,7 @@ _ALERTS = (
 _LISTEN_S = 10.0
 _OPEN_S = 10.0
 _PROGRESS_S = 0.5
+_OTHERS_AFTER_S = 0.3  # a handshake with each holder of each pack costs more than it brings
 
 
 @dataclass(slots=True)
@@ -244,20 +245,29 @@ class LibtorrentSwarm:
     async def fetch(
         self, tree: PackTree, folder: Path, peers: Sequence[Endpoint], *, stall_s: float = 30.0
     ) -> None:
+        first, others = _shared_out(peers, tree.pack_id)
         pack = self._packs.get(tree.pack_id)
         if pack is None:
-            pack = self._add(tree, folder, peers, seeding=False)
+            pack = self._add(tree, folder, first, seeding=False)
         else:
-            await self.introduce(tree.pack_id, peers)
+            self._connect(pack, first)
+        loop = asyncio.get_running_loop()
+        joining = loop.call_later(_OTHERS_AFTER_S, self._connect, pack, others)
         try:
             await self._until_there(pack, stall_s)
         except BaseException:
             await self.rest(tree.pack_id)
             raise
+        finally:
+            joining.cancel()
 
     async def introduce(self, pack_id: str, peers: Sequence[Endpoint]) -> None:
         pack = self._packs.get(pack_id)
         if pack is not None and not pack.seeding:
+            self._connect(pack, peers)
+
+    def _connect(self, pack: _Active, peers: Sequence[Endpoint]) -> None:
+        if self._session is not None and pack in self._packs.values():
             for peer in peers:
                 pack.handle.connect_peer(peer)
 
@@ -359,6 +369,17 @@ class LibtorrentSwarm:
             case _:
                 return
         pack.tell()
+
+
+def _shared_out(
+    peers: Sequence[Endpoint], pack_id: str
+) -> tuple[Sequence[Endpoint], Sequence[Endpoint]]:
+    """Who is asked at once, and who when the pack is not there soon: of several packs each begins
+    with another holder, so that all of them give."""
+    if not peers:
+        return (), ()
+    turn = int(pack_id[:8], 16) % len(peers)
+    return peers[turn : turn + 1], [*peers[turn + 1 :], *peers[:turn]]
 
 
 def _begin(settings: Any) -> Any:
