@@ -1,5 +1,6 @@
 """The drive in Chromium: what is dropped arrives, broken uploads go on, nothing of a user's runs."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -8,10 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 import pytest
 from playwright.async_api import Page, expect
 
 from factories.browsing import Tabs, serious_faults
+from factories.command_line import CommandLine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
@@ -174,6 +177,71 @@ async def test_a_session_that_ends_in_the_middle_of_an_upload_costs_nothing(
     await expect(done).to_be_visible(timeout=LONG_MS)
     assert hashlib.sha256(files.content("/large.bin")).digest() == _sha256(large)
     tabs.allow("401")
+
+
+async def test_an_upload_goes_on_when_the_server_is_started_anew(
+    tabs: Tabs, network: CommandLine, tmp_path: Path
+) -> None:
+    files, large = Files(tabs), tmp_path / "large.bin"
+    large.write_bytes(os.urandom(LARGE_BYTES))
+    page = await tabs.open("/drive", token=files.token)
+    methods: list[str] = []
+    page.on("request", lambda sent: "/uploads" in sent.url and methods.append(sent.method))
+    await slowly(page, 6 * 2**20)
+    await page.locator("#pick-files").set_input_files(large)
+    row = page.get_by_role("listitem").filter(has_text="large.bin")
+    sent = re.compile(r"([3-5][0-9])(\.\d)? MiB of 64 MiB")  # a part has arrived
+    await expect(row).to_contain_text(sent, timeout=LONG_MS)
+    server = network.pids()["server"]
+    assert server is not None
+    psutil.Process(server).kill()
+    await expect(page.get_by_text("The server does not answer. Trying again …")).to_be_visible()
+    await asyncio.to_thread(network.done, "up", "--detach")
+    await slowly(page, -1)
+    done = page.get_by_text("All done: 1 files are in the drive.")
+    await expect(done).to_be_visible(timeout=LONG_MS)
+    assert methods.count("POST") == 1  # it went on: nothing was begun anew
+    assert hashlib.sha256(files.content("/large.bin")).digest() == _sha256(large)
+    tabs.allow("ERR_", "Failed to load resource", "net::")
+
+
+async def test_what_does_not_fit_is_refused_and_what_is_canceled_leaves_nothing(
+    tabs: Tabs, tmp_path: Path
+) -> None:
+    files, huge, large = Files(tabs), tmp_path / "huge.bin", tmp_path / "large.bin"
+    with huge.open("wb") as file:
+        file.truncate(11 * 2**30)  # more than the free 10 GiB, and nothing on this disk
+    large.write_bytes(os.urandom(LARGE_BYTES))
+    page = await tabs.open("/drive", token=files.token)
+    await page.locator("#pick-files").set_input_files(huge)
+    await expect(page.get_by_text("This is 11 GiB, and 10 GiB are free.")).to_be_visible()
+    refused = page.get_by_role("listitem").filter(has_text="huge.bin")
+    await expect(refused).to_contain_text("The drive is full")
+    await expect(page.get_by_text("1 files did not arrive")).to_be_visible()
+    assert await serious_faults(page) == []
+    await page.locator("[data-upload-close]").click()
+    await slowly(page, 6 * 2**20)
+    await page.locator("#pick-files").set_input_files(large)
+    row = page.get_by_role("listitem").filter(has_text="large.bin")
+    await expect(row).to_contain_text(re.compile(r"\d MiB of 64 MiB"), timeout=LONG_MS)
+    async with page.expect_event("dialog") as asking:
+        await page.close(run_before_unload=True)
+    dialog = await asking.value
+    assert dialog.type == "beforeunload"
+    await dialog.dismiss()  # one stays
+    async with page.expect_response(lambda answer: answer.request.method == "DELETE") as ending:
+        await row.get_by_role("button", name="Cancel").click()
+    assert (await ending.value).status == 204
+    await expect(row).to_contain_text("canceled")
+    await expect(page.get_by_text("Finished.", exact=True)).to_be_visible()
+    asked: list[str] = []
+    page.on("dialog", lambda one: asked.append(one.type))
+    await page.reload()  # nothing is on its way: nobody asks
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await expect(page.get_by_role("region", name="Uploads that broke off")).to_be_hidden()
+    assert asked == []
+    assert files.names() == []
+    tabs.allow("413", "507", "409", "422")
 
 
 async def test_a_name_that_is_taken_is_asked_about_and_versions_come_back(

@@ -320,3 +320,34 @@ async def test_a_session_that_ends_in_the_middle_of_the_form_loses_nothing(
     assert (run["args"], run["max_cost_cny"]) == (["--seed", "7"], "2.50")
     stop_all(site, token)
     tabs.allow("401")
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+async def test_projects_imports_and_the_account_can_be_read_by_all(
+    tabs: Tabs, site: str, language: str
+) -> None:
+    _, token = tabs.person()
+    made = project(site, token, "数字 digits")
+    page = await tabs.open("/training/projects", language=language, token=token)
+    await expect(page.get_by_role("link", name="数字 digits")).to_be_visible()
+    answer = await page.request.post(
+        f"{site}/api/v1/projects/git",
+        data={"url": "https://127.0.0.1:9/nobody/nothing.git"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    job = (await answer.json())["id"]
+    for place in (
+        "/training/projects",
+        f"/training/projects/{made}",
+        f"/training/imports/{job}",
+        "/account",
+        "/account/access",
+        "/account/notices",
+        "/account/second-factor",
+    ):
+        await page.goto(place)
+        assert await serious_faults(page) == [], place
+        await page.set_viewport_size({"width": 390, "height": 800})
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert await page.evaluate(wider) <= 0, place
+        await page.set_viewport_size({"width": 1280, "height": 900})
