@@ -246,7 +246,7 @@ async def test_first_failure_is_told_at_once_and_the_rest_is_stopped(
     gang = await start(script, sandboxed=sandboxed)
     exits = await gang.wait()
     assert [(ended.rank, ended.exit_code) for ended in exits] == [(1, 3)]
-    assert exits[0].words == "rank 1 ended with exit code 3"
+    assert exits[0].words == "Rank 1 ended with exit code 3"
     began = time.monotonic()
     all_exits = await gang.stop(5)
     assert time.monotonic() - began < 5
@@ -288,7 +288,7 @@ async def test_rank_killed_by_the_kernel_says_so(start: Start, sandboxed: bool) 
     gang = await start("import os; os.kill(os.getpid(), 9)", devices=1, sandboxed=sandboxed)
     ended = (await gang.wait())[0]
     assert (ended.exit_code, ended.signal) == (137, 9)
-    assert ended.words == "rank 0 was killed by signal 9 SIGKILL (out of memory?)"
+    assert ended.words == "Rank 0 was killed by signal 9 SIGKILL (out of memory?)"
 
 
 @BOTH
@@ -436,7 +436,7 @@ async def test_helper_that_fails_ends_the_gang_and_is_named(
         "import time; time.sleep(600)",
     )
     exits = await asyncio.wait_for(gang.wait(), 10)
-    assert exits[0].words == "the engine's server ended with exit code 7"
+    assert exits[0].words == "The engine's server ended with exit code 7"
     assert exits[0].rank == TESRA_RANK
 
 
