@@ -3,12 +3,14 @@
 import io
 from contextlib import suppress
 
+import msgpack
 import pytest
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories.storage import KEYS, pack_of, random_bytes
+from tesra.storage.census import Census, take_census
 from tesra.storage.chunking import cut_stream
 from tesra.storage.format import MAX_CHUNK_BYTES, ChunkBroken, open_chunk, seal_chunk
 from tesra.storage.packing import PackBroken, entry_bytes, read_index
@@ -18,6 +20,7 @@ from tesra.storage.tree import (
     Folder,
     Link,
     NameRefused,
+    NodeList,
     NodeWriter,
     TreeBroken,
     check_name,
@@ -128,6 +131,54 @@ def test_any_folder_comes_back(found: list[File | Folder | Link]) -> None:
 def test_any_bytes_are_a_node_or_refused(plain: bytes) -> None:
     with suppress(TreeBroken, NameRefused):
         read_node(plain)
+
+
+def counted(plain: bytes) -> Census | None:
+    """The census by way of the entries; None for what is no node."""
+    try:
+        node = read_node(plain)
+    except (TreeBroken, NameRefused):
+        return None
+    if isinstance(node, NodeList):
+        return Census(listed=True, below=list(node.nodes))
+    files = [entry for entry in node.entries if isinstance(entry, File)]
+    links = [entry for entry in node.entries if isinstance(entry, Link)]
+    return Census(
+        listed=False,
+        entries=len(node.entries),
+        file_count=len(files) + len(links),
+        size_bytes=sum(file.size for file in files),
+        below=[entry.tree for entry in node.entries if isinstance(entry, Folder)],
+        chunked=[file for file in files if file.inline is None],
+        links=links,
+    )
+
+
+def taken(plain: bytes) -> Census | None:
+    try:
+        return take_census(plain)
+    except (TreeBroken, NameRefused):
+        return None
+
+
+@given(st.lists(entries, max_size=10, unique_by=lambda entry: entry.name), st.data())
+def test_a_census_counts_and_refuses_what_reading_does(
+    found: list[File | Folder | Link], data: st.DataObject
+) -> None:
+    ordered = sorted(found, key=lambda entry: entry.name.encode())
+    writer = NodeWriter()
+    [plain] = [plain for entry in ordered for plain in writer.add(entry)] + list(writer.finish())
+    assert taken(plain) is not None
+    assert taken(plain) == counted(plain)
+    changed = bytearray(plain)
+    changed[data.draw(st.integers(0, len(plain) - 1))] ^= data.draw(st.integers(1, 255))
+    assert taken(bytes(changed)) == counted(bytes(changed))
+
+
+@given(st.binary(min_size=32, max_size=320))
+def test_a_census_of_a_list_names_its_nodes(joined: bytes) -> None:
+    plain = msgpack.packb(["list1", joined], use_bin_type=True)
+    assert taken(plain) == counted(plain)
 
 
 @given(st.integers(0, 5), st.lists(st.sampled_from(["..", ".", "", "a", "b"]), max_size=8))

@@ -20,7 +20,6 @@ from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
 from tesra.kit.errors import TesraError
 from tesra.kit.ids import EpochId, UserId
-from tesra.storage.tree import File, NodeList
 from tesra.wire.storage import Collection
 
 SURVEYED = 200  # drives that an operator's look walks through
@@ -206,9 +205,5 @@ async def _reached(reader: EpochReader, roots: list[bytes]) -> set[bytes]:
             continue
         async for _, node_id, node in reader.nodes(root, known=live):
             live.add(node_id)
-            for entry in () if isinstance(node, NodeList) else node.entries:
-                if isinstance(entry, File):
-                    live.update(entry.chunks)
-                    if entry.listed:
-                        live.update(await reader.chunk_ids(entry))
+            live.update(await reader.content_ids(node))
     return live

@@ -4,8 +4,9 @@ Every chunk that is opened here is verified twice: by its cipher and by the id o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from tesra.db.engine import Database
 from tesra.drive.model import (
@@ -18,7 +19,8 @@ from tesra.drive.model import (
 from tesra.drive.pack_store import PackStore
 from tesra.drive.repository import DriveRepository
 from tesra.kit.ids import EpochId
-from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk
+from tesra.storage.census import Census, take_census
+from tesra.storage.format import ChunkBroken, EpochKeys, open_chunk_within
 from tesra.storage.packing import Place, Span, coalesce
 from tesra.storage.tree import (
     MAX_DEPTH,
@@ -27,17 +29,19 @@ from tesra.storage.tree import (
     Entry,
     File,
     Folder,
-    Link,
     NodeList,
     link_stays_inside,
     read_node,
     split_ids,
 )
 
-_NODES_AT_ONCE = 16  # of up to 2 MiB each
+_NODES_AHEAD = 16  # of up to 2 MiB each
 _CACHED_NODES = 64
+_CENSUS_NODES = 256  # located at once; what is left of each is small
+_SPANS_AT_ONCE = 2  # of up to 8 MiB each
 
 Parts = tuple[str, ...]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,6 @@ class TreeTotals:
     file_count: int
     size_bytes: int
     entries: int
-
-
-@dataclass(slots=True)
-class _Own:
-    """One node's own entries, and the nodes below it as often as they occur."""
-
-    file_count: int = 0
-    size_bytes: int = 0
-    entries: int = 0
-    below: list[bytes] = field(default_factory=list)
 
 
 class EpochReader:
@@ -71,6 +65,7 @@ class EpochReader:
         self._keys = keys
         self._epoch = EpochId(keys.id)
         self._cache: dict[bytes, bytes] = {}
+        self._opening = asyncio.Semaphore(_SPANS_AT_ONCE)
 
     @property
     def keys(self) -> EpochKeys:
@@ -90,16 +85,37 @@ class EpochReader:
 
     async def read(self, ids: Iterable[bytes]) -> dict[bytes, bytes]:
         """The content of a few chunks."""
+        return await self._made(ids, bytes)
+
+    async def _made(
+        self, ids: Iterable[bytes], make: Callable[[bytes | memoryview], Made]
+    ) -> dict[bytes, Made]:
+        """What ``make`` makes of the content of a few chunks; it must not keep what it is given."""
         found = await self.locate(list(dict.fromkeys(ids)))
         places = [Place(c.chunk_id, c.pack_id, c.offset, c.length) for c in found.values()]
-        content: dict[bytes, bytes] = {}
-        for span in coalesce(places):
+        parts = await asyncio.gather(
+            *(self._of_span(span, found, make) for span in coalesce(places))
+        )
+        return {chunk_id: made for part in parts for chunk_id, made in part.items()}
+
+    async def _of_span(
+        self,
+        span: Span,
+        places: dict[bytes, StoredChunk],
+        make: Callable[[bytes | memoryview], Made],
+    ) -> dict[bytes, Made]:
+        for again in (False, True):
             try:
-                content |= await self._opened(span, found)
-            except ChunkBroken:
-                await self._store.mend(span.pack)
-                content |= await self._opened_again(span, found)
-        return content
+                async with self._opening:
+                    data = memoryview(await self._store.read(span.pack, span.start, span.end))
+                    return await asyncio.to_thread(self._opened, span, data, places, make)
+            except ChunkBroken as error:
+                if again:  # the pack is what its id says: it was made so
+                    raise ContentUnreadable(
+                        way_out="Earlier versions: `tesra drive log`."
+                    ) from error
+            await self._store.mend(span.pack)
+        raise AssertionError("it was read twice")  # pragma: no cover
 
     async def chunk_ids(self, file: File) -> list[bytes]:
         """The content chunks of a file, in order."""
@@ -123,7 +139,7 @@ class EpochReader:
         position = 0
         for entry in node.entries:
             if isinstance(entry, Folder):
-                ahead = folders[position : position + _NODES_AT_ONCE]
+                ahead = folders[position : position + _NODES_AHEAD]
                 await self._node_bytes(entry.tree, ahead, keep=True)
                 position += 1
             yield entry
@@ -172,7 +188,7 @@ class EpochReader:
 
     async def nodes(
         self, root: bytes, *, known: Collection[bytes] = ()
-    ) -> AsyncIterator[tuple[int, bytes, Entries | NodeList]]:
+    ) -> AsyncIterator[tuple[int, bytes, Census]]:
         """Each different node once, with its smallest depth, level by level; not those that are
         ``known`` (and may become so while this goes on), nor what is below them."""
         seen = {root}
@@ -183,13 +199,13 @@ class EpochReader:
                 raise SnapshotUntrue(f"Folders are nested more than {MAX_DEPTH} deep.")
             deeper: list[bytes] = []
             while level:
-                batch, level = level[:_NODES_AT_ONCE], level[_NODES_AT_ONCE:]
-                content = await self.read(batch)
+                batch, level = level[:_CENSUS_NODES], level[_CENSUS_NODES:]
+                found = await self._made(batch, take_census)
                 for node_id in batch:
-                    node = read_node(content[node_id])
+                    node = found[node_id]
                     yield depth, node_id, node
-                    target = level if isinstance(node, NodeList) else deeper
-                    target += [b for b in _below(node) if b not in seen and b not in known]
+                    target = level if node.listed else deeper
+                    target += [b for b in node.below if b not in seen and b not in known]
                     seen.update(target)
                     if len(seen) > MAX_ENTRIES:
                         raise SnapshotUntrue(f"A snapshot has at most {MAX_ENTRIES:,} entries.")
@@ -200,10 +216,13 @@ class EpochReader:
 
         Raises ``SnapshotIncomplete`` or ``SnapshotUntrue``.
         """
-        own: dict[bytes, _Own] = {}
+        nodes: dict[bytes, TreeTotals] = {}
+        below: dict[bytes, list[bytes]] = {}
         async for depth, node_id, node in self.nodes(root):
-            own[node_id] = await self._own(node, depth)
-        totals = _sum_up(root, own)
+            await self._check(node, depth)
+            nodes[node_id] = TreeTotals(node.file_count, node.size_bytes, node.entries)
+            below[node_id] = node.below
+        totals = _sum_up(root, nodes, below)
         if totals.entries > MAX_ENTRIES:
             raise SnapshotUntrue(f"A snapshot has at most {MAX_ENTRIES:,} entries.")
         return totals
@@ -213,50 +232,45 @@ class EpochReader:
         ids: dict[bytes, None] = {}
         async for _, node_id, node in self.nodes(root):
             ids[node_id] = None
-            for entry in _entries(node):
-                if isinstance(entry, File):
-                    ids.update(dict.fromkeys(entry.chunks))
-                    if entry.listed:
-                        ids.update(dict.fromkeys(await self.chunk_ids(entry)))
+            ids.update(dict.fromkeys(await self.content_ids(node)))
         return await self.locate(list(ids))
 
-    async def _own(self, node: Entries | NodeList, depth: int) -> _Own:
-        own = _Own(below=_below(node))
-        files: list[tuple[File, list[bytes]]] = []
-        for entry in _entries(node):
-            own.entries += 1
-            if isinstance(entry, Link) and not link_stays_inside(depth, entry.target):
-                raise SnapshotUntrue(f"The link '{entry.name}' leads out of the snapshot.")
-            if isinstance(entry, Folder):
-                continue
-            own.file_count += 1
-            if isinstance(entry, File):
-                own.size_bytes += entry.size
-                files.append((entry, await self.chunk_ids(entry)))
+    async def content_ids(self, node: Census) -> list[bytes]:
+        """Every chunk that the files of a node need, those that list chunks too."""
+        ids: list[bytes] = []
+        for file in node.chunked:
+            ids += file.chunks
+            if file.listed:
+                ids += await self.chunk_ids(file)
+        return ids
+
+    async def _check(self, node: Census, depth: int) -> None:
+        """Refuse links that lead out, and files of another size than their chunks have."""
+        for link in node.links:
+            if not link_stays_inside(depth, link.target):
+                raise SnapshotUntrue(f"The link '{link.name}' leads out of the snapshot.")
+        files = [(file, await self.chunk_ids(file)) for file in node.chunked]
         places = await self.locate(list(dict.fromkeys(i for _, ids in files for i in ids)))
         for file, ids in files:
-            if file.inline is None and sum(places[i].plain_size for i in ids) != file.size:
+            if sum(places[i].plain_size for i in ids) != file.size:
                 raise SnapshotUntrue(f"The file '{file.name}' is not of the size that it gives.")
-        return own
 
-    async def _opened_again(
-        self, span: Span, places: dict[bytes, StoredChunk]
-    ) -> dict[bytes, bytes]:
-        try:
-            return await self._opened(span, places)
-        except ChunkBroken as error:  # the pack is what its id says: it was made so
-            raise ContentUnreadable(way_out="Earlier versions: `tesra drive log`.") from error
-
-    async def _opened(self, span: Span, places: dict[bytes, StoredChunk]) -> dict[bytes, bytes]:
-        data = memoryview(await self._store.read(span.pack, span.start, span.end))
-
-        async def opened(chunk_id: bytes) -> bytes:
+    def _opened(
+        self,
+        span: Span,
+        data: memoryview,
+        places: dict[bytes, StoredChunk],
+        make: Callable[[bytes | memoryview], Made],
+    ) -> dict[bytes, Made]:
+        opened: dict[bytes, Made] = {}
+        for chunk_id in span.chunk_ids:
             at = places[chunk_id].offset - span.start
             sealed = data[at : at + places[chunk_id].length]
-            return await asyncio.to_thread(self._open, chunk_id, sealed)
-
-        contents = await asyncio.gather(*map(opened, span.chunk_ids))
-        return dict(zip(span.chunk_ids, contents, strict=True))
+            plain = open_chunk_within(self._keys.chunk_key(chunk_id), chunk_id, sealed)
+            if self._keys.chunk_id(plain) != chunk_id:
+                raise ChunkBroken(f"chunk {chunk_id.hex()} holds another content than its id says")
+            opened[chunk_id] = make(plain)
+        return opened
 
     async def _node_bytes(
         self, node_id: bytes, ahead: Sequence[bytes], *, keep: bool = False
@@ -273,37 +287,27 @@ class EpochReader:
                 del self._cache[next(iter(self._cache))]
         return plain
 
-    def _open(self, chunk_id: bytes, sealed: memoryview) -> bytes:
-        plain = open_chunk(self._keys.chunk_key(chunk_id), chunk_id, sealed)
-        if self._keys.chunk_id(plain) != chunk_id:
-            raise ChunkBroken(f"chunk {chunk_id.hex()} holds another content than its id says")
-        return plain
-
 
 def _entries(node: Entries | NodeList) -> tuple[Entry, ...]:
     return node.entries if isinstance(node, Entries) else ()
 
 
-def _below(node: Entries | NodeList) -> list[bytes]:
-    if isinstance(node, NodeList):
-        return list(node.nodes)
-    return [entry.tree for entry in node.entries if isinstance(entry, Folder)]
-
-
-def _sum_up(root: bytes, own: dict[bytes, _Own]) -> TreeTotals:
+def _sum_up(
+    root: bytes, own: dict[bytes, TreeTotals], below: dict[bytes, list[bytes]]
+) -> TreeTotals:
     """Children before parents; a node that occurs twice counts twice but is added up once."""
     done: dict[bytes, TreeTotals] = {}
     stack = [root]
     while stack:
-        node = own[stack[-1]]
-        open_below = [below for below in node.below if below not in done]
+        top = stack[-1]
+        open_below = [child for child in below[top] if child not in done]
         if open_below:
             stack += open_below
             continue
-        below = [done[child] for child in node.below]
+        parts = [own[top], *(done[child] for child in below[top])]
         done[stack.pop()] = TreeTotals(
-            node.file_count + sum(total.file_count for total in below),
-            node.size_bytes + sum(total.size_bytes for total in below),
-            node.entries + sum(total.entries for total in below),
+            sum(part.file_count for part in parts),
+            sum(part.size_bytes for part in parts),
+            sum(part.entries for part in parts),
         )
     return done[root]

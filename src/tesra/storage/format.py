@@ -77,11 +77,10 @@ def seal_chunk(key: bytes, chunk_id: bytes, plain: bytes) -> SealedChunk:
         raise ValueError(f"a chunk has at most {MAX_CHUNK_BYTES} bytes, not {len(plain)}")
     flag, body = _squeeze(plain)
     nonce = os.urandom(_NONCE_BYTES)
-    sealed = bytearray(SEALED_OVERHEAD_BYTES + len(body))
+    sealed = _codec.sealed[: SEALED_OVERHEAD_BYTES + len(body)]
     sealed[:1] = flag
     sealed[1 : 1 + _NONCE_BYTES] = nonce
-    with memoryview(sealed) as view:
-        AESGCM(key).encrypt_into(nonce, body, chunk_id + flag, view[1 + _NONCE_BYTES :])
+    AESGCM(key).encrypt_into(nonce, body, chunk_id + flag, sealed[1 + _NONCE_BYTES :])
     return SealedChunk(id=chunk_id, sealed=bytes(sealed), plain_size=len(plain))
 
 
@@ -111,6 +110,7 @@ class _Codec(threading.local):
 
     def __init__(self) -> None:
         self.opened = memoryview(mmap.mmap(-1, MAX_CHUNK_BYTES))  # only what is used takes memory
+        self.sealed = memoryview(mmap.mmap(-1, MAX_SEALED_BYTES))
         self.compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL)
         self.decompressor = zstandard.ZstdDecompressor(max_window_size=2 * MAX_CHUNK_BYTES)
 

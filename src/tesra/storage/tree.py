@@ -94,6 +94,7 @@ class NodeWriter:
     """
 
     def __init__(self) -> None:
+        self._packer = msgpack.Packer(use_bin_type=True)
         self._packed: list[bytes] = []
         self._size = 0
         self._ids: list[bytes] = []
@@ -104,7 +105,7 @@ class NodeWriter:
         if name <= self._last:
             raise TreeBroken(f"'{entry.name}' is out of order or twice in a folder")
         self._last = name
-        packed = msgpack.packb(_plain(entry), use_bin_type=True)
+        packed = self._packer.pack(_plain(entry))
         if self._size + len(packed) > _NODE_MAX_BYTES:
             yield self._close()
         self._packed.append(packed)
@@ -138,9 +139,9 @@ class NodeWriter:
         packer.pack_array_header(2)
         packer.pack(_TREE)
         packer.pack_array_header(len(self._packed))
-        node = packer.bytes() + b"".join(self._packed)
+        node = b"".join((packer.bytes(), *self._packed))
         self._packed, self._size = [], 0
-        return bytes(node)
+        return node
 
 
 def read_node(plain: bytes) -> Entries | NodeList:
@@ -149,7 +150,7 @@ def read_node(plain: bytes) -> Entries | NodeList:
     return node if isinstance(node, NodeList) else Entries(read_entries(node))
 
 
-def open_node(plain: bytes) -> NodeList | RawEntries:
+def open_node(plain: bytes | memoryview) -> NodeList | RawEntries:
     """The node in a chunk with its entries as they are packed: each has a name, no more is sure.
 
     For who wants a few of many: ``read_entry`` costs ten times as much as this for each.

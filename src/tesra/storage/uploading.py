@@ -5,10 +5,10 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tesra.kit.errors import Invalid
-from tesra.storage.assembling import cut_file
+from tesra.storage.assembling import cut_file, inline_file
+from tesra.storage.chunking import INLINE_BYTES
 from tesra.storage.format import EpochKeys
 from tesra.storage.listing import Node, Warn, listed, scanned, unheard
 from tesra.storage.progress import Progress, Report, silent
@@ -113,12 +113,23 @@ class _Upload:
         return entry
 
     def _file(self, node: Node) -> File:
+        descriptor, executable = _open_regular(node.path)
+        try:
+            head = os.read(descriptor, INLINE_BYTES + 1)
+            if len(head) <= INLINE_BYTES:
+                self.done_bytes += len(head)
+                return inline_file(node.name, head, executable=executable)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return self._cut(node, descriptor, executable=executable)
+        finally:
+            os.close(descriptor)
+
+    def _cut(self, node: Node, descriptor: int, *, executable: bool) -> File:
         def took(size: int) -> None:
             self.done_bytes += size
             self.tell(node.path)
 
-        with _open_regular(node.path) as file:
-            executable = bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
             return cut_file(
                 self._sender,
                 file,
@@ -129,10 +140,15 @@ class _Upload:
             )
 
 
-def _open_regular(path: str) -> BinaryIO:
-    """Open without following a link or hanging on a pipe that took the file's place meanwhile."""
+def _open_regular(path: str) -> tuple[int, bool]:
+    """Open without following a link or hanging on a pipe that took the file's place meanwhile.
+
+    A descriptor, and whether the file may be executed: of many small files, an object around each
+    costs as much as to read them.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise NotStorable(f"'{path}' is no file any more.")
-    return os.fdopen(descriptor, "rb", buffering=0)
+    return descriptor, bool(mode & stat.S_IXUSR)
