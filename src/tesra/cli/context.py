@@ -4,6 +4,7 @@ The client is made when a command first needs it, so that ``--help`` loads nothi
 """
 
 import functools
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -89,7 +90,11 @@ class Session:
     @functools.cached_property
     def client(self) -> "Client":
         sys.modules.setdefault(_HTTPX_COMMAND_LINE, None)  # type: ignore[arg-type]  # says "not there"
-        client: Client = tesra.Client(*self._where)
+        gc.disable()  # what is imported stays: looking for what does not would take 30 ms
+        try:
+            client: Client = tesra.Client(*self._where)
+        finally:
+            gc.enable()
         return self._exits.enter_context(client)
 
     def ask(self, what: str, *, hidden: bool = False, confirm: bool = False) -> str:

@@ -9,6 +9,8 @@ Item = TypeVar("Item")
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
+# A command needs few of all messages: what checks one is built when it first comes, under a lock.
+
 
 class Wire(BaseModel):
     """A message: unknown fields are refused, so that a typing error is told, not swallowed.
@@ -17,7 +19,7 @@ class Wire(BaseModel):
     are not finite or have more than 64 bits.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -30,7 +32,7 @@ class Wire(BaseModel):
 class Answer(BaseModel):
     """An answer: a client that is older than the server ignores what it does not know."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class Page(Answer, Generic[Item]):
