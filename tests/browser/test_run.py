@@ -20,16 +20,23 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
 # Prints so many numbered lines a second and logs a metric, until lr is 1; half of it in colours.
 SCRIPT = """
-import itertools, pathlib, time, tesra
+import itertools, os, pathlib, time, tesra
 rate = tesra.params.rate
 start, said = time.monotonic(), 0
-for step in itertools.count(1):
+begin = int(pathlib.Path(tesra.resume_from).read_text()) if tesra.resume_from else 0
+print(f"goes on from step {begin} with {tesra.params.lr}", flush=True)
+for step in itertools.count(begin + 1):
     due = int((time.monotonic() - start) * rate)
     while said < due:
         said += 1
         print(f"line {said} \\x1b[3{said % 7 + 1}mof many\\x1b[0m <b>not html</b>", flush=said == due)
     tesra.log({"loss": 1 / step, "lr": tesra.params.lr}, step=step)
     tesra.step()
+    if tesra.params.save and step % 20 == 0:
+        whole = pathlib.Path(tesra.checkpoint_dir, f"step-{step}.json")
+        whole.with_suffix(".tmp").write_text(str(step))
+        os.replace(whole.with_suffix(".tmp"), whole)
+        pathlib.Path(tesra.checkpoint_dir, f"step-{step - 20}.json").unlink(missing_ok=True)
     if tesra.params.lr == 1.0:
         break
     time.sleep(0.05)
@@ -39,6 +46,16 @@ pathlib.Path("out", "model.txt").write_text("weights")
 """
 SHOWN = r"""() => [...document.querySelectorAll('[data-log] .ln')]
     .map((one) => one.textContent.match(/^line (\d+) /)).filter(Boolean).map((found) => Number(found[1]))"""
+PAINTED = """(canvas) => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  const colours = new Map();
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at + 3] < 200) continue;
+    const colour = data.slice(at, at + 3).join();
+    colours.set(colour, (colours.get(colour) ?? 0) + 1);
+  }
+  return Object.fromEntries(colours);
+}"""
 AT_END = """() => {
   const box = document.querySelector('[data-log]');
   return box.scrollTop > 0 && box.scrollHeight - box.scrollTop - box.clientHeight < 30;
@@ -65,7 +82,7 @@ class Trainee:
     token: str
     project: str
 
-    def begin(self, **params: Any) -> str:
+    def begin(self, *, checkpoint_every_s: int = 300, **params: Any) -> str:
         with Client(self.site, self.token) as client:
             run = client.run(
                 self.project,
@@ -73,9 +90,10 @@ class Trainee:
                 engine="pytorch",
                 output="out",
                 launch="gang",
-                params={"lr": 0.1, "rate": 50} | params,
+                params={"lr": 0.1, "rate": 50, "save": False} | params,
                 ranges={"lr": {"low": 1e-4, "high": 1.0}},
                 param_format="none",
+                checkpoint_every_s=checkpoint_every_s,
             )
         return str(run.id)
 
@@ -265,6 +283,66 @@ async def test_run_is_tuned_and_stopped_on_its_page(
     )
     assert await serious_faults(page) == []
     tabs.allow("422")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", {"tune": "Tuning", "apply": "Apply changes", "made": "made", "back": "Roll back", "yes": "Yes, do it", "ask": "Go back to checkpoint {}, the last one before this change", "begins": "The run begins again from the checkpoint before that change.", "undone": "rolled back", "to": "Rolled back to checkpoint {}.", "files": "Files and checkpoints", "attempt": "attempt 2", "log": "Log"}),
+        ("zh-CN", {"tune": "在线调参", "apply": "应用改动", "made": "已生效", "back": "回滚", "yes": "确定", "ask": "回到断点 {}（这次改动之前的最后一个断点）", "begins": "训练将从该改动之前的断点重新开始。", "undone": "已回滚", "to": "断点 {}", "files": "文件与断点", "attempt": "第 2 次尝试", "log": "日志"}),
+    ],
+)  # fmt: skip
+async def test_a_change_is_rolled_back_to_the_checkpoint_before_it(
+    tabs: Tabs, trainee: Trainee, language: str, words: dict[str, str]
+) -> None:
+    run = trainee.begin(checkpoint_every_s=1, save=True)
+    page = await tabs.open(f"/training/runs/{run}#files", token=trainee.token, language=language)
+    parts = page.get_by_role("main").get_by_role("navigation").first
+    stored = page.get_by_role("row").filter(has_text=re.compile(r"step-\d+\.json"))
+    await expect(stored).to_have_count(2, timeout=120_000)  # they come by themselves
+    number = await stored.first.get_by_role("cell").first.inner_text()
+    assert await serious_faults(page) == []
+    await parts.get_by_role("link", name=words["tune"]).click()
+    await page.get_by_role("textbox", name="lr").fill("0.25")
+    await page.get_by_role("button", name=words["apply"]).click()
+    row = page.get_by_role("row").filter(has_text="0.1 → 0.25")
+    await expect(row).to_contain_text(words["made"], timeout=60_000)
+    await row.get_by_role("button", name=words["back"]).click()
+    dialog = page.get_by_role("dialog")
+    asked = re.search(words["ask"].format(r"(\d+)"), await dialog.inner_text())
+    assert asked
+    assert int(asked[1]) >= int(number)
+    await page.get_by_role("button", name=words["yes"]).click()
+    await expect(page.get_by_text(words["begins"])).to_be_visible()
+    await expect(row).to_contain_text(words["undone"], timeout=60_000)
+    await expect(row).to_contain_text(words["to"].format(asked[1]))
+    await expect(page.get_by_role("textbox", name="lr")).to_have_value("0.1")
+    await expect(page.get_by_text(words["attempt"], exact=True)).to_be_visible(timeout=120_000)
+    assert await serious_faults(page) == []
+    await parts.get_by_role("link", name=words["log"]).click()
+    on = page.get_by_text(re.compile(r"^goes on from step [1-9]\d* with 0\.1$"))
+    await expect(on).to_be_visible(timeout=120_000)
+    await parts.get_by_role("link", name=words["files"]).click()
+    again = stored.filter(has=page.get_by_role("cell", name="2", exact=True))
+    await expect(again).not_to_have_count(0, timeout=60_000)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_charts_of_metrics_and_of_devices_are_painted(
+    tabs: Tabs, trainee: Trainee, scheme: str
+) -> None:
+    run = trainee.begin()
+    page = await tabs.open(f"/training/runs/{run}#charts", token=trainee.token, color_scheme=scheme)
+    first = "74,134,232"  # the colour of the first line
+    for name in ("loss", "Use of devices", "Memory of devices"):
+        chart = page.get_by_role("img", name=re.compile(rf"^{name}\. .*\((?!0\b|1\b)\d+\)$"))
+        await expect(chart).to_be_visible(timeout=120_000)  # it has points enough for a line
+        await chart.scroll_into_view_if_needed()
+        painted = await chart.locator("canvas").evaluate(PAINTED)
+        assert painted.get(first, 0) > 50, name
+    assert await serious_faults(page) == []
 
 
 @pytest.mark.timeout(600)

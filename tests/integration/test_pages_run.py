@@ -1,6 +1,7 @@
 """A run's page: its head, its parts, what a member can do there, and what others can't."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from factories.network import NetworkDouble, network_on
 from factories.pages import PageClient, pages_over, words_of
 from tesra.kit.ids import UserId
 from tesra.wire.site import Checkpoint, Ended, Started, Usage
+from tesra.wire.tuning import RankTook, Tuned, TunedChange
 
 pytestmark = pytest.mark.postgres
 EVIL = "<script>alert('x')</script>"
@@ -72,10 +74,20 @@ async def end(place: Place, begun: Training, **more: Any) -> None:
     site = place.network.site
     usage = Usage(number=1, started_at=datetime.now(UTC), duration_ms=600_000)
     await site.say(begun.assignment, usage)
-    stored = await place.network.store(place.owner, begun.run, {"checkpoints/state.bin": "x"})
-    fact = Checkpoint(
+    await site.say(begun.assignment, await stored(place, begun))
+    output = await place.network.store(
+        place.owner, begun.run, {"model.bin": "weights", "notes <b>.txt": "hi"}
+    )
+    said = {"outcome": "succeeded", "exit_code": 0, "output": output} | more
+    await site.say(begun.assignment, Ended(**said))
+
+
+async def stored(place: Place, begun: Training) -> Checkpoint:
+    """A checkpoint that is finished now."""
+    files = {"checkpoints/state.bin": "x"}
+    return Checkpoint(
         number=1,
-        snapshot=stored,
+        snapshot=await place.network.store(place.owner, begun.run, files),
         ran_ms=30_000,
         finished_at=datetime.now(UTC),
         files=1,
@@ -84,12 +96,6 @@ async def end(place: Place, begun: Training, **more: Any) -> None:
         step=7,
         resumed=False,
     )
-    await site.say(begun.assignment, fact)
-    output = await place.network.store(
-        place.owner, begun.run, {"model.bin": "weights", "notes <b>.txt": "hi"}
-    )
-    said = {"outcome": "succeeded", "exit_code": 0, "output": output} | more
-    await site.say(begun.assignment, Ended(**said))
 
 
 async def test_waiting_run_tells_its_place_and_why_it_waits(place: Place) -> None:
@@ -251,6 +257,29 @@ async def test_tuning_shows_ranges_and_what_was_asked_for(place: Place) -> None:
     after = words_of(await place.page.look(f"/training/runs/{begun.run}/tune"))
     assert "nothing of it can be changed any more" in after
     assert "Apply changes" not in after
+
+
+async def test_a_change_that_was_made_names_the_checkpoint_to_go_back_to(place: Place) -> None:
+    begun = await place.training(params={"lr": 0.1})
+    tuned = f"/training/runs/{begun.run}/tune"
+    for seq, value in enumerate((0.01, 0.02), 1):
+        asked = await place.page.post(
+            f"/api/v1/runs/{begun.run}/tuning",
+            json={"values": {"lr": value}},
+            headers={"X-CSRF-Token": place.page.csrf},
+        )
+        assert asked.status_code == 201, asked.text
+        change = TunedChange(seq=seq, state="applied", step=seq, ranks=[RankTook(rank=0, step=seq)])
+        await place.network.site.say(begun.assignment, Tuned(changes=[change]))
+        if seq == 1:
+            assert "data-rollback" not in (await place.page.look(tuned)).text
+            await place.network.site.say(begun.assignment, await stored(place, begun))
+    answer = await place.page.look(tuned)
+    assert re.findall(r'data-rollback="(\d+)"', answer.text) == ["2"]
+    assert "Go back to checkpoint 1, the last one before this change" in answer.text
+    assert words_of(answer).count("No checkpoint before it to go back to") == 1
+    files = words_of(await place.page.look(f"/training/runs/{begun.run}/files"))
+    assert "checkpoints/state.bin" in files
 
 
 async def test_metrics_are_a_table_that_no_spreadsheet_computes(place: Place) -> None:

@@ -9,7 +9,10 @@ from tesra.wire.training import QueuePlace, Run, RunForecast, RunState
 
 
 class LiveState(Answer):
-    """A run as it is now. ``cost_cny``: of its bill, or of its use so far."""
+    """A run as it is now.
+
+    ``cost_cny``: of its bill, or of its use so far; ``checkpoint``: the number of the newest one.
+    """
 
     run: str
     state: RunState
@@ -26,12 +29,13 @@ class LiveState(Answer):
     bill: str | None
     output: str | None
     output_size_bytes: int | None
+    checkpoint: int | None
     warnings: list[str]
     queue: QueuePlace | None
     forecast: RunForecast | None
 
     @classmethod
-    def of(cls, run: Run, forecast: RunForecast | None) -> "LiveState":
+    def of(cls, run: Run, forecast: RunForecast | None, *, checkpoint: int | None) -> "LiveState":
         so_far = forecast.cost_so_far if forecast is not None else None
         return cls(
             run=run.id,
@@ -49,6 +53,7 @@ class LiveState(Answer):
             bill=run.bill,
             output=run.output,
             output_size_bytes=run.output_size_bytes,
+            checkpoint=checkpoint,
             warnings=run.warnings,
             queue=run.queue,
             forecast=forecast,

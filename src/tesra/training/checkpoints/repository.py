@@ -72,6 +72,12 @@ class CheckpointRepository:
         statement = statement.order_by(checkpoints.c.number.desc()).limit(limit)
         return list(await tx.execute(statement))
 
+    async def newest(self, tx: Tx, run: RunId) -> int | None:
+        """Its number."""
+        newest = select(func.max(checkpoints.c.number)).where(checkpoints.c.run_id == run)
+        number: int | None = (await tx.execute(newest)).scalar_one()
+        return number
+
     async def numbered(self, tx: Tx, run: RunId, number: int) -> RunRow | None:
         statement = _LISTED.where(checkpoints.c.run_id == run, checkpoints.c.number == number)
         return (await tx.execute(statement)).one_or_none()

@@ -74,6 +74,10 @@ class CheckpointService:
         rows = await self._repository.of_run(tx, run, before=before, limit=limit)
         return [_shown(row) for row in rows]
 
+    async def newest(self, tx: Tx, run: RunId) -> int | None:
+        """The number of the last one that was stored."""
+        return await self._repository.newest(tx, run)
+
     async def find(self, tx: Tx, run: RunId, number: int | None = None) -> CheckpointRef:
         """A checkpoint by its number, or the one that the run itself would go on from."""
         if number is not None:

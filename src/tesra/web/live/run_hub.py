@@ -105,7 +105,8 @@ class RunHub(Hub):
             run = await self.services.training.run(tx, self._owner, self._run)
             forecast = await self.services.forecasts.of(tx, self._run)
             tuning = await self.services.tuning.show(tx, self._owner, self._run)
-        return LiveState.of(run, forecast), tuning
+            checkpoint = await self.services.checkpoints.newest(tx, self._run)
+        return LiveState.of(run, forecast, checkpoint=checkpoint), tuning
 
     async def _read_lines(self) -> None:
         while True:

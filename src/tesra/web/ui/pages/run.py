@@ -7,8 +7,10 @@ from fastapi import Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from tesra.billing.model import Bill
+from tesra.db.engine import Tx
 from tesra.kit.errors import NotFound, TesraError
 from tesra.kit.ids import BillId, RunId, SnapshotId
+from tesra.web.context import Services
 from tesra.web.idempotency import CallKey, once
 from tesra.web.log_stream import TERMINAL
 from tesra.web.metric_stream import MetricView, metric_points
@@ -27,10 +29,12 @@ from tesra.wire.checkpoints import Checkpoint, ResumeRequest
 from tesra.wire.common import Page
 from tesra.wire.drive import FileEntry
 from tesra.wire.training import Run, RunEvent
+from tesra.wire.tuning import Tuning
 
 MOST_EVENTS = 500
 FILES_A_PAGE = 200
 MOST_CHECKPOINTS = 50
+MOST_WAYS_BACK = 20
 PLACE = "/training/runs"
 
 router = PageRouter()
@@ -101,7 +105,9 @@ async def tune(visit: Member, run: str) -> Response:
     async with services.database.begin() as tx:
         found = await services.training.run(tx, owner, RunId(run))
         tuning = await services.tuning.show(tx, owner, RunId(run))
-    return visit.page("run/tune.html", run=found, tuning=tuning, ended=found.state in TERMINAL)
+        back = await _ways_back(services, tx, tuning)
+    ended = found.state in TERMINAL
+    return visit.page("run/tune.html", run=found, tuning=tuning, back=back, ended=ended)
 
 
 @router.get(PLACE + "/{run}/files")
@@ -215,16 +221,28 @@ async def _page(visit: Visit, run: RunId, *, error: TesraError | None = None) ->
     story = await story_of(visit, run)
     async with visit.services.database.begin() as tx:
         tuning = await visit.services.tuning.show(tx, visit.member.user_id, run)
+        back = await _ways_back(visit.services, tx, tuning)
     return visit.page(
         "run/page.html",
         status=status_of(error) if error else 200,
         story=story,
         run=story.run,
         tuning=tuning,
+        back=back,
         ended=story.ended,
         error=visit.words(error) if error else None,
         way_out=visit.way_out(error) if error else None,
     )
+
+
+async def _ways_back(services: Services, tx: Tx, tuning: Tuning) -> dict[int, int | None]:
+    """The checkpoint that a rollback of each change would go back to, for the newest that were made."""
+    made = [change for change in tuning.changes if change.state == "applied"]
+    back: dict[int, int | None] = {}
+    for change in made[-MOST_WAYS_BACK:]:
+        before = await services.checkpoints.before(tx, RunId(tuning.run), change.at)
+        back[change.seq] = before.number if before is not None else None
+    return back
 
 
 def _key(form: Form, call: str) -> CallKey | None:

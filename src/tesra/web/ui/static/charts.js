@@ -26,7 +26,7 @@ const TesraCharts = (() => {
 
   function clock(seconds, withDay) {
     const options = withDay ? { month: "numeric", day: "numeric", hour: "2-digit", minute: "2-digit" } : { hour: "2-digit", minute: "2-digit", second: "2-digit" };
-    return new Intl.DateTimeFormat(language(), options).format(new Date(seconds * 1000));
+    return new Intl.DateTimeFormat(language(), { ...options, hourCycle: "h23" }).format(new Date(seconds * 1000));
   }
 
   /** Exponential mean that begins without a bias; a gap stays one. */
@@ -42,12 +42,14 @@ const TesraCharts = (() => {
   }
 
   class Chart {
-    /** `say`: how a value is written. */
-    constructor(card, { title, say = short, sync = "run" }) {
+    /** `say`: how a value is written; `range`: from the lowest and highest value to the axis' ends; `incrs`: what lies between two of its marks. */
+    constructor(card, { title, say = short, sync = "run", range = padded, incrs }) {
       this.card = card;
       this.title = title;
       this.say = say;
       this.sync = sync;
+      this.range = range;
+      this.marks = incrs ? { incrs } : {};
       this.place = card.querySelector("[data-plot]");
       this.told = card.querySelector("[data-value]");
       this.series = [];
@@ -89,10 +91,10 @@ const TesraCharts = (() => {
       this.plot = new uPlot({
         ...this.size(),
         series: [{}, ...lines],
-        scales: { x: { time: false }, y: log ? { distr: 3 } : { range: padded } },
+        scales: { x: { time: false }, y: log ? { distr: 3 } : { range: (_, low, high) => this.range(low, high) } },
         axes: [
           { ...common, size: 28, space: 70, values: (_, splits) => this.below(splits, axis) },
-          { ...common, size: 58, values: (_, splits) => splits.map((one) => (one === null ? "" : this.say(one))) },
+          { ...common, ...this.marks, size: 58, values: (_, splits) => splits.map((one) => (one === null ? "" : this.say(one))) },
         ],
         legend: { show: false },
         cursor: { sync: { key: `${this.sync}-${axis}` }, points: { size: 6 }, y: false },
@@ -183,11 +185,14 @@ const TesraCharts = (() => {
   }
 
   /** A range with some air; a flat line lies in the middle. */
-  function padded(_, low, high) {
+  function padded(low, high) {
     if (low === null || high === null || low === undefined) return [0, 1];
     const air = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
     return [low - air, high + air];
   }
+
+  /** From 0 to `most` at least: what is a share or an amount looks as large as it is. */
+  const fromZero = (most) => (_, high) => [0, Math.max(most, (high ?? 0) * 1.06)];
 
   /** A card to draw in. */
   function card(title, words, { csv } = {}) {
@@ -230,5 +235,5 @@ const TesraCharts = (() => {
     return box;
   }
 
-  return { Chart, card, colour, short, bytes, percent, clock, smoothed };
+  return { Chart, card, colour, short, bytes, percent, clock, smoothed, fromZero };
 })();

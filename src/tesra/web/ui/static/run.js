@@ -17,21 +17,39 @@
       if (name === shown) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    if (shown === "files") loadPart($("#tab-files"));
+    if (shown === "files" && (!$("#tab-files").dataset.loaded || old.has($("#tab-files")))) renew($("#tab-files"));
     if (shown === "charts") charts.open();
     if (shown === "log" && log.following) log.draw();
   }
 
-  async function loadPart(part, { anew = false, from = part.dataset.from } = {}) {
-    if ((part.dataset.loaded && !anew) || busy()) return;
+  const old = new Set(); // parts that have to be read anew
+  const AGAIN_MS = 2000;
+
+  /** Reads a part anew; once more if that is asked for meanwhile, and again when it did not work. */
+  async function renew(part) {
+    old.add(part);
+    if (part.dataset.renewing) return;
+    part.dataset.renewing = "yes";
+    while (old.delete(part)) {
+      if (await loadPart(part)) continue;
+      old.add(part);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+    delete part.dataset.renewing;
+  }
+
+  async function loadPart(part, from = part.dataset.from) {
+    if (busy()) return false;
     const answer = await Tesra.call(from).catch(() => null);
     if (!answer?.ok) {
       if (!part.dataset.loaded) part.textContent = words.failed;
-      return;
+      return false;
     }
-    if (busy()) return;
+    const told = await answer.text();
+    if (busy()) return false;
     part.dataset.loaded = "yes";
-    swap(part, await answer.text());
+    swap(part, told);
+    return true;
   }
 
   /** Somebody answers a question about something on this page: it must stay. */
@@ -57,17 +75,27 @@
 
   function onState(state) {
     figures(state);
-    const { phase, reason, attempt, restarts, bill, output, queue, warnings } = state;
+    const { phase, reason, attempt, restarts, bill, output, checkpoint, queue, warnings } = state;
     const now = JSON.stringify([state.state, phase, reason, attempt, restarts, bill, output, queue?.place, queue?.why, warnings]);
     if (told !== now) {
       headWanted = true; // also at first: it may have moved on since the page was made
       told = now;
-      if (output && $("#tab-files").dataset.output !== output) {
-        $("#tab-files").dataset.output = output;
-        if ($("#tab-files").dataset.loaded) loadPart($("#tab-files"), { anew: true });
-      }
     }
     refreshHead();
+    refreshFiles(JSON.stringify([output, checkpoint]));
+  }
+
+  let files = ""; // the output and the newest checkpoint, as they were told last
+
+  /** The list of them, at once or when it is looked at; also at first: it may have been read before. */
+  function refreshFiles(now) {
+    if (files !== now) filesChanged();
+    files = now;
+  }
+
+  function filesChanged() {
+    if ($("#tab-files").hidden) old.add($("#tab-files"));
+    else renew($("#tab-files"));
   }
 
   let refreshing = false;
@@ -122,8 +150,8 @@
     ended = true;
     headWanted = true;
     refreshHead();
-    loadPart($("#tab-tune"), { anew: true });
-    if ($("#tab-files").dataset.loaded) loadPart($("#tab-files"), { anew: true });
+    renew($("#tab-tune"));
+    filesChanged();
   }
 
   // --- the log's controls ----------------------------------------------------------------------
@@ -243,7 +271,7 @@
     ended = root.dataset.ended === "yes";
     log = new TesraLog(root);
     charts = TesraRunCharts.make(root);
-    TesraTune.make($("#tab-tune"), root.dataset.api, () => loadPart($("#tab-tune"), { anew: true }));
+    TesraTune.make($("#tab-tune"), root.dataset.api, () => renew($("#tab-tune")));
     controls();
     searching();
     stream = new TesraStream(`${root.dataset.api}/live`, {
@@ -253,7 +281,7 @@
       state: onState,
       metrics: (data) => charts.take(data),
       use: (data) => charts.use(data),
-      tune: (data) => TesraTune.take($("#tab-tune"), data, () => loadPart($("#tab-tune"), { anew: true })),
+      tune: (data) => TesraTune.take($("#tab-tune"), data, () => renew($("#tab-tune"))),
       end: onEnd,
     }, (how) => {
       if (how === "again") wasAway = true;
@@ -264,7 +292,7 @@
       const link = event.target.closest('nav a[href*="/files"]');
       if (!link) return;
       event.preventDefault();
-      loadPart(files, { anew: true, from: link.href });
+      loadPart(files, link.href);
     });
     addEventListener("hashchange", showTab);
     showTab();

@@ -2,7 +2,11 @@
 "use strict";
 class TesraRunCharts {
   static MOST_RANKS = 16; // drawn together
-  static USES = { use: TesraCharts.percent, memory_bytes: TesraCharts.bytes, power_w: (value) => `${TesraCharts.short(value)} W` };
+  static USES = {
+    use: { say: TesraCharts.percent, range: TesraCharts.fromZero(1), incrs: [0.25, 0.5, 1, 2, 5, 10, 25, 50, 100] },
+    memory_bytes: { say: TesraCharts.bytes, range: TesraCharts.fromZero(1024), incrs: Array.from({ length: 45 }, (_, power) => 2 ** power) },
+    power_w: { say: (value) => (value === null || value === undefined ? "–" : `${TesraCharts.short(value)} W`), range: TesraCharts.fromZero(1) },
+  };
 
   static make(root) {
     return new TesraRunCharts(root);
@@ -22,13 +26,16 @@ class TesraRunCharts {
     this.rank = this.tab.querySelector("[data-rank]");
     if (this.rank) this.rank.onchange = () => this.arrange();
     this.devices = new Map();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.drawDevices({ anew: true }));
   }
 
   /** When the tab is first looked at. */
   open() {
-    if (this.opened) return;
-    this.opened = true;
-    this.reload();
+    if (this.opened) this.drawDevices(); // nothing is drawn while the tab is hidden
+    else {
+      this.opened = true;
+      this.reload();
+    }
   }
 
   async reload() {
@@ -91,7 +98,7 @@ class TesraRunCharts {
     const title = this.words[`use_${use}`] ?? use;
     const card = TesraCharts.card(title, this.words);
     this.tab.querySelector("[data-device-grid]").append(card);
-    const chart = new TesraCharts.Chart(card, { title, say: TesraRunCharts.USES[use] ?? TesraCharts.short, sync: "devices" });
+    const chart = new TesraCharts.Chart(card, { title, ...TesraRunCharts.USES[use], sync: "devices" });
     card.addEventListener("resized", () => chart.resize());
     new ResizeObserver(() => chart.resize()).observe(card);
     this.devices.set(use, { card, chart, lines: new Map() });
@@ -113,9 +120,10 @@ class TesraRunCharts {
     this.drawDevices();
   }
 
-  drawDevices() {
+  drawDevices({ anew = false } = {}) {
     if (this.tab.hidden) return;
     for (const { chart, lines } of this.devices.values()) {
+      if (anew) chart.destroy();
       chart.set([...lines.values()], { axis: "time", smooth: 0, log: false });
     }
   }
