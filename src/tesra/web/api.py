@@ -56,6 +56,7 @@ DESCRIPTION = (
 ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most comes first
     site.router,
     deliveries.router,
+    peer.router,
     identity.router,
     account.router,
     account.operator_router,
@@ -82,7 +83,6 @@ ROUTERS: Sequence[APIRouter] = (  # searched in this order: what is asked most c
     notices.router,
     notices.inbox,
     metrics.router,
-    peer.router,
     storage.router,
     data.router,
     *PAGES,
