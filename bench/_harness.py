@@ -123,6 +123,7 @@ def network(devices: int = 2, *, settings: Mapping[str, str] | None = None) -> I
     environ = kept | {
         "TESRA_HOME": str(home),
         "TESRA_CACHE": str(default_cache()),
+        "TESRA_CONFIG_DIR": str(home / "logins"),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         MARK: home.name,
         **(settings or {}),
