@@ -1,5 +1,6 @@
 """Templates: Jinja2, escaped always, strict about what is missing, in the visitor's language."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,6 +61,7 @@ def _environment() -> Environment:
         duration=lambda length_s: _spoken.get().duration(length_s),
         day=lambda at: _spoken.get().day(at),
         when=_when,
+        coded=_coded,
         moment=lambda at: _spoken.get().moment(at),
         told=lambda text: tell(_spoken.get(), text),
     )
@@ -76,3 +78,8 @@ def _when(at: datetime | None) -> Markup | str:
         spoken.moment(at),
         escape(spoken.ago(at, datetime.now(UTC))),
     )
+
+
+def _coded(text: str) -> Markup:
+    """Words with commands between backticks, which are shown as commands."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped before

@@ -221,6 +221,10 @@ const Tesra = (() => {
         delete form.dataset.sending;
       }
     });
+    for (const here of all('main nav a[aria-current="page"]')) {
+      const { parentElement: nav } = here; // on a phone not all of a row of tabs has room
+      if (nav.scrollWidth > nav.clientWidth) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - 40;
+    }
     tellTimes();
     setInterval(tellTimes, 30000);
     document.addEventListener("htmx:after:swap", () => tellTimes());

@@ -9,6 +9,7 @@
     month: new Intl.DateTimeFormat(language, { year: "numeric", month: "short", timeZone: "UTC" }),
     day: new Intl.DateTimeFormat(language, { month: "short", day: "numeric", timeZone: "UTC" }),
   };
+  const money = new Intl.NumberFormat(language, { style: "currency", currency: "CNY", currencyDisplay: "narrowSymbol" });
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: 6 });
 
   /** [start, CNY, T·H, bills] of each month or day, with the empty ones between. */
@@ -45,7 +46,7 @@
       scales: { x: { time: false, range: [-0.6, rows.length - 0.4] } },
       axes: [
         { ...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? labels[tick] ?? "" : "")) },
-        { ...axis, scale: "y", size: 70 },
+        { ...axis, scale: "y", size: 70, values: (_, ticks) => ticks.map((tick) => money.format(tick)) },
         { ...axis, scale: "th", side: 1, size: 80, grid: { show: false }, values: (_, ticks) => ticks.map((tick) => number.format(tick)) },
       ],
       series: [

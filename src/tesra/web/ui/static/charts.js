@@ -4,6 +4,7 @@
 const TesraCharts = (() => {
   const COLOURS = ["#4a86e8", "#d9622b", "#3d9a50", "#b04ac0", "#c79a00", "#1f9ea8", "#d1497a", "#8a6f4d"];
   const colour = (place) => COLOURS[place % COLOURS.length];
+  const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat(); // there is no half a step
   const language = () => document.documentElement.lang;
 
   /** A value in few characters. */
@@ -93,7 +94,7 @@ const TesraCharts = (() => {
         series: [{}, ...lines],
         scales: { x: { time: false }, y: log ? { distr: 3 } : { range: (_, low, high) => this.range(low, high) } },
         axes: [
-          { ...common, size: 28, space: 70, values: (_, splits) => this.below(splits, axis) },
+          { ...common, size: 28, space: 70, ...(axis === "time" ? {} : { incrs: WHOLE }), values: (_, splits) => this.below(splits, axis) },
           { ...common, ...this.marks, size: 58, values: (_, splits) => splits.map((one) => (one === null ? "" : this.say(one))) },
         ],
         legend: { show: false },

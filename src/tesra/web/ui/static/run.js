@@ -14,7 +14,10 @@
       $(`#tab-${name}`).hidden = name !== shown;
       const link = $(`[data-tab="${name}"]`);
       link.classList.toggle("active", name === shown);
-      if (name === shown) link.setAttribute("aria-current", "page");
+      if (name === shown) {
+        link.setAttribute("aria-current", "page");
+        link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.offsetLeft - 40; // on a phone not all tabs have room
+      }
       else link.removeAttribute("aria-current");
     }
     if (shown === "files" && (!$("#tab-files").dataset.loaded || old.has($("#tab-files")))) renew($("#tab-files"));

@@ -42,6 +42,8 @@
     const focused = document.activeElement?.id;
     const place = document.getElementById("standing");
     place.innerHTML = await answer.text();
+    document.getElementById("sweep-state").replaceChildren(...place.querySelector("[data-sweep-state]").childNodes);
+    place.querySelector("[data-sweep-state]").remove();
     for (const box of place.querySelectorAll('input[name="run"]')) box.checked = chosen.has(box.value);
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     Tesra.tellTimes(place);
