@@ -2,7 +2,7 @@
 
 import pytest
 
-from tesra.cli.commands.drive import NotInTheDrive, anywhere, inside
+from tesra.cli.addresses import NotInTheDrive, anywhere, inside
 from tesra.sdk.private.places import (
     DriveNameInvalid,
     NeedsTheServersEyes,

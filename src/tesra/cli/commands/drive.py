@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 
 from tesra.cli import words
+from tesra.cli.addresses import SCHEME, anywhere, shown
 from tesra.cli.commands import finding, private, shares, storage
 from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
-from tesra.kit.errors import Invalid
-from tesra.sdk.private.places import parse_place, refuse_private, show_place
+from tesra.sdk.private.places import parse_place
 
 PANEL = "Drive"
-SCHEME = "xingpan:"
 _EXAMPLE = "Example: tesra drive "
 
 Remote = Annotated[
@@ -32,10 +31,6 @@ Version = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Replace what stands there (into the trash).")
 ]
-
-
-class NotInTheDrive(Invalid):
-    """A path in your drive begins with ``xingpan:/``."""
 
 
 def register(app: typer.Typer) -> None:
@@ -267,26 +262,3 @@ def sync(
     """Make a folder here and one in the drive equal, both ways; only what differs is moved."""
     wanted = SyncWish(folder, anywhere(path), delete=delete, dry_run=dry_run, watch=watch)
     sync_command(session, wanted)
-
-
-def inside(path: str) -> str:
-    """The path within the default drive; a private one's is refused: the server can't read it."""
-    found = anywhere(path)
-    refuse_private(found, "This")
-    return found
-
-
-def anywhere(path: str) -> str:
-    """``/PATH`` in the default drive, ``NAME:/PATH`` in a private one."""
-    if not path.startswith(SCHEME):
-        raise NotInTheDrive(
-            f"'{path}' is not in your drive.", way_out=f"Write it as {SCHEME}/{path.lstrip('/')}."
-        )
-    rest = path.removeprefix(SCHEME)
-    place = parse_place(rest)
-    return "/" + rest.lstrip("/") if place.drive is None else show_place(place.drive, place.path)
-
-
-def shown(path: str) -> str:
-    """A path as it is written on the command line."""
-    return f"{SCHEME}{path}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesra.cli import words
+from tesra.cli.addresses import anywhere, shown
 from tesra.cli.context import Session, connected
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def extend(group: typer.Typer) -> None:
 @connected
 def preview(session: Session, path: File, *, version: Version = None) -> None:
     """Show the beginning of a text or table, what an image is, which tensors a model has."""
-    from tesra.cli.commands.drive import anywhere
-
     seen = session.client.drive_preview(anywhere(path), version=version)
     session.out.answer(seen, lambda: _show(session, seen))
 
@@ -54,8 +53,6 @@ def find(
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
 ) -> None:
     """Search by name; case and the width of characters make no difference."""
-    from tesra.cli.commands.drive import anywhere, shown
-
     found = list(session.client.drive_search(query, anywhere(path), limit=limit))
     session.out.answer(
         found,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tesra.cli import arguments, words
+from tesra.cli.addresses import inside
 from tesra.cli.context import Session, connected
 
 Shared = Annotated[
@@ -44,8 +45,6 @@ def share(
     ] = False,
 ) -> None:
     """Print a URL that downloads a file, or a folder as a zip, without an account."""
-    from tesra.cli.commands.drive import inside
-
     if password == _ASK:
         password = session.ask("Password", hidden=True, confirm=True)
     made = session.client.drive_share(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesra.cli import words
+from tesra.cli.addresses import inside
 from tesra.cli.context import Session, connected
 from tesra.cli.output import Output
 
@@ -37,8 +38,6 @@ def extend(group: typer.Typer) -> None:
 @connected
 def health(session: Session, path: RemotePath = "xingpan:/") -> None:
     """How many good copies there are, on how many machines, and when that was last proven."""
-    from tesra.cli.commands.drive import inside
-
     found = session.client.drive_health(inside(path))
 
     def draw() -> None:
