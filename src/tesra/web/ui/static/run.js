@@ -67,14 +67,21 @@
       const one = document.getElementById(id);
       if (one) one.open = true;
     }
-    if (focused) document.getElementById(focused)?.focus();
+    if (focused) refocus(document.getElementById(focused));
     Tesra.tellTimes(part);
     part.dispatchEvent(new CustomEvent("swapped"));
+  }
+
+  /** A button that has done its work is disabled: then the form's first field. */
+  function refocus(element) {
+    (element?.disabled ? element.form?.querySelector("input:enabled, select:enabled") : element)?.focus({ preventScroll: true });
   }
 
   // --- the head ------------------------------------------------------------------------------
   let told = "";
   let headWanted = false;
+  let headAt = 0;
+  const BASIS_MS = 10_000; // how often at most the head is read for the count that a forecast is drawn from
 
   function onState(state) {
     figures(state);
@@ -110,6 +117,7 @@
       const answer = await Tesra.call(`${root.dataset.page}/head`);
       if (!answer.ok || busy()) throw new Error("later");
       swap($("#run-head"), await answer.text());
+      headAt = Date.now();
     } catch {
       headWanted = true;
       setTimeout(refreshHead, 3000);
@@ -130,7 +138,12 @@
     write("th", new Intl.NumberFormat(language, { maximumFractionDigits: 4 }).format(Number(th)));
     if (forecast?.cost_to_finish) write("to-finish", money.format(Number(forecast.cost_to_finish)));
     const at = $('[data-live="finish"] time');
-    if (at && forecast?.finish_at) at.dateTime = forecast.finish_at;
+    if (at && forecast?.finish_at) {
+      at.dateTime = forecast.finish_at;
+      Tesra.tellTimes(at.parentElement);
+    }
+    const basis = $("[data-basis]")?.dataset.basis;
+    if (forecast?.from && forecast.from !== basis && Date.now() - headAt > BASIS_MS) headWanted = true;
     const box = $("[data-forecast]");
     if (box && box.hidden === Boolean(forecast?.cost_to_finish)) headWanted = true;
   }
