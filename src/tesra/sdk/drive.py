@@ -1,11 +1,13 @@
 """The verbs of the drive: paths such as ``/models/best.pt`` in the caller's own drive."""
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tesra.kit.errors import NotFound
+from tesra.kit.errors import Invalid, NotFound
 from tesra.sdk.connection import PREFIX, Connection
+from tesra.storage.listing import Warn, unheard
 from tesra.storage.progress import Report, silent
 from tesra.wire.drive import Quota, ReadPlan
 from tesra.wire.files import (
@@ -32,6 +34,10 @@ class LocalMissing(NotFound):
     """There is no such file or folder here."""
 
 
+class NothingToPut(Invalid):
+    """Neither a file nor a folder."""
+
+
 class DriveVerbs:
     """What ``Client`` can do with the drive. Each change keeps the version before it."""
 
@@ -53,34 +59,60 @@ class DriveVerbs:
         return self.connection.get("/drive/entry", DriveEntry, query)
 
     def drive_put(
-        self, source: Path | str, path: str, *, merge: bool = False, report: Report = silent
+        self,
+        source: Path | str,
+        path: str,
+        *,
+        merge: bool = False,
+        report: Report = silent,
+        warn: Warn = unheard,
     ) -> Committed:
-        """Bring a file or a folder to ``path``; only what the drive lacks is sent.
+        """Bring a file or a folder to where ``drive_put_target`` says; only what the drive lacks is
+        sent. ``warn`` hears of what a folder holds and a drive can't: sockets, links out of it.
 
-        A path that ends with a slash, or is a folder already, takes a file under its own name.
         An upload that was cut off goes on where it was: call it again.
         """
+        here, target = Path(source), self.drive_put_target(source, path, merge=merge)
+        if not here.is_dir():
+            return self.drive_put_file(here, target, report=report)
         from tesra.sdk.transfer import HttpDoor, upload_tree  # brings the ciphers
 
+        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
+        tree = upload_tree(door, here.resolve(), None, report, warn)
+        return self.drive_change(PutTree(path=target, tree=tree, merge=merge))
+
+    def drive_put_target(self, source: Path | str, path: str, *, merge: bool = False) -> str:
+        """Where ``drive_put`` brings it.
+
+        A path that ends with a slash, as the root does, takes it under its own name, and so does
+        a folder a file; with ``merge`` the content of a folder goes into the path itself.
+        """
         here = Path(source)
         if not here.exists():
             raise LocalMissing(f"'{here}' is not there.")
+        name = Path(os.path.abspath(here)).name  # noqa: PTH100 - a link's own name
         if not here.is_dir():
-            return self.drive_put_file(here, self._target(here, path), report=report)
-        door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
-        tree = upload_tree(door, here.absolute(), None, report)
-        return self.drive_change(PutTree(path=path, tree=tree, merge=merge))
+            return self.drive_target(name, path)
+        return f"{path.rstrip('/')}/{name}" if path.endswith("/") and not merge else path
 
     def drive_put_file(self, source: Path, path: str, *, report: Report = silent) -> Committed:
-        """Bring a file to just this path; what stood there is in the version before."""
+        """Bring a file to just this path; what stood there is in the version before.
+
+        Of a link the file that it leads to is brought.
+        """
         known = source.stat()
+        if not stat.S_ISREG(known.st_mode):
+            raise NothingToPut(
+                f"'{source}' is neither a file nor a folder.", way_out="Write it to a file first."
+            )
+        source = source.resolve()
         if known.st_size <= _SMALL_BYTES and not known.st_mode & stat.S_IXUSR:
             query = {"path": path}
             return self.connection.write("/drive/content", Committed, query, source.read_bytes())
         from tesra.sdk.transfer import HttpDoor, upload_tree
 
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
-        tree = upload_tree(door, source.parent.absolute(), [source.absolute()], report)
+        tree = upload_tree(door, source.parent, [source], report)
         return self.drive_change(PutTree(path=path, tree=tree, single=True))
 
     def drive_get(
@@ -163,10 +195,6 @@ class DriveVerbs:
     def drive_quota(self) -> Quota:
         """How much of what is yours is used, after equal content is counted once."""
         return self.connection.get("/drive/quota", Quota)
-
-    def _target(self, here: Path, path: str) -> str:
-        """Where a file goes: into the folder that the path names, or to the path itself."""
-        return self.drive_target(here.name, path)
 
     def drive_target(self, source: str, to: str) -> str:
         """Where a move or a copy to ``to`` goes: into a folder that is there, under its own name."""

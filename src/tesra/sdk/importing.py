@@ -34,7 +34,8 @@ def import_project(
     with collected(source) as found:
         door = HttpDoor(connection.http, f"{PREFIX}/drive")
         files = [path.absolute() for path in found.files]
-        snapshot = upload_tree(door, found.root.absolute(), files, count)
+        warnings = list(found.warnings)
+        snapshot = upload_tree(door, found.root.absolute(), files, count, warnings.append)
         commit = ProjectCommit(name=name or found.name, snapshot=snapshot)
         project = connection.post("/projects", Project, commit, once=True)
-        return Imported(project, list(found.warnings), moved_bytes)
+        return Imported(project, warnings, moved_bytes)

@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from tesra.kit import errors
 from tesra.sdk.fetch import fetch_planned
 from tesra.storage.format import EpochKeys
+from tesra.storage.listing import Warn, unheard
 from tesra.storage.packing import Pack
 from tesra.storage.progress import Progress, Report, silent
 from tesra.storage.sending import PackSink
@@ -200,14 +201,16 @@ def upload_tree(
     root: Path,
     files: Iterable[Path] | None = None,
     report: Report = silent,
+    warn: Warn = unheard,
 ) -> SnapshotCommit:
     """Store the folder ``root`` and return what to commit; only what is new is sent.
 
     ``files`` limits it to these paths (absolute or relative to ``root``; files, links, empty
-    folders); ``None`` takes everything. Same content gives the same root on every machine.
+    folders); ``None`` takes everything. ``warn`` hears of what is left out. Same content gives
+    the same root on every machine.
     """
     grant, keys, sink = open_epoch(door)
-    tree: UploadedTree = upload_folder(sink, keys, root, files=files, report=report)
+    tree: UploadedTree = upload_folder(sink, keys, root, files=files, report=report, warn=warn)
     return SnapshotCommit(
         epoch=grant.epoch,
         root=tree.root.hex(),

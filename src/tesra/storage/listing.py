@@ -42,9 +42,12 @@ def scanned(root: Path, warn: Warn = unheard) -> Iterator[Node]:
 
 
 def listed(root: Path, files: Iterable[Path], warn: Warn = unheard) -> Iterator[Node]:
-    """These paths of the folder and the folders above them; a folder named itself comes empty."""
+    """These paths of the folder and the folders above them; a folder named itself comes empty.
+
+    They are given as lying in ``root``, or below it as ``root`` is written (``../data/a.txt``).
+    """
     choice: _Choice = {}
-    base = Path(os.path.normpath(root.absolute()))
+    base = root.absolute()
     for path in files:
         try:
             parts = (base / path).relative_to(base).parts
@@ -55,7 +58,7 @@ def listed(root: Path, files: Iterable[Path], warn: Warn = unheard) -> Iterator[
         below = choice
         for part in parts:
             below = below.setdefault(part, {})
-    return _Scan(base.resolve(), warn).chosen(choice, base.resolve(), 0)
+    return _Scan(root.resolve(), warn).chosen(choice, root.resolve(), 0)
 
 
 _Choice = dict[str, "_Choice"]

@@ -69,6 +69,18 @@ def test_only_chosen_files_are_stored(source: Path, tmp_path: Path) -> None:
     assert list(contents(tmp_path / "dest")) == ["empty", "sub", "sub/link", "train.py"]
 
 
+def test_paths_are_found_below_a_folder_that_is_written_with_dots(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    root = (Path("..") / source.name).absolute()
+    packs = MemoryPacks()
+    tree = upload_folder(packs, KEYS, root, files=[root / "train.py"])
+    fetch_planned(packs, packs.plan(tree.root), tmp_path / "dest", silent)
+    assert list(contents(tmp_path / "dest")) == ["train.py"]
+
+
 def test_a_path_outside_of_the_folder_is_refused(source: Path) -> None:
     with pytest.raises(PathOutside):
         upload_folder(MemoryPacks(), KEYS, source, files=[Path("../other")])

@@ -14,6 +14,7 @@ from tesra.cli.addresses import SCHEME, anywhere, shown
 from tesra.cli.commands import finding, private, shares, storage
 from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
+from tesra.cli.tally import Tally
 from tesra.sdk.private.places import parse_place
 
 PANEL = "Drive"
@@ -94,10 +95,27 @@ def put(
         bool, typer.Option("--merge", help="Keep what the folder there has besides.")
     ] = False,
 ) -> None:
-    """Upload; only what is new is sent, and what was cut off goes on. What stood there is a version."""
-    with session.out.transfer("Uploading") as report:
-        landed = session.client.drive_put(source, anywhere(path), merge=merge, report=report)
-    session.out.answer(landed, lambda: session.out.say(f"{path}: version {landed.head.version}"))
+    """Upload; only what is new is sent, and what was cut off goes on. What stood there is a version.
+
+    A path that ends with a slash takes a file or a folder under its own name.
+    """
+    client, left_out = session.client, list[str]()
+    place = client.drive_put_target(source, anywhere(path), merge=merge)
+    with session.out.transfer("Uploading") as show:
+        tally = Tally(show)
+        if source.is_dir():
+            landed = client.drive_put(
+                source, place, merge=merge, report=tally.report, warn=left_out.append
+            )
+        else:
+            landed = client.drive_put_file(source, place, report=tally.report)
+    extent = tally.words or f"1 file, {words.size(source.stat().st_size)}"
+    session.out.answer(
+        landed.model_dump(mode="json") | {"path": place, "left_out": left_out},
+        lambda: session.out.say(f"{shown(place)}: version {landed.head.version}, {extent}"),
+    )
+    for what in dict.fromkeys(left_out):
+        session.out.aside(f"Warning: {what}")
     for one in landed.renamed:
         session.out.aside(f"Others had changed {one.path} meanwhile: yours is at {one.to}.")
 

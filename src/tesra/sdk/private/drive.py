@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tesra.kit.errors import Conflict, Invalid, NotFound
+from tesra.sdk.drive import NothingToPut
 from tesra.sdk.private.chunks import (
     NodeCache,
     SealedReader,
@@ -25,6 +26,7 @@ from tesra.sdk.private.keyring import Keyring, State
 from tesra.sdk.private.places import show_place
 from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, show_path
 from tesra.storage.format import ChunkBroken
+from tesra.storage.listing import Warn, unheard
 from tesra.storage.pointers import FIRST, Pointer, prune_message, sign_pointer
 from tesra.storage.progress import Report, silent
 from tesra.storage.tree import Entry, File, Folder, Link, content_id
@@ -147,17 +149,31 @@ class PrivateTree:
         fetch_tree(self._ring.door, view.state.chain, entry, dest, report)
 
     def put(
-        self, source: Path, path: str, *, merge: bool = False, report: Report = silent
+        self,
+        source: Path,
+        path: str,
+        *,
+        merge: bool = False,
+        report: Report = silent,
+        warn: Warn = unheard,
     ) -> Committed:
-        """A file, or a folder with all it holds; only what the newest epoch lacks is sent."""
+        """A file, or a folder with all it holds; only what the newest epoch lacks is sent.
+
+        Of a link what it leads to is taken; ``warn`` hears of what is left out of a folder.
+        """
         parts, single = parse_path(path), not source.is_dir()
-        root, files = (source.parent, [source.absolute()]) if single else (source, None)
+        if single and not source.is_file():
+            raise NothingToPut(
+                f"'{source}' is neither a file nor a folder.", way_out="Write it to a file first."
+            )
+        source = source.resolve()
+        root, files = (source.parent, [source]) if single else (source, None)
         if single and not parts:
             raise NameMissing
 
         def edit(work: Workshop, now: bytes) -> bytes:
-            tree = upload_folder(work, work.keys, root.absolute(), files=files, report=report).root
-            return _placed(work.editor, now, parts, tree, single=single, merge=merge)
+            tree = upload_folder(work, work.keys, root, files=files, report=report, warn=warn)
+            return _placed(work.editor, now, parts, tree.root, single=single, merge=merge)
 
         return self._land(edit, f"put {show_path(parts)}")
 

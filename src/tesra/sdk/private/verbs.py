@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from tesra.kit.errors import Invalid
 from tesra.sdk.credentials import config_folder
-from tesra.sdk.drive import DriveVerbs, LocalMissing
+from tesra.sdk.drive import DriveVerbs
 from tesra.sdk.private.places import parse_place
+from tesra.storage.listing import Warn, unheard
 from tesra.storage.progress import Report, silent
 from tesra.wire.files import Committed, DriveEntry, DriveUse, DriveVersion
 
@@ -47,16 +48,20 @@ class AnyDriveVerbs(DriveVerbs):
         return self._tree(place.drive).entry(place.path, version=version)
 
     def drive_put(
-        self, source: Path | str, path: str, *, merge: bool = False, report: Report = silent
+        self,
+        source: Path | str,
+        path: str,
+        *,
+        merge: bool = False,
+        report: Report = silent,
+        warn: Warn = unheard,
     ) -> Committed:
         place = parse_place(path)
         if place.drive is None:
-            return super().drive_put(source, path, merge=merge, report=report)
-        here, tree = Path(source), self._tree(place.drive)
-        if not here.exists():
-            raise LocalMissing(f"'{here}' is not there.")
-        target = place.path if here.is_dir() else tree.into(here.name, place.path)
-        return tree.put(here, target, merge=merge, report=report)
+            return super().drive_put(source, path, merge=merge, report=report, warn=warn)
+        target = parse_place(self.drive_put_target(source, path, merge=merge))
+        tree = self._tree(place.drive)
+        return tree.put(Path(source), target.path, merge=merge, report=report, warn=warn)
 
     def drive_put_file(self, source: Path, path: str, *, report: Report = silent) -> Committed:
         place = parse_place(path)

@@ -1,0 +1,104 @@
+"""What the drive's commands do with what they are given, and what they say of it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tesra
+from factories.clusters import Cluster
+from factories.command_line import CommandLine
+from factories.peer_network import PeerNetwork, peer_network
+from factories.private import Person
+
+pytestmark = pytest.mark.postgres
+
+LARGE_BYTES = 600_000
+
+
+@pytest.fixture(scope="module")
+def network(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerNetwork]:
+    url = cluster.create()
+    with peer_network(tmp_path_factory.mktemp("commands"), url, peers=0) as network:
+        yield network
+
+
+@pytest.fixture
+def person(network: PeerNetwork, tmp_path: Path) -> Person:
+    return Person(network.url, tmp_path / "person")
+
+
+@pytest.fixture
+def command(person: Person, tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path, TESRA_URL=person.url, TESRA_TOKEN=person.token)
+
+
+@pytest.fixture
+def client(person: Person) -> Iterator[tesra.Client]:
+    with tesra.Client(person.url, person.token) as client:
+        yield client
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "large.bin").write_bytes(os.urandom(LARGE_BYTES))
+    (folder / "small.txt").write_text("small")
+    return folder
+
+
+def names(client: tesra.Client, path: str = "/") -> set[str]:
+    return {entry.name for entry in client.drive_list(path)}
+
+
+def test_a_folder_that_is_put_on_the_root_goes_there_under_its_name(
+    client: tesra.Client, command: CommandLine, data: Path
+) -> None:
+    client.drive_make_folder("/before")
+    said = command.done("drive", "put", str(data))
+    assert said.startswith("xingpan:/data: version ")
+    assert "2 files, 585.9 KiB" in said
+    command.done("drive", "put", str(data), "xingpan:/before/")
+    assert names(client) == {"before", "data"}
+    assert names(client, "/before/data") == {"large.bin", "small.txt"}
+    command.done("drive", "put", str(data), "--merge")
+    assert names(client) == {"before", "data", "large.bin", "small.txt"}
+
+
+def test_of_a_link_that_is_put_the_file_that_it_leads_to_is_kept(
+    person: Person, client: tesra.Client, data: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "best.bin"
+    link.symlink_to(data / "large.bin")
+    client.drive_put(link, "/models/")
+    assert client.drive_entry("/models/best.bin").size_bytes == LARGE_BYTES
+    laptop = person.device("laptop")
+    person.create(laptop)
+    laptop.drive_put(link, "diary:/models/")
+    assert laptop.drive_entry("diary:/models/best.bin").size_bytes == LARGE_BYTES
+
+
+def test_what_lies_beside_the_working_folder_is_put_and_imported(
+    client: tesra.Client, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    client.drive_put(Path("../data/large.bin"), "/")
+    assert client.drive_entry("/large.bin").size_bytes == LARGE_BYTES
+    assert client.import_project("../data").file_count == 2
+
+
+def test_what_a_drive_cannot_keep_is_named_and_left_out(
+    client: tesra.Client, command: CommandLine, data: Path
+) -> None:
+    (data / "out").symlink_to("/etc/hostname")
+    os.mkfifo(data / "pipe")
+    done = command.run("drive", "put", str(data), "xingpan:/d")
+    assert "'out' leads out of the folder: left out" in done.stderr
+    assert "'pipe' is neither file, folder nor link: left out" in done.stderr
+    assert len(command.ask("drive", "put", str(data), "xingpan:/d")["left_out"]) == 2
+    assert names(client, "/d") == {"large.bin", "small.txt"}
+    assert "neither a file nor a folder" in command.refused("drive", "put", str(data / "pipe"))
+    assert "neither a file nor a folder" in command.refused("drive", "put", "/dev/zero")
