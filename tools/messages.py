@@ -1,8 +1,9 @@
 """Bring the catalogues of the pages up to date: what is new is added, what is gone is taken out.
 
 Each folder of templates has a catalogue of its own, together with the page modules that render
-from it; a text that ``base`` has is not repeated elsewhere. ``errors`` has the messages of errors,
-``reasons`` the templates of what is said of causes, wherever in the package.
+from it; a text that ``base`` has is not repeated elsewhere. ``errors`` has what errors say,
+``reasons`` the templates of what is said of causes, wherever in the package, and of input that is
+refused.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from pathlib import Path
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
-from said_words import choices, marked
+from refused_input import refusals
+from said_words import constants_of, marked, name_of, of_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 UI = ROOT / "src/tesra/web/ui"
@@ -23,25 +25,23 @@ TEMPLATES = UI / "templates"
 LOCALES = {"zh_CN": UI / "locale/zh_CN"}
 FUNCTIONS = {"say": None, "say_many": (1, 2), "_": None, "gettext": None, "ngettext": (1, 2)}
 _RENDERED = re.compile(r'"([a-z_]+)/[a-z_]+\.html"')
-KINDS = ROOT / "src/tesra"
+PACKAGE = ROOT / "src/tesra"
 NOT_THE_SERVERS = {"cli", "sdk", "app"}  # their errors are told on no page
-REASONS_TOO = (
+ON_THE_CONSOLE = (  # what a server says to who starts it
+    "db/embedded.py",
+    "db/launcher.py",
+    "db/migrate.py",
+    "db/postmaster.py",
+    "kit/settings.py",
+)
+REASONS_TOO = (  # whose errors become reasons, told with the commands that they name
     "node/",
     "storage/merkle.py",
     "training/projects.py",
-)  # whose errors become reasons, with their figures
-TOLD_ON_PAGES = {
-    "web",
-    "training",
-    "drive",
-    "compute",
-    "notices",
-    "billing",
-    "identity",
-    "security",
-    "node",
-}
+)
 NAMES_A_COMMAND = re.compile(r"\btesra [a-z…]|\bTESRA_|(?<![\w-])--[a-z]")
+WHOLE = ("errors", "reasons")  # what is told is looked for in these alone
+LIKE_ERRORS = {"Refused"}  # of the decoder of previews, which imports nothing of this package
 Key = str | tuple[str, str]
 
 
@@ -51,7 +51,7 @@ def parts() -> dict[str, list[Key]]:
     seen: set[Key] = set()
     found: dict[str, list[Key]] = {}
     for part in ("base", *names, "errors", "reasons"):
-        own: set[Key] = set() if part == "reasons" else seen  # pages look for them in that file
+        own: set[Key] = set() if part in WHOLE else seen
         texts = sorted(set(_texts(part)) - own, key=str)
         seen.update(texts)
         found[part] = texts
@@ -115,41 +115,63 @@ def _extract(method: str, path: Path) -> Iterator[Key]:
 
 
 def _error_kinds() -> Iterator[str]:
-    """The messages of all error kinds, the first line of their docstrings; then their cases."""
+    """The messages of all error kinds, the first line of their docstrings; then their cases.
+
+    A way out that names a command is left out: pages give a link instead.
+    """
     trees = _trees(leave_out=NOT_THE_SERVERS)
     kinds = _kinds(trees)
-    classes = [
-        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-    ]
-    for node in classes:
-        said = ast.get_docstring(node)
-        if node.name in kinds and said:
-            yield said.strip().split("\n")[0]
-    for path, tree in trees.items():
-        if path.relative_to(KINDS).parts[0] in TOLD_ON_PAGES:
-            yield from _cases(tree, kinds)
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            said = ast.get_docstring(node) if isinstance(node, ast.ClassDef) else None
+            if isinstance(node, ast.ClassDef) and node.name in kinds and said:
+                yield said.strip().split("\n")[0]
+    for words, is_way_out in _cases(trees, leave_out=(*ON_THE_CONSOLE, *REASONS_TOO)):
+        if not is_way_out or not NAMES_A_COMMAND.search(words):
+            yield words
 
 
 def _reasons() -> Iterator[str]:
-    """What is marked anywhere, and what errors that become reasons say with figures."""
+    """What is marked anywhere, what errors that become reasons say, and refusals of input."""
     trees = _trees(leave_out=set())
-    kinds = _kinds(trees)
     for path, tree in trees.items():
-        where = str(path.relative_to(KINDS))
-        yield from marked(tree, where)
-        for node in ast.walk(tree) if where.startswith(REASONS_TOO) else ():
-            if isinstance(node, ast.Call) and _name(node.func) in kinds:
-                ways = [word.value for word in node.keywords if word.arg == "way_out"]
-                for said in (*node.args[:1], *ways):
-                    if isinstance(said, (ast.JoinedStr, ast.IfExp)):
-                        yield from choices(said, f"{where}:{node.lineno}")
+        yield from marked(tree, str(path.relative_to(PACKAGE)))
+    for words, _ in _cases(trees, only=REASONS_TOO):
+        yield words
+    yield from refusals()
+
+
+def _cases(
+    trees: dict[Path, ast.Module], *, only: tuple[str, ...] = ("",), leave_out: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bool]]:
+    kinds = _kinds(trees) | LIKE_ERRORS
+    named = {_module(path): constants_of(tree) for path, tree in trees.items()}
+    for path, tree in trees.items():
+        where = str(path.relative_to(PACKAGE))
+        if where.startswith(only) and not (leave_out and where.startswith(leave_out)):
+            yield from of_errors(tree, kinds, where, _known_in(tree, named) | named[_module(path)])
+
+
+def _known_in(tree: ast.Module, named: dict[str, dict[str, ast.expr]]) -> dict[str, ast.expr]:
+    """The named texts that a module takes from others."""
+    return {
+        name.asname or name.name: named[node.module][name.name]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in named
+        for name in node.names
+        if name.name in named[node.module]
+    }
+
+
+def _module(path: Path) -> str:
+    return ".".join(("tesra", *path.relative_to(PACKAGE).with_suffix("").parts))
 
 
 def _trees(*, leave_out: set[str]) -> dict[Path, ast.Module]:
     return {
         path: ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(KINDS.rglob("*.py"))
-        if path.relative_to(KINDS).parts[0] not in leave_out
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] not in leave_out
     }
 
 
@@ -160,30 +182,10 @@ def _kinds(trees: dict[Path, ast.Module]) -> set[str]:
     ]
     kinds, grown = {"TesraError"}, True
     while grown:
-        named = {c.name for c in classes if any(_name(base) in kinds for base in c.bases)}
+        named = {c.name for c in classes if any(name_of(base) in kinds for base in c.bases)}
         grown = not named <= kinds
         kinds |= named
     return kinds
-
-
-def _cases(tree: ast.AST, kinds: set[str]) -> Iterator[str]:
-    """What single cases of the kinds say, and their ways out, where they are always the same.
-
-    A way out that names a command is left out: pages give a link instead.
-    """
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or _name(node.func) not in kinds:
-            continue
-        ways = [word.value for word in node.keywords if word.arg == "way_out"]
-        for said in (*node.args[:1], *ways):
-            if not isinstance(said, ast.Constant) or not isinstance(said.value, str):
-                continue
-            if said.value[:1].isupper() and not NAMES_A_COMMAND.search(said.value):
-                yield said.value
-
-
-def _name(base: ast.expr) -> str:
-    return base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
 
 
 def _read(path: Path, locale: str) -> list[Message]:

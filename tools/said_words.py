@@ -1,13 +1,16 @@
-"""The templates of what the platform says of a cause: all that ``said(...)`` marks, and errors of nodes.
+"""The templates of what the platform says of a cause: all that ``said(...)`` marks, and all errors.
 
-A template is the text with each field in braces, named by the last name of its expression; ``{step:d}`` holds digits only. What is
-marked must stand there to be read; ``Unreadable`` says where it does not.
+A template is the text with each field in braces, named by the last name of its expression;
+``{step:d}`` holds digits only. What is marked must stand there to be read; ``Unreadable`` says
+where it does not.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 MARK, CAST = "said", "Said"
+WORDS_OF_ERRORS = ("detail", "way_out")
+Constants = Mapping[str, ast.expr]
 
 
 class Unreadable(ValueError):
@@ -24,6 +27,39 @@ def marked(tree: ast.AST, where: str) -> Iterator[str]:
             yield from choices(node.args[0], f"{where}:{node.lineno}")
         elif _has_words(node.args[0]):
             raise Unreadable(f"{where}:{node.lineno}: words are marked with said(), not Said()")
+
+
+def of_errors(
+    tree: ast.AST, kinds: set[str], where: str, constants: Constants
+) -> Iterator[tuple[str, bool]]:
+    """What single cases of these kinds of error say, and whether it is a way out.
+
+    Words of another error, which are passed on, those that a call makes and those of a table are
+    marked where they are made; any others that don't stand there raise ``Unreadable``.
+    """
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or name_of(node.func) not in kinds:
+            continue
+        named = {word.arg: word.value for word in node.keywords}
+        given = [("detail", words) for words in node.args[:1]]
+        given += [(name, named[name]) for name in WORDS_OF_ERRORS if name in named]
+        for name, words in given:
+            if not _said_elsewhere(words) and not _is_none(words):
+                for found in choices(words, f"{where}:{node.lineno}", constants):
+                    yield found, name == "way_out"
+
+
+def constants_of(tree: ast.Module) -> dict[str, ast.expr]:
+    """The texts that a module gives names."""
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+    return found
+
+
+def name_of(named: ast.expr) -> str:
+    return named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")
 
 
 def template(words: ast.expr, where: str) -> str:
@@ -61,13 +97,26 @@ def _marks(tree: ast.AST) -> set[str]:
     return known
 
 
-def choices(words: ast.expr, where: str) -> Iterator[str]:
+def choices(words: ast.expr, where: str, constants: Constants | None = None) -> Iterator[str]:
     """The templates of words that stand there, each of them if they are a choice."""
-    if isinstance(words, ast.IfExp):
-        yield from choices(words.body, where)
-        yield from choices(words.orelse, where)
-    else:
+    if isinstance(words, ast.Name) and constants and words.id in constants:
+        yield from choices(constants[words.id], where, constants)
+    elif isinstance(words, ast.IfExp):
+        for one in (words.body, words.orelse):
+            if not _is_none(one):
+                yield from choices(one, where, constants)
+    elif not (isinstance(words, ast.Call) and name_of(words.func) == MARK):
         yield template(words, where)
+
+
+def _said_elsewhere(words: ast.expr) -> bool:
+    if isinstance(words, ast.Subscript):
+        return not isinstance(words.slice, ast.Slice)
+    return isinstance(words, ast.Call | ast.Attribute)
+
+
+def _is_none(words: ast.expr) -> bool:
+    return isinstance(words, ast.Constant) and words.value is None
 
 
 def _has_words(words: ast.expr) -> bool:

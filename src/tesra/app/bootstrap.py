@@ -73,6 +73,7 @@ from tesra.training.transitions import Observer, Transitions
 from tesra.training.tuning.service import TuningService
 from tesra.web.api import create_api
 from tesra.web.context import Services
+from tesra.web.ui.notice_words import tell_channel
 
 LOCAL_SITE = SiteId("local")
 
@@ -223,7 +224,8 @@ def _make_notices(
         mails=mail is not None,
         private_hooks=private,
     )
-    return notices, Deliveries(database, sealer, mail=mail, private_hooks=private)
+    deliveries = Deliveries(database, sealer, mail=mail, private_hooks=private, tell=tell_channel)
+    return notices, deliveries
 
 
 def make_dispatcher(services: Services) -> Dispatcher:

@@ -33,9 +33,10 @@ from tesra.db.engine import Tx
 from tesra.kit.errors import Conflict, PaymentDue
 from tesra.kit.ids import BillId, RunId, UserId, new_id
 from tesra.kit.money import format_cny
+from tesra.kit.saying import said
 
-NOTHING_TO_PAY = "Nothing to pay: no billable usage."
-TOO_LITTLE_TO_PAY = "Nothing to pay: so short a use costs less than a millionth of a yuan."
+NOTHING_TO_PAY = said("Nothing to pay: no billable usage.")
+TOO_LITTLE_TO_PAY = said("Nothing to pay: so short a use costs less than a millionth of a yuan.")
 AUTOPAY_KEY = "autopay"
 _NOTHING = ledger.PaymentPlan((), 0, 0)
 
@@ -302,7 +303,7 @@ def _capped(bill: Bill, cap_micros: int | None) -> Bill:
     """The bill, or what the user's cap leaves of it."""
     if cap_micros is None or bill.amount_micros <= cap_micros:
         return bill
-    note = f"Capped at CNY {format_cny(cap_micros)}: the use was CNY {bill.amount_cny}."
+    note = said(f"Capped at CNY {format_cny(cap_micros)}: the use was CNY {bill.amount_cny}.")
     return replace(bill, amount_micros=cap_micros, note=note)
 
 

@@ -21,6 +21,7 @@ from tesra.drive.repository import imports
 from tesra.drive.service import DriveService
 from tesra.kit.errors import TesraError
 from tesra.kit.ids import UserId, new_id
+from tesra.kit.saying import said
 from tesra.storage.cloning import CloneLimits, check_git_url, clone, repository_name
 from tesra.wire.drive import GitImport, ImportJob, Project
 
@@ -81,7 +82,7 @@ class GitImports:
         except TesraError as error:
             await self._finish(job, state="failed", error=_words(error))
         except Exception:
-            await self._finish(job, state="failed", error="It failed on our side: try again.")
+            await self._finish(job, state="failed", error=said("It failed on our side: try again."))
             raise
         else:
             await self._finish(job, state="done", project_id=project.id)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tesra.drive.peers.errors import PackAway, PackLocked
 from tesra.drive.reading import EpochReader
+from tesra.kit.saying import said
 from tesra.storage.editing import Parts, show_path
 from tesra.storage.tree import Entry, File, Folder, NodeList, read_node
 
@@ -58,7 +59,8 @@ async def names_of(reader: EpochReader, root: bytes, packs: Collection[str]) -> 
             named.append(f"'{show_path(kept.path)}'")
         else:
             more += 1
-    return ", ".join(named) + (f" and {more} more" if more else "")
+    names = ", ".join(named)
+    return said(f"{names} and {more:d} more") if more else names
 
 
 async def kept_of(reader: EpochReader, path: Parts, file: File, nodes: tuple[bytes, ...]) -> Kept:

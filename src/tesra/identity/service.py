@@ -144,7 +144,7 @@ class IdentityService:
         await self._add_user(tx, name, role=Role.OPERATOR, password_hash=None)
         user = await self.user_by_name(tx, name)
         if user.role is not Role.OPERATOR:
-            raise NameTaken(f"'{name}' is a {user.role}, not an operator.")
+            raise NameTaken(f"'{name}' is a user, not an operator.")
         issued = await self._issue_session(tx, user, None)
         return user, issued.text
 

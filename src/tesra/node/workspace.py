@@ -238,11 +238,11 @@ def _look_at(entry: Path, name: str, root: Path) -> tuple[OutputFile | None, str
     if stat.S_ISREG(mode):
         return _plain(entry, name), ""
     if not stat.S_ISLNK(mode):
-        return None, "neither a file nor a folder"
+        return None, said("neither a file nor a folder")
     target = str(entry.readlink())
     landing = os.path.normpath(entry.parent / target)
     if Path(target).is_absolute() or not Path(landing).is_relative_to(root):
-        return None, "a link that leaves the output"
+        return None, said("a link that leaves the output")
     return OutputFile(name, "link", 0, 0o777, target), ""
 
 
@@ -253,4 +253,4 @@ def _plain(path: Path, name: str) -> OutputFile:
 
 def _shorten(skipped: list[str]) -> list[str]:
     more = len(skipped) - _SKIPPED_LIMIT
-    return skipped if more <= 0 else [*skipped[:_SKIPPED_LIMIT], f"… and {more} more."]
+    return skipped if more <= 0 else [*skipped[:_SKIPPED_LIMIT], said(f"… and {more:d} more.")]

@@ -15,18 +15,25 @@ from tesra.notices import hooks, mailing
 from tesra.notices.mailing import MailServer
 from tesra.notices.model import Happening, MailOff
 from tesra.notices.repository import ChannelRepository
-from tesra.notices.words import body, code_words, subject, text
+from tesra.notices.words import Tell, body, code_words, subject, text
 
 
 class Deliveries:
     """The two jobs of notices."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, *, mail: MailServer | None, private_hooks: bool
+        self,
+        database: Database,
+        sealer: Sealer,
+        *,
+        mail: MailServer | None,
+        private_hooks: bool,
+        tell: Tell,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._mail = mail
+        self._tell = tell
         self._private_hooks = private_hooks
         self._repository = ChannelRepository()
 
@@ -38,11 +45,11 @@ class Deliveries:
         said = Happening.of(happening)
         try:
             if row.kind == "email":
-                words = subject(said, row.language), text(said, row.language)
+                words = subject(said, row.language), text(said, row.language, self._tell)
                 await self._send(row, words, notice)
             else:
                 key = self._sealer.open(row.secret, channel.encode())
-                content = body(said, row.language)
+                content = body(said, row.language, self._tell)
                 await hooks.call(row.address, key, notice, content, private=self._private_hooks)
         except TesraError as error:
             await self._note(channel, problem=error.detail)

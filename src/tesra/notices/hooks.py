@@ -25,7 +25,8 @@ async def call(url: str, key: bytes, notice: str, content: bytes, *, private: bo
     except TimeoutError as error:
         raise HookFailed(f"No answer within {TIMEOUT_S:g} s.") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise HookFailed(f"{type(error).__name__}: {error}"[:300]) from error
+        told = f"{type(error).__name__}: {error}"[:300]
+        raise HookFailed(f"It could not be called: {told}") from error
     if status >= REFUSED_FROM:
         raise HookFailed(f"It answered with {status}.")
 

@@ -116,18 +116,20 @@ def check_mailbox(address: str) -> str:
     return address
 
 
+_A_HOOK = "Give an address like https://example.org/hook, reachable from the server."
+
+
 def check_hook_url(url: str, *, private: bool) -> str:
     """The URL, if it may be called as far as it tells by itself; its host is looked up later."""
-    way_out = "Give an address like https://example.org/hook, reachable from the server."
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise AddressInvalid("This is not a URL.", way_out=way_out) from error
+        raise AddressInvalid("This is not a URL.", way_out=_A_HOOK) from error
     plain = url.isascii() and url.isprintable() and " " not in url
     name = f"[{host}]" if ":" in host else host
     if not plain or parts.scheme not in ("http", "https") or not _HOST.fullmatch(name):
-        raise AddressInvalid("A webhook needs an http or https URL.", way_out=way_out)
+        raise AddressInvalid("A webhook needs an http or https URL.", way_out=_A_HOOK)
     if parts.username is not None or parts.password is not None or parts.fragment or port == 0:
         raise AddressInvalid(
             "A webhook's URL has no user, no password and no fragment.",

@@ -1,9 +1,11 @@
 """The words of notices, in both languages, and what a webhook gets. Pure."""
 
 import json
+from collections.abc import Callable
 
 from tesra.notices.model import CODE_MINUTES, Event, Happening
 
+Tell = Callable[[str, str], str]  # what the platform says of a cause, in a language of channels
 _TYPES = {  # as a webhook names them
     Event.ENDED: "run.ended",
     Event.FAILED: "run.failed",
@@ -23,13 +25,13 @@ def subject(said: Happening, language: str) -> str:
     return " ".join(f"Tesra: {words}".split())[:200]
 
 
-def text(said: Happening, language: str) -> str:
+def text(said: Happening, language: str, tell: Tell) -> str:
     """The whole notice: what happened, why, what it costs, what to do next."""
     first = _SUBJECTS[language][said.event].format(what=_what(said, language))
     lines = [first[:1].upper() + first[1:] + _STOP[language]]
     phrases = _PHRASES[language]
     if said.reason:
-        lines.append(phrases["why"].format(why=said.reason))
+        lines.append(phrases["why"].format(why=tell(language, said.reason)))
     if said.bill:
         lines.append(phrases["bill"].format(bill=said.bill, amount=said.amount_cny))
         lines.append(phrases["due"])
@@ -45,10 +47,10 @@ def code_words(code: str, language: str) -> tuple[str, str]:
     return mail[0].format(code=code), mail[1].format(code=code, minutes=CODE_MINUTES)
 
 
-def body(said: Happening, language: str) -> bytes:
+def body(said: Happening, language: str, tell: Tell) -> bytes:
     """The JSON that a webhook gets; ``text`` is for people."""
     data = {name: value for name, value in said.plain().items() if name not in ("event", "at")}
-    told = {"subject": subject(said, language), "text": text(said, language)}
+    told = {"subject": subject(said, language), "text": text(said, language, tell)}
     message = {"type": _TYPES[said.event], "timestamp": said.at, "data": data | told}
     return json.dumps(message, ensure_ascii=False).encode()
 

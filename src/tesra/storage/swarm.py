@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import libtorrent
 
 from tesra.kit.errors import Unavailable
+from tesra.kit.saying import said
 from tesra.storage.merkle import PackTree
 from tesra.storage.torrents import FFDHE2048_PEM, torrent_of
 
@@ -208,7 +209,7 @@ class LibtorrentSwarm:
                     identity.certificate, identity.key, FFDHE2048_PEM
                 )
             else:  # the authority is part of what names the torrent
-                pack.failure = "The network has another authority now."
+                pack.failure = said("The network has another authority now.")
                 pack.tell()
                 await self.rest(pack_id)
 
@@ -363,7 +364,7 @@ class LibtorrentSwarm:
             case libtorrent.cache_flushed_alert():
                 pack.flushed = pack.finished
             case libtorrent.fastresume_rejected_alert() if pack.seeding:
-                pack.failure = "The file of the pack is not what it was."
+                pack.failure = said("The file of the pack is not what it was.")
             case libtorrent.torrent_error_alert() | libtorrent.file_error_alert():
                 pack.failure = alert.message()
             case _:

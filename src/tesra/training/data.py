@@ -47,11 +47,13 @@ class DataService:
             else:
                 found = await self._drive.snapshot(SnapshotId(wanted.snapshot), owner=owner)
         except NotFound as error:
+            path = wanted.path[:200]
             raise DataMissing(
-                f"There is nothing at '{wanted.path[:200]}' in your drive"
-                + (f" any more (snapshot {wanted.snapshot})." if wanted.snapshot else "."),
+                f"There is nothing at '{path}' in your drive any more (snapshot {wanted.snapshot})."
+                if wanted.snapshot
+                else f"There is nothing at '{path}' in your drive.",
                 way_out="`tesra drive ls xingpan:/` shows what is there;"
-                f" `tesra drive put DIR {wanted.path[:200]}` brings it.",
+                f" `tesra drive put DIR {path}` brings it.",
             ) from error
         return wanted.model_copy(
             update={

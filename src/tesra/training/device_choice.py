@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tesra.compute.model import Device
 from tesra.compute.scheduling import largest_gangs, largest_single
 from tesra.kit.errors import Invalid, Unavailable
+from tesra.kit.saying import said
 
 
 class DevicesInvalid(Invalid):
@@ -41,7 +42,7 @@ def check_offer(devices: Sequence[Device], wanted: Wanted) -> None:
         )
     most = largest[wanted.device_class] if wanted.device_class else max(largest.values())
     if wanted.devices > most:
-        where = "one node" if wanted.one_node else "one site"
+        where = said("one node" if wanted.one_node else "one site")
         raise DevicesInvalid(
             f"{wanted.devices} devices are more than {where} has: {most}.",
             way_out=f"Ask for at most {most}: `tesra devices` shows what is on offer.",

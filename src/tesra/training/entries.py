@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from tesra.kit.errors import Invalid
+from tesra.kit.saying import Said, said
 
 
 class EntryMissing(Invalid):
@@ -61,8 +62,9 @@ def check_output_path(output: str) -> None:
         )
 
 
-def _proposal(files: Collection[str]) -> str:
+def _proposal(files: Collection[str]) -> Said:
     scripts = sorted((f for f in files if f.endswith(".py")), key=lambda f: (f.count("/"), f))
     if not scripts:
-        return "The project has no Python file: import the folder that holds your script."
-    return f"Files found: {', '.join(json.dumps(s, ensure_ascii=False) for s in scripts[:8])}."
+        return said("The project has no Python file: import the folder that holds your script.")
+    found = ", ".join(json.dumps(script, ensure_ascii=False) for script in scripts[:8])
+    return said(f"Files found: {found}.")

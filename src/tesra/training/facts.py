@@ -5,6 +5,7 @@ import logging
 from tesra.db.engine import Tx
 from tesra.kit.errors import TesraError
 from tesra.kit.ids import AttemptId, RunId, SnapshotId, UserId
+from tesra.kit.saying import said
 from tesra.training.checkpoints.service import CheckpointService
 from tesra.training.domains import Domains
 from tesra.training.holdings import Holdings
@@ -71,7 +72,7 @@ class Facts:
             )
         except TesraError as error:
             log.warning("what %s stored is not complete: %s", message.attempt, error.detail)
-            return None, [*warnings, f"The output could not be stored: {error.detail}"]
+            return None, [*warnings, said(f"The output could not be stored: {error.detail}")]
         return commit, warnings
 
     async def apply(

@@ -113,8 +113,9 @@ def _launcher(entry: str | list[str] | None) -> str | None:
 def _entry(report: Report, project: str) -> str:
     entry = report.entry
     if len(entry.ambiguous) > 1:
+        *most, last = entry.ambiguous[:_SHOWN]
         raise EntryUnknown(
-            f"{project} has more than one file to start: {_or(entry.ambiguous[:_SHOWN])}.",
+            f"{project} has more than one file to start: {', '.join(most)} or {last}.",
             way_out=f"Say which: --entry {entry.ambiguous[0]}.",
             candidates=list(entry.ambiguous[:_SHOWN]),
         )
@@ -142,8 +143,3 @@ def _shortcomings(request: WholeRequest, report: Report) -> Iterator[str]:
         yield from unknown_parameters(request.params, report.parameters)
     broken = [one for one in report.warnings if one.kind in {"unreadable", "input"}]
     yield from (f"{one.place} {one.text}" for one in broken[:_SHOWN])
-
-
-def _or(names: Collection[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} or {last}" if most else last

@@ -253,7 +253,7 @@ class TrainingService:
         row = await self._row(tx, owner, run)
         last = 0 if row.launch == "single" else row.devices - 1
         if rank is not None and rank > last:
-            has = "rank 0 alone" if last == 0 else f"the ranks 0 to {last}"
+            has = said("rank 0 alone" if last == 0 else f"the ranks 0 to {last:d}")
             raise RankNotFound(f"There is no rank {rank}: this run has {has}.")
 
     async def _complete(

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tesra.kit.errors import Invalid
+from tesra.kit.saying import said
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -64,7 +65,7 @@ class Guard:
             received += len(message.get("body", b""))
             if received > self._max_body_bytes and _parses_body(scope):
                 limit_mib = self._max_body_bytes // 2**20
-                raise HTTPException(413, f"The body is larger than {limit_mib} MiB.")
+                raise HTTPException(413, said(f"The body is larger than {limit_mib} MiB."))
             return message
 
         return receive_bounded

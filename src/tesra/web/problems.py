@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from tesra.kit import errors
+from tesra.kit.saying import said
 from tesra.web.headers import SECURITY_HEADERS
 from tesra.wire.common import Problem
 
@@ -139,8 +140,8 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     details = {
-        404: "There is nothing at this address.",
-        405: "This address does not know this method.",
+        404: said("There is nothing at this address."),
+        405: said("This address does not know this method."),
     }
     detail = details.get(error.status_code) or str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
@@ -149,16 +150,16 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
 async def _on_refused_value(_: Request, error: Exception) -> Response:
     assert isinstance(error, DataError)
     _log.warning("the database refused a value: %s", type(error.orig).__name__)
-    return problem(422, "A value is out of range.", code="invalid")
+    return problem(422, said("A value is out of range."), code="invalid")
 
 
 async def _on_database_gone(_: Request, error: Exception) -> Response:
     _log.warning("the database did not answer: %s", error.__class__.__name__, exc_info=error)
     return problem(
         503,
-        "The database does not answer right now.",
+        said("The database does not answer right now."),
         code="unavailable",
-        way_out="Try again in a few seconds.",
+        way_out=said("Try again in a few seconds."),
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 
@@ -169,9 +170,9 @@ async def _on_unexpected_error(request: Request, error: Exception) -> Response:
     # This answer is made outside all middleware: the headers have to be given here.
     return problem(
         500,
-        f"Something went wrong on our side (error {error_id}).",
+        said(f"Something went wrong on our side (error {error_id})."),
         code="unexpected",
-        way_out="Try again; if it persists, tell the operator this error's id.",
+        way_out=said("Try again; if it persists, tell the operator this error's id."),
         fields={"error_id": error_id},
         headers=SECURITY_HEADERS,
     )
@@ -183,11 +184,11 @@ def _path(location: Sequence[Any]) -> str:
 
 def _message(found: Mapping[str, Any]) -> str:
     if found["type"] == "json_invalid":
-        return "This is not valid JSON."
+        return said("This is not valid JSON.")
     if found["type"] == "union_tag_invalid":  # pydantic's own words repeat what was sent
-        return f"Expected one of {found['ctx']['expected_tags']}."
+        return said(f"Expected one of {found['ctx']['expected_tags']}.")
     message = str(found["msg"]).removeprefix("Value error, ")
-    return message[0].upper() + message[1:] if message else "Not valid."
+    return message[0].upper() + message[1:] if message else said("Not valid.")
 
 
 def _printable(value: Any) -> Any:

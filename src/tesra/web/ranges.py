@@ -7,6 +7,8 @@ from urllib.parse import quote
 from fastapi import HTTPException, Request
 from fastapi.responses import StreamingResponse
 
+from tesra.kit.saying import said
+
 SANDBOX = "default-src 'none'; script-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox"
 _RANGE = re.compile(r"^bytes=(\d{0,19})-(\d{0,19})$")
 
@@ -99,5 +101,5 @@ def _range(header: str | None, size: int) -> tuple[int, int]:
         start, end = int(first), min(size, int(last) + 1) if last else size
     if start >= size or end <= start:
         headers = {"Content-Range": f"bytes */{size}"}
-        raise HTTPException(416, f"There are {size} bytes.", headers=headers)
+        raise HTTPException(416, said(f"There are {size} bytes."), headers=headers)
     return start, end

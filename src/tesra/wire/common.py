@@ -5,6 +5,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tesra.kit.saying import said
+
 Item = TypeVar("Item")
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -60,16 +62,16 @@ _MAX_DEPTH = 32
 def _check_storable(value: Any, depth: int = 0) -> None:
     if isinstance(value, str):
         if "\x00" in value or not (value.isascii() or _encodable(value)):
-            raise ValueError("Text can't hold the character NUL or half a surrogate pair.")
+            raise ValueError(said("Text can't hold the character NUL or half a surrogate pair."))
     elif isinstance(value, (dict, list)):
         if depth == _MAX_DEPTH:
-            raise ValueError("This is nested too deeply.")
+            raise ValueError(said("This is nested too deeply."))
         for item in (*value, *value.values()) if isinstance(value, dict) else value:
             _check_storable(item, depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("A number has to be finite.")
+        raise ValueError(said("A number has to be finite."))
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError("A number has at most 64 bits.")
+        raise ValueError(said("A number has at most 64 bits."))
 
 
 def _encodable(text: str) -> bool:

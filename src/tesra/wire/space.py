@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tesra.kit.errors import Invalid
+from tesra.kit.saying import Said, said
 from tesra.kit.values import Value, typed
 
 MAX_CHOICES = 1000
@@ -151,7 +152,7 @@ class _Reader:
             "choice": self._choice,
         }
         if kind not in readers:
-            self._fail(head.start(1), f"there is no '{kind}'")
+            self._fail(head.start(1), said(f"there is no '{kind}'"))
         return readers[kind](words, options)
 
     def _arguments(self) -> tuple[list[Value], dict[str, Value]]:
@@ -163,7 +164,7 @@ class _Reader:
             if text == "" and not quoted and end == ")" and not words:
                 break
             if text == "" and not quoted:
-                self._fail(place, "a value is missing")
+                self._fail(place, said("a value is missing"))
             if equals and not quoted and key.strip() == "step":
                 options["step"] = typed(value.strip())
             else:
@@ -173,7 +174,9 @@ class _Reader:
                 break
         rest = self._text[self._at :]
         if rest.strip():
-            self._fail(self._at, f"nothing is expected after ')', but '{rest.strip()}' is there")
+            self._fail(
+                self._at, said(f"nothing is expected after ')', but '{rest.strip()}' is there")
+            )
         return words, options
 
     def _argument(self) -> tuple[int, str, bool, str]:
@@ -185,7 +188,7 @@ class _Reader:
         if quote in {"'", '"'}:
             close = self._text.find(quote, place + 1)
             if close < 0:
-                self._fail(place, f"the quotation mark {quote} is not closed")
+                self._fail(place, said(f"the quotation mark {quote} is not closed"))
             self._at = close + 1
             while self._peek().isspace():
                 self._at += 1
@@ -196,13 +199,13 @@ class _Reader:
             text = self._text[place : self._at].strip()
         end = self._peek()
         if end not in {",", ")"}:
-            self._fail(self._at, f"',' or ')' is expected, not '{end}'")
+            self._fail(self._at, said(f"',' or ')' is expected, not '{end}'"))
         self._at += 1
         return place, text, quote in {"'", '"'}, end
 
     def _peek(self) -> str:
         if self._at >= len(self._text):
-            self._fail(self._at, "')' is missing")
+            self._fail(self._at, said("')' is missing"))
         return self._text[self._at]
 
     def _uniform(self, words: list[Value], options: dict[str, Value]) -> Real:
@@ -214,7 +217,9 @@ class _Reader:
         if len(words) == 3 and not options:
             options = {"step": words.pop()}
         if "step" not in options:
-            self._fail(len(self._text), "quniform takes three numbers: quniform(low,high,step)")
+            self._fail(
+                len(self._text), said("quniform takes three numbers: quniform(low,high,step)")
+            )
         return self._uniform(words, options)
 
     def _loguniform(self, words: list[Value], options: dict[str, Value]) -> Real:
@@ -226,7 +231,9 @@ class _Reader:
         low, high = self._whole_bounds(words)
         step = options.get("step", 1)
         if not isinstance(step, int) or isinstance(step, bool) or not 0 < step <= high - low:
-            self._fail(self._text.find("step"), f"a step is a whole number from 1 to {high - low}")
+            self._fail(
+                self._text.find("step"), said(f"a step is a whole number from 1 to {high - low}")
+            )
         return Whole(low, low + (high - low) // step * step, step=step)
 
     def _logint(self, words: list[Value], options: dict[str, Value]) -> Whole:
@@ -236,52 +243,54 @@ class _Reader:
 
     def _choice(self, words: list[Value], options: dict[str, Value]) -> Choice:
         if options:
-            self._fail(self._text.find("step"), "choice has no step")
+            self._fail(self._text.find("step"), said("choice has no step"))
         if not words:
-            self._fail(len(self._text) - 1, "choice needs at least one value")
+            self._fail(len(self._text) - 1, said("choice needs at least one value"))
         if len(words) > MAX_CHOICES:
-            self._fail(self._places[MAX_CHOICES], f"choice has at most {MAX_CHOICES} values")
+            self._fail(self._places[MAX_CHOICES], said(f"choice has at most {MAX_CHOICES} values"))
         unique = {(type(word), word): word for word in words}
         return Choice(tuple(unique.values()))
 
     def _stepped(self, low: float, high: float, step: Value) -> Real:
         if not _is_number(step) or not 0 < float(step) <= high - low:
-            self._fail(self._text.find("step"), f"a step is a number above 0, up to {high - low:g}")
+            self._fail(
+                self._text.find("step"), said(f"a step is a number above 0, up to {high - low:g}")
+            )
         size = float(step)
         count = math.floor((high - low) / size + 1e-9)
         if count >= MAX_CHOICES * 1000:
-            self._fail(self._text.find("step"), "the step is too small for this range")
+            self._fail(self._text.find("step"), said("the step is too small for this range"))
         return Real(low, _rounded(low + count * size), step=size)
 
     def _bounds(self, words: list[Value]) -> tuple[float, float]:
         self._two_numbers(words)
         low, high = float(words[0]), float(words[1])
         if not low < high:
-            self._fail(self._places[1], f"the upper bound has to be above {words[0]}")
+            self._fail(self._places[1], said(f"the upper bound has to be above {words[0]}"))
         return low, high
 
     def _whole_bounds(self, words: list[Value]) -> tuple[int, int]:
         self._bounds(words)
         for place, word in zip(self._places, words, strict=True):
             if float(word) != int(float(word)) or abs(float(word)) >= 2**53:
-                self._fail(place, f"{word} is not a whole number")
+                self._fail(place, said(f"{word} is not a whole number"))
         return int(words[0]), int(words[1])
 
     def _two_numbers(self, words: list[Value]) -> None:
         for place, word in zip(self._places, words, strict=False):
             if not _is_number(word):
-                self._fail(place, f"'{word}' is not a number")
+                self._fail(place, said(f"'{word}' is not a number"))
         if len(words) != 2:
-            self._fail(len(self._text) - 1, f"two numbers are expected, not {len(words)}")
+            self._fail(len(self._text) - 1, said(f"two numbers are expected, not {len(words)}"))
         del self._places[2:]
 
     def _above_zero(self, low: float, options: dict[str, Value]) -> None:
         if low <= 0:
-            self._fail(self._places[0], "a logarithmic range begins above 0")
+            self._fail(self._places[0], said("a logarithmic range begins above 0"))
         if options:
-            self._fail(self._text.find("step"), "a logarithmic range has no step")
+            self._fail(self._text.find("step"), said("a logarithmic range has no step"))
 
-    def _fail(self, at: int, why: str) -> NoReturn:
+    def _fail(self, at: int, why: Said) -> NoReturn:
         raise SpaceInvalid(
             f"--param {self._name}={self._text}: at character {max(at, 0) + 1}: {why}.",
             way_out=WAY_OUT,

@@ -19,6 +19,11 @@ from tesra.training.model import RunState, StopCause
 from tesra.training.transitions import RunChange
 from tesra.wire import notices as wire
 
+
+def _as_it_is(language: str, text: str) -> str:
+    return text
+
+
 ENDED = Happening(
     Event.ENDED, "2026-11-24T01:02:03+00:00", "run_1", None, "digits", None, "1.20", "bill_1"
 )
@@ -31,16 +36,16 @@ def test_the_events_on_the_wire_are_those_of_the_domain() -> None:
 @pytest.mark.parametrize(("event", "language"), list(product(Event, ("zh", "en"))))
 def test_every_event_has_words_in_both_languages(event: Event, language: str) -> None:
     said = Happening(event, "now", run="run_1", sweep="swp_1", project="digits", bill="bill_1")
-    assert "{" not in words.subject(said, language) + words.text(said, language)
+    assert "{" not in words.subject(said, language) + words.text(said, language, _as_it_is)
 
 
 def test_a_notice_says_what_ended_what_it_costs_and_what_to_do() -> None:
     assert words.subject(ENDED, "en") == "Tesra: run run_1 (digits) has ended well"
-    told = words.text(ENDED, "en")
+    told = words.text(ENDED, "en", _as_it_is)
     assert "Bill bill_1: CNY 1.20, unpaid." in told
     assert "tesra pay bill_1" in told
     assert "tesra download run_1 model" in told
-    assert "账单 bill_1：1.20 元，未支付。" in words.text(ENDED, "zh")
+    assert "账单 bill_1：1.20 元，未支付。" in words.text(ENDED, "zh", _as_it_is)
 
 
 def test_a_mail_says_the_end_and_its_bill_at_once_and_a_webhook_each() -> None:
@@ -188,7 +193,7 @@ def test_an_operator_may_allow_hooks_inside() -> None:
 def test_a_webhook_is_signed_as_its_receiver_checks_it() -> None:
     secret = model.show_secret(bytes(range(32)))
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    content = words.body(ENDED, "zh")
+    content = words.body(ENDED, "zh", _as_it_is)
     mac = hmac.new(key, b"msg_1.1700000000." + content, hashlib.sha256).digest()
     assert model.signature(key, "msg_1", 1700000000, content) == (
         "v1," + base64.b64encode(mac).decode()
@@ -223,7 +228,7 @@ def test_no_name_can_add_a_header_to_a_mail() -> None:
         Event.ENDED, "now", run="run_1", project="a\r\nBcc: victim@example.org\r\n\r\nx"
     )
     server = MailServer("localhost", 25, "tesra@example.org")
-    said = (words.subject(evil, "en"), words.text(evil, "en"))
+    said = (words.subject(evil, "en"), words.text(evil, "en", _as_it_is))
     message = compose(server, "me@example.org", said, "msg_1")
     assert message["Bcc"] is None
     assert "Bcc: victim" in str(message["Subject"])

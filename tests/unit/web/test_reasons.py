@@ -2,17 +2,18 @@
 
 import ast
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tesra.web.ui.language import language, translations
-from tesra.web.ui.reasons import Template, _templates, tell
+from tesra.web.ui.reasons import PARTS, Template, _templates, tell
 
 TOOLS = Path(__file__).resolve().parents[3] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from said_words import Unreadable, marked  # noqa: E402 - of the folder named above
+from said_words import Unreadable, constants_of, marked, of_errors  # noqa: E402 - of the folder named above
 
 CHINESE = language("zh-CN")
 MARK = "from tesra.kit.saying import Said, said\n"
@@ -86,8 +87,9 @@ def test_what_nobody_made_here_stays(own: str) -> None:
     assert tell(CHINESE, own) == own
 
 
-def test_every_template_is_known_again_whatever_is_in_it() -> None:
-    for text, said in translations(CHINESE.locale, "reasons"):
+@pytest.mark.parametrize("part", PARTS)
+def test_every_template_is_known_again_whatever_is_in_it(part: str) -> None:
+    for text, said in translations(CHINESE.locale, part):
         values = {
             name: {"place": "a.py:1", "node": "n1"}.get(
                 name, "7" if name.endswith(":d") else f"v{n}"
@@ -97,8 +99,9 @@ def test_every_template_is_known_again_whatever_is_in_it() -> None:
         assert tell(CHINESE, _filled(text, values)) == _filled(said, values), text
 
 
-def test_translations_have_the_fields_of_their_templates() -> None:
-    for text, said in translations(CHINESE.locale, "reasons"):
+@pytest.mark.parametrize("part", PARTS)
+def test_translations_have_the_fields_of_their_templates(part: str) -> None:
+    for text, said in translations(CHINESE.locale, part):
         assert set(_names(text)) == set(_names(said)), text
 
 
@@ -133,9 +136,42 @@ def test_words_that_cannot_be_read_are_refused(source: str) -> None:
         _templates_of(source)
 
 
+def _of_errors(source: str) -> list[str]:
+    tree = ast.parse(source)
+    return [words for words, _ in of_errors(tree, {"Refused"}, "here", constants_of(tree))]
+
+
+def test_what_an_error_says_is_read_out_of_the_source() -> None:
+    assert _of_errors('raise Refused(f"{len(rows)} are too many.", way_out="Take fewer.")') == [
+        "{rows} are too many.",
+        "Take fewer.",
+    ]
+    assert _of_errors('AGAIN = "Try again."\nraise Refused(way_out=AGAIN if x else None)') == [
+        "Try again."
+    ]
+    assert _of_errors("raise Refused(other.detail, way_out=said(words))") == []
+
+
+@pytest.mark.parametrize("words", ["words", '"a" + words', 'f"{a}{b}"', 'f"{a}: {b}"[:300]'])
+def test_words_of_an_error_that_cannot_be_read_are_refused(words: str) -> None:
+    with pytest.raises(Unreadable):
+        _of_errors(f"raise Refused({words})")
+
+
+def test_a_page_with_many_reasons_is_told_quickly() -> None:
+    """Each of them new: what was told before is remembered."""
+    began = time.process_time()
+    for number in range(50):
+        said = f"Bill bil_{number} of CNY {number}.50 has to be paid first."
+        assert tell(CHINESE, said) == f"请先支付账单 bil_{number}（{number}.50 元）。"
+    assert time.process_time() - began < 1
+
+
 def _names(text: str) -> list[str]:
     _, templates = _templates(CHINESE.tag)
-    found: list[Template] = [one for one in templates if _shape(one) == text or one.said == text]
+    found: list[Template] = [
+        one for some in templates.values() for one in some if text in (_shape(one), one.said)
+    ]
     return list(found[0].names) if found else []
 
 

@@ -161,7 +161,7 @@ def main() -> None:
     except Refused as error:
         said = {"refused": str(error)}
     except (MemoryError, RecursionError):
-        said = {"refused": "It takes more memory than a preview may."}
+        said = {"refused": str(Refused("It takes more memory than a preview may."))}
     json.dump(said, sys.stdout)
 
 

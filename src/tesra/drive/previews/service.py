@@ -19,6 +19,7 @@ from tesra.drive.previews.text import HEAD_BYTES, decode, table
 from tesra.drive.snapshots import OpenFile
 from tesra.kit.errors import Invalid, Unavailable
 from tesra.kit.ids import UserId
+from tesra.kit.saying import said
 from tesra.storage.editing import parse_path, show_path
 from tesra.wire.previews import Preview, PreviewImage, PreviewTensors
 
@@ -161,7 +162,7 @@ async def _run(way: str, content: AsyncIterator[bytes]) -> dict[str, Any]:
             await child.wait()
             return dict(json.loads(answer))
     except (TimeoutError, ValueError):
-        return {"refused": "It takes more time or memory than a preview may."}
+        return {"refused": said("It takes more time or memory than a preview may.")}
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.kill()

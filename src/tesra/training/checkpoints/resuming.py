@@ -54,7 +54,7 @@ class ResumeService:
                 raise RunNotFound(way_out="List yours with `tesra runs`.")
             if not RunState(row.state).terminal:
                 raise StillRuns(
-                    f"{run} is {row.state}: it goes on by itself when its node is lost.",
+                    f"{run} has not ended: it goes on by itself when its node is lost.",
                     way_out=f"Stop it first with `tesra stop {run}`.",
                 )
             _check_secrets(row, ask)

@@ -196,8 +196,10 @@ def _text_of(path: Path) -> str:
         raise EngineFileInvalid(f"The engine file {path} cannot be read: {error}") from error
 
 
+_CORRECT = "Correct the file, or move it out of that folder; docs/ENGINES.md has the format."
+
+
 def _read(name: str, text: str, where: str) -> Engine:
-    way_out = "Correct the file, or move it out of that folder; docs/ENGINES.md has the format."
     if not name.replace("-", "").isalnum() or name != name.lower():
         raise EngineFileInvalid(
             f"The engine file {where} is named after no engine.",
@@ -208,14 +210,14 @@ def _read(name: str, text: str, where: str) -> Engine:
         return Engine.model_validate({**data, "name": name})
     except tomllib.TOMLDecodeError as error:
         raise EngineFileInvalid(
-            f"The engine file {where} is not TOML: {error}.", way_out=way_out
+            f"The engine file {where} is not TOML: {error}.", way_out=_CORRECT
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        place = ".".join(str(step) for step in first["loc"]) or "engine"
+        why = first["msg"].removeprefix("Value error, ")
         raise EngineFileInvalid(
-            f"The engine file {where}: {place + ': ' if place else ''}{said}.", way_out=way_out
+            f"The engine file {where}: {place}: {why}.", way_out=_CORRECT
         ) from error
 
 

@@ -9,6 +9,7 @@ from tesra.db.engine import Tx
 from tesra.kit import saying
 from tesra.kit.errors import Invalid, NotFound, TesraError
 from tesra.kit.ids import AttemptId, RunId, SiteId
+from tesra.kit.saying import Said
 from tesra.training.attempts import AttemptService, StaleFence
 from tesra.training.metrics import reading
 from tesra.training.metrics.drawing import Axis
@@ -263,17 +264,19 @@ def _latest(line: Line) -> Latest:
     return Latest(line.name, line.rank, last.step, last.value, moment(last.time))
 
 
-def _unknown(name: str, names: Sequence[str]) -> str:
+def _unknown(name: str, names: Sequence[str]) -> Said:
     if not names:
-        return "This run has no metrics yet."
+        return saying.said("This run has no metrics yet.")
     close = get_close_matches(name, names, n=3)
-    meant = f" Did you mean {' or '.join(repr(one) for one in close)}?" if close else ""
-    return f"This run has no metric '{name[:100]}'.{meant}"
+    words = saying.said(f"This run has no metric '{name[:100]}'.")
+    if not close:
+        return words
+    meant = ", ".join(repr(one) for one in close)
+    return Said(f"{words} {saying.said(f'Did you mean {meant}?')}")
 
 
-def _names_told(names: Sequence[str]) -> str:
+def _names_told(names: Sequence[str]) -> Said:
     if not names:
-        return "`tesra metrics RUN` says what is captured and how to log."
-    told = ", ".join(names[:_NAMES_TOLD])
-    more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
-    return f"It has: {told}{more}."
+        return saying.said("`tesra metrics RUN` says what is captured and how to log.")
+    told, more = ", ".join(names[:_NAMES_TOLD]), len(names) - _NAMES_TOLD
+    return saying.said(f"It has: {told} and {more:d} more." if more > 0 else f"It has: {told}.")

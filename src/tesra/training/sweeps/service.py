@@ -10,7 +10,7 @@ from tesra.db.notify import notify
 from tesra.kit.errors import Conflict, NotFound
 from tesra.kit.ids import RunId, UserId, new_id
 from tesra.kit.money import parse_cny
-from tesra.kit.saying import said
+from tesra.kit.saying import Said, said
 from tesra.training.domains import Domains
 from tesra.training.proposals import Prepared
 from tesra.training.service import TrainingService
@@ -205,7 +205,7 @@ class SweepService:
         reported = await self.readings.of(tx, run, goal)
         return {"value": reported.value, "step": reported.step}
 
-    async def _crowded(self, tx: Tx, run: WholeRequest, request: SweepRequest) -> list[str]:
+    async def _crowded(self, tx: Tx, run: WholeRequest, request: SweepRequest) -> list[Said]:
         """Whether so many trials at a time fit the devices that are online."""
         online = await self._compute.online_devices(tx)
         fitting = [one for one in online if run.device_class in {None, one.device_class}]
@@ -213,9 +213,12 @@ class SweepService:
         parallel = min(request.parallel, plan.wanted(request))
         if parallel <= at_once:
             return []
+        needed, there = parallel * run.devices, len(fitting)
         return [
-            f"{parallel} trials at a time need {parallel * run.devices} devices, and"
-            f" {len(fitting)} are online: {at_once} at a time will run, the others wait."
+            said(
+                f"{parallel:d} trials at a time need {needed:d} devices, and {there:d} are online:"
+                f" {at_once:d} at a time will run, the others wait."
+            )
         ]
 
     def _seal(self, sweep: SweepId, given: dict[str, str]) -> bytes | None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from tesra.kit.errors import Conflict, Invalid, NotFound
+from tesra.kit.saying import said
 from tesra.wire.parameters import ParameterRange
 
 Value = str | int | float | bool
@@ -159,7 +160,12 @@ def checked_value(parameter: Parameter, value: Value) -> Value:
     return fitting
 
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_KINDS = {
+    "int": said("a whole number"),
+    "float": said("a number"),
+    "bool": said("true or false"),
+    "str": said("a text"),
+}
 
 
 def _fitting(kind: str, value: Value) -> Value | None:

@@ -72,7 +72,7 @@ class TuningService:
         row = await self._row(tx, owner, run)
         life = await self._lock(tx, run)
         changes = await self._repository.changes(tx, run)
-        chosen = _chosen(changes, seq, ChangeState.WAITING, "waits")
+        chosen = _chosen(changes, seq, ChangeState.WAITING)
         values = {"state": ChangeState.WITHDRAWN.value, "settled_at": func.clock_timestamp()}
         await self._repository.update(tx, run, [chosen.seq], values)
         await self._tell(
@@ -88,7 +88,7 @@ class TuningService:
         row = await self._row(tx, owner, run)
         life = await self._lock(tx, run)
         changes = await self._repository.changes(tx, run)
-        chosen = _chosen(changes, seq, ChangeState.APPLIED, "has been made")
+        chosen = _chosen(changes, seq, ChangeState.APPLIED)
         checkpoint = await self._checkpoints.before(tx, run, chosen.at)
         if checkpoint is None:
             raise NoCheckpointBefore(
@@ -145,7 +145,7 @@ class TuningService:
         assert life is not None, "a run is never deleted"
         if RunState(life.state).terminal:
             raise RunOver(
-                f"The run has {_ended_as(life.state)}: nothing of it can be changed any more.",
+                _ENDED[RunState(life.state)],
                 way_out="Start another one with the values that you want.",
             )
         if life.stop is not None:
@@ -175,17 +175,31 @@ class TuningService:
         await self._transitions.tell(tx, await topics_of(tx, self._runs, life))
 
 
-def _chosen(
-    changes: Sequence[ChangeRow], seq: int | None, state: ChangeState, words: str
-) -> ChangeRow:
+def _chosen(changes: Sequence[ChangeRow], seq: int | None, state: ChangeState) -> ChangeRow:
     fitting = [row for row in changes if row.state == state and seq in (None, row.seq)]
     if not fitting:
-        which = "No change of this run" if seq is None else f"Change {seq} of this run is none that"
         raise NothingToChange(
-            f"{which} {words}.", way_out="`tesra tune RUN` shows the timeline of its changes."
+            _none_so(seq, state), way_out="`tesra tune RUN` shows the timeline of its changes."
         )
     return fitting[-1]
 
 
-def _ended_as(state: str) -> str:
-    return {"stopped": "been stopped"}.get(state, state)
+def _none_so(seq: int | None, state: ChangeState) -> Said:
+    if state is ChangeState.WAITING:
+        return said(
+            "No change of this run waits."
+            if seq is None
+            else f"Change {seq} of this run is none that waits."
+        )
+    return said(
+        "No change of this run has been made."
+        if seq is None
+        else f"Change {seq} of this run is none that has been made."
+    )
+
+
+_ENDED = {
+    RunState.SUCCEEDED: said("The run has succeeded: nothing of it can be changed any more."),
+    RunState.FAILED: said("The run has failed: nothing of it can be changed any more."),
+    RunState.STOPPED: said("The run has been stopped: nothing of it can be changed any more."),
+}

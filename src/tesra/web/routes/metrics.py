@@ -10,6 +10,7 @@ from tesra.training.metrics.model import Series
 from tesra.web.auth import Reader
 from tesra.web.context import ServicesDep
 from tesra.web.metric_stream import MetricView, metric_news, metric_points
+from tesra.web.ui.scripts import ToldTo
 from tesra.wire.metrics import Axis, MetricHistory, Metrics, MetricSeries
 
 MAX_AT_ONCE = 50  # names in one request
@@ -25,11 +26,14 @@ Cursor = Annotated[int, Query(ge=0, le=2**62)]
 
 
 @router.get("/runs/{run}/metrics")
-async def names(run: str, services: ServicesDep, caller: Reader, rank: Rank = None) -> Metrics:
+async def names(
+    run: str, services: ServicesDep, caller: Reader, tell: ToldTo, rank: Rank = None
+) -> Metrics:
     """What is known of a run in numbers: every name with its newest, lowest and highest value."""
     async with services.database.begin() as tx:
         await services.training.check_rank(tx, caller.user_id, RunId(run), rank)
-        return await services.metrics.overview(tx, RunId(run), rank=rank)
+        found = await services.metrics.overview(tx, RunId(run), rank=rank)
+    return found.model_copy(update={"notes": [tell(note) for note in found.notes]})
 
 
 @router.get("/runs/{run}/metrics/history")

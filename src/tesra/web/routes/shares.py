@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from tesra.drive.shares.model import SharePasswordNeeded, SharePasswordWrong, StoredShare
 from tesra.drive.shares.service import SharedFolder
+from tesra.kit.saying import said
 from tesra.web.auth import Reader, Writer
 from tesra.web.context import Services, ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once
@@ -178,6 +179,6 @@ async def _form_password(request: Request) -> str | None:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413, f"The form is larger than {MAX_FORM_BYTES} bytes.")
+            raise HTTPException(413, said(f"The form is larger than {MAX_FORM_BYTES} bytes."))
     fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return fields["password"][0] if "password" in fields else None

@@ -29,6 +29,7 @@ from tesra.drive.uploads.model import (
 )
 from tesra.drive.uploads.service import Part, Stand
 from tesra.kit.errors import Invalid, TesraError
+from tesra.kit.saying import said
 from tesra.storage.editing import parse_path, show_path
 from tesra.web import problems
 from tesra.web.auth import Writer
@@ -36,6 +37,8 @@ from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once, refuse_other
 from tesra.web.pages import PageAsk, page_of
 from tesra.web.routes.files import PathQuery
+from tesra.web.ui.problem_pages import for_script
+from tesra.web.ui.scripts import Tell, ToldTo, is_script
 from tesra.wire.common import Page
 from tesra.wire.drive import Project
 from tesra.wire.uploads import ProjectFromDrive, Unpacked, Upload, UploadError
@@ -89,6 +92,8 @@ class TusRoute(APIRoute):
             except TesraError as error:
                 status = _STATUS.get(type(error)) or problems.status_of(error)
                 answer = problems.answer_of(error, status)
+                if is_script(request):
+                    answer = for_script(request, error, answer)
                 if isinstance(error, VersionUnsupported):
                     answer.headers["Tus-Version"] = TUS
             answer.headers["Tus-Resumable"] = TUS
@@ -144,13 +149,15 @@ async def create(
 
 
 @tus.get("")
-async def unfinished(services: ServicesDep, caller: Writer, ask: PageAsk) -> Page[Upload]:
+async def unfinished(
+    services: ServicesDep, caller: Writer, ask: PageAsk, tell: ToldTo
+) -> Page[Upload]:
     """Your uploads of the last day, the newest first; ``offset`` of those that go on may be more."""
     found = await services.uploads.unfinished(caller.user_id, before=ask.after, limit=ask.limit + 1)
     rows = []
     for one in found:
         stand = await services.uploads.stand_of(one)
-        rows.append(_shown(stand))
+        rows.append(_shown(stand, tell))
     return page_of(rows, ask.limit)
 
 
@@ -174,9 +181,9 @@ async def offset(
 
 
 @tus.get("/{upload}")
-async def upload_of(upload: str, services: ServicesDep, caller: Writer) -> Upload:
+async def upload_of(upload: str, services: ServicesDep, caller: Writer, tell: ToldTo) -> Upload:
     """How an upload stands, and what became of it."""
-    return _shown(await services.uploads.stand(caller.user_id, upload))
+    return _shown(await services.uploads.stand(caller.user_id, upload), tell)
 
 
 @tus.patch("/{upload}", status_code=204)
@@ -220,13 +227,13 @@ async def overridden(
     if override.upper() == "DELETE":
         await services.uploads.cancel(caller.user_id, upload)
         return Response(status_code=204)
-    return problems.problem(405, "This address does not know this method.")
+    return problems.problem(405, said("This address does not know this method."))
 
 
 @tus.post("/{upload}/land")
-async def land(upload: str, services: ServicesDep, caller: Writer) -> Upload:
+async def land(upload: str, services: ServicesDep, caller: Writer, tell: ToldTo) -> Upload:
     """Try again to bring a refused upload into the drive: there may be room by now."""
-    return _shown(await services.uploads.land_again(caller.user_id, upload))
+    return _shown(await services.uploads.land_again(caller.user_id, upload), tell)
 
 
 @plain.post("/drive/unpack")
@@ -316,7 +323,7 @@ def _headers(stand: Stand) -> dict[str, str]:
     }
 
 
-def _shown(stand: Stand) -> Upload:
+def _shown(stand: Stand, tell: Tell) -> Upload:
     upload: StoredUpload = stand.upload
     refusal = upload.refusal
     return Upload(
@@ -332,7 +339,11 @@ def _shown(stand: Stand) -> Upload:
         expires_at=upload.expires_at,
         version=upload.version,
         project=upload.project_id or upload.wish.project,
-        error=UploadError(code=refusal.code, detail=refusal.detail, way_out=refusal.way_out)
+        error=UploadError(
+            code=refusal.code,
+            detail=tell(refusal.detail),
+            way_out=refusal.way_out and tell(refusal.way_out),
+        )
         if refusal
         else None,
     )

@@ -1,9 +1,16 @@
-"""What notices say on pages, in the reader's language."""
+"""What notices say, in the reader's language."""
 
 from collections.abc import Mapping
 
 from tesra.notices.model import Event
-from tesra.web.ui.language import Language
+from tesra.web.ui.language import TAGS, Language, language
+from tesra.web.ui.reasons import tell
+
+
+def tell_channel(spoken: str, text: str) -> str:
+    """What the platform says of a cause, in the language of a channel (``zh``)."""
+    tag = next(tag for tag in TAGS if tag.split("-")[0] == spoken)
+    return tell(language(tag), text)
 
 
 def event_names(spoken: Language) -> Mapping[str, str]:

@@ -3,15 +3,20 @@
 import logging
 from http import HTTPStatus
 from json import dumps, loads
+from typing import Any
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from tesra.kit.errors import TesraError
 from tesra.web.headers import SECURITY_HEADERS
-from tesra.web.session import CSRF_HEADER
+from tesra.web.ui.language import Language
+from tesra.web.ui.scripts import is_script
 from tesra.web.ui.visit import SignInNeeded, Visit, sign_in_url, spoken_to, visit_of
-from tesra.web.ui.wording import WayOut, error_words, way_out
+from tesra.web.ui.wording import WayOut, error_words, in_words, way_out
+
+MOST_FIELDS = 3  # are told at once
 
 _log = logging.getLogger("tesra.web")
 
@@ -21,8 +26,8 @@ async def page_of(request: Request, error: Exception, document: Response) -> Res
 
     A script of a page shows the document's words to a person, so it gets them in their language.
     """
-    if request.url.path.startswith("/api/") and CSRF_HEADER in request.headers:
-        return _for_script(request, error, document)
+    if is_script(request):
+        return for_script(request, error, document)
     if request.url.path.startswith("/api/") or not _wants_page(request):
         return None
     try:
@@ -41,12 +46,11 @@ async def page_of(request: Request, error: Exception, document: Response) -> Res
     return page
 
 
-def _for_script(request: Request, error: Exception, document: Response) -> Response | None:
-    if not isinstance(error, TesraError):
-        return None
+def for_script(request: Request, error: Exception, document: Response) -> Response:
+    """The document in the language of who sees the page."""
     problem, spoken = loads(bytes(document.body)), spoken_to(request)
-    problem["detail"] = error_words(spoken, error)
-    problem["way_out"] = way_out(spoken, error).text
+    problem["detail"], found = _told(spoken, error, problem)
+    problem["way_out"] = found.text
     headers = {name: value for name, value in document.headers.items() if name != "content-length"}
     text = dumps(problem, ensure_ascii=False)
     return Response(text.encode(), document.status_code, headers=headers)
@@ -54,19 +58,30 @@ def _for_script(request: Request, error: Exception, document: Response) -> Respo
 
 def _render(visit: Visit, error: Exception, document: Response) -> Response:
     problem = loads(bytes(document.body))
+    detail, found = _told(visit.language, error, problem)
     return visit.page(
         "base/problem.html",
         status=document.status_code,
         title=visit.say(HTTPStatus(document.status_code).phrase),
-        detail=visit.words(error)
-        if isinstance(error, TesraError)
-        else visit.say(problem["detail"]),
-        way_out=visit.way_out(error)
-        if isinstance(error, TesraError)
-        else WayOut(problem["way_out"] and visit.say(problem["way_out"])),
+        detail=detail,
+        way_out=found,
         code=problem["code"],
         needs_sign_in=isinstance(error, SignInNeeded),
         sign_in=sign_in_url(visit.here),
+    )
+
+
+def _told(spoken: Language, error: Exception, problem: dict[str, Any]) -> tuple[str, WayOut]:
+    """What happened and the way out, in the reader's language."""
+    if isinstance(error, TesraError):
+        return error_words(spoken, error), way_out(spoken, error)
+    if isinstance(error, RequestValidationError):
+        parts = [
+            f"{place}: {in_words(spoken, words)}" for place, words in problem["fields"].items()
+        ]
+        return "\n".join(parts[:MOST_FIELDS]), WayOut()
+    return in_words(spoken, problem["detail"]), WayOut(
+        problem["way_out"] and in_words(spoken, problem["way_out"])
     )
 
 

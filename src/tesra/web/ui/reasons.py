@@ -76,7 +76,9 @@ def _told(tag: str, text: str) -> str:
 class _Reader:
     """Reads one text."""
 
-    def __init__(self, plain: Mapping[str, str], templates: Sequence[Template]) -> None:
+    def __init__(
+        self, plain: Mapping[str, str], templates: Mapping[str, Sequence[Template]]
+    ) -> None:
         self._plain = plain
         self._templates = templates
         self._depth = 0
@@ -148,7 +150,7 @@ class _Reader:
         return self._read[text, closed]
 
     def _matched(self, text: str, *, closed: bool) -> str | None:
-        for template in self._templates:
+        for template in self._fitting(text):
             fields = template.read(text)
             if fields is None or (closed and self._ends_open(template, fields)):
                 continue
@@ -159,13 +161,16 @@ class _Reader:
 
     def _loose(self, text: str, *, lines: bool = False) -> str | None:
         """Whatever stands in the fields; ``lines``: only from a template of several lines."""
-        for template in self._templates:
+        for template in self._fitting(text):
             if lines and "\n" not in "".join(template.literals):
                 continue
             fields = template.read(text)
             if fields is not None:
                 return template.filled({name: self._deeper(one) for name, one in fields.items()})
         return None
+
+    def _fitting(self, text: str) -> Sequence[Template]:
+        return self._templates.get(text[:1], self._templates[""])
 
     def _ends_open(self, template: Template, fields: Mapping[str, str]) -> bool:
         last = fields[template.names[-1]]
@@ -204,10 +209,18 @@ def _fits(name: str, value: str) -> bool:
 
 
 @cache
-def _templates(tag: str) -> tuple[dict[str, str], tuple[Template, ...]]:
-    """Texts without fields, and templates, the heaviest first."""
+def _templates(tag: str) -> tuple[dict[str, str], dict[str, tuple[Template, ...]]]:
+    """Texts without fields; and templates by what a text begins with, the heaviest first.
+
+    Those that begin with a field are everywhere, and alone behind ``""``.
+    """
     pairs = [pair for part in PARTS for pair in translations(language(tag).locale, part)]
     plain = {text: said for text, said in pairs if not _FIELD.search(text)}
     cut = [(_FIELD.split(text), said) for text, said in pairs if text not in plain]
     found = [Template(tuple(parts[::2]), tuple(parts[1::2]), said) for parts, said in cut]
-    return plain, tuple(sorted(found, key=lambda one: -one.weight))
+    heaviest_first = sorted(found, key=lambda one: -one.weight)
+    begins = {one.literals[0][:1] for one in found} | {""}
+    return plain, {
+        begin: tuple(one for one in heaviest_first if one.literals[0][:1] in {begin, ""})
+        for begin in begins
+    }

@@ -4,7 +4,7 @@ Errors are by field: ``devices``, or ``param.2`` for the third row of the parame
 """
 
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from tesra.doctor.report import DEFAULT_ENGINE, Report
 from tesra.web.ui.forms import Form
+from tesra.web.ui.language import Language
+from tesra.web.ui.wording import refused
 from tesra.wire.parameters import DEFAULT_FORMAT
 from tesra.wire.quotes import QuoteRequest
 from tesra.wire.training import CHECKPOINT_EVERY_S, MAX_RESTARTS, PRIORITIES, Run, RunRequest
@@ -48,7 +50,6 @@ FIELDS: Mapping[str, str] = {
 _TRUE, _FALSE = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
 _PLACES = {"params": "param", "ranges": "param", "env": "env", "secrets": "secret", "data": "data"}
 
-Say = Callable[..., str]
 Row = Mapping[str, str]
 
 
@@ -135,9 +136,10 @@ def parameter_row(name: str, value: Any) -> Row:
 class RequestReader:
     """Reads what was typed: ``request`` is None as long as there are ``errors``."""
 
-    def __init__(self, typed: Typed, say: Say, *, entries: Iterable[str] = ()) -> None:
+    def __init__(self, typed: Typed, spoken: Language, *, entries: Iterable[str] = ()) -> None:
         self._typed = typed
-        self.say = say
+        self.say = spoken.say
+        self._spoken = spoken
         self._entries = frozenset(entries)
         self.errors: dict[str, str] = {}
         self.request: RunRequest | None = None
@@ -211,9 +213,7 @@ class RequestReader:
     def _reason(self, error: Any) -> str:
         if error["type"] == "string_pattern_mismatch":
             return self.say("A name has letters, digits and _ only, and begins with no digit.")
-        return self.say(
-            "This can't be: %(why)s", why=str(error["msg"]).removeprefix("Value error, ")
-        )
+        return self.say("This can't be: %(why)s", why=refused(self._spoken, error))
 
     def _refuse(self, place: str, words: str) -> None:
         self.errors.setdefault(place, words)

@@ -3,12 +3,14 @@
 Parameters are lines: ``lr = loguniform(1e-5, 1e-1)`` is searched, ``epochs = 3`` is the same for all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from tesra.kit.values import typed as typed_value
+from tesra.web.ui.language import Language
+from tesra.web.ui.wording import refused
 from tesra.wire.space import is_range
 from tesra.wire.sweeps import SweepRequest
 
@@ -33,9 +35,10 @@ MAX_DIGITS = 9
 class SweepReader:
     """Reads what was typed; ``errors`` are by field."""
 
-    def __init__(self, typed: Mapping[str, str], say: Callable[..., str]) -> None:
+    def __init__(self, typed: Mapping[str, str], spoken: Language) -> None:
         self._typed = typed
-        self.say = say
+        self.say = spoken.say
+        self._spoken = spoken
         self.errors: dict[str, str] = {}
 
     def read(self) -> SweepRequest | None:
@@ -69,7 +72,7 @@ class SweepReader:
             return SweepRequest.model_validate(values)
         except ValidationError as error:
             for fault in error.errors():
-                self._blame(fault["loc"], fault["msg"])
+                self._blame(fault["loc"], refused(self._spoken, fault))
             return None
 
     def _lines(self) -> tuple[dict[str, str], dict[str, Any]]:

@@ -5,7 +5,9 @@ links to the place where the same can be done.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tesra.kit import errors
 from tesra.web.ui.language import Language
@@ -37,20 +39,30 @@ class WayOut:
 
 
 def error_words(spoken: Language, error: errors.TesraError) -> str:
-    """The error's own words; a case that says more than its kind keeps that in English behind."""
-    own = spoken.say(error.detail)
-    own = tell(spoken, error.detail) if own == error.detail else own
+    """The error's own words; what no catalogue knows, a newer node's say, stands behind its kind's."""
+    own = in_words(spoken, error.detail)
     kind = (type(error).__doc__ or "").strip().split("\n")[0]
     if spoken.tag == "en" or own != error.detail or not kind or error.detail == kind:
         return own
     return f"{spoken.say(kind)} ({error.detail})"
 
 
+def in_words(spoken: Language, text: str) -> str:
+    """A text in the reader's language, whether it is always the same or made from a template."""
+    own = spoken.say(text)
+    return tell(spoken, text) if own == text else own
+
+
+def refused(spoken: Language, fault: Mapping[str, Any]) -> str:
+    """Why pydantic refuses a value, of one of its errors."""
+    return in_words(spoken, str(fault["msg"]).removeprefix("Value error, "))
+
+
 def way_out(spoken: Language, error: errors.TesraError) -> WayOut:
     """Where to go on from an error; its own words unless they name a command."""
     text = error.way_out
     if text is not None and not _COMMAND.search(text):
-        return WayOut(text=spoken.say(text))
+        return WayOut(text=in_words(spoken, text))
     if isinstance(error, errors.PaymentDue) and "bill" in error.fields:
         return WayOut(href=f"/bills/{error.fields['bill']}", label=spoken.say("Pay it"))
     if isinstance(error, errors.Unauthenticated):

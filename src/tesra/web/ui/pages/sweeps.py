@@ -75,7 +75,7 @@ async def begin(visit: Member, form: Posted) -> Response:
     """Begin a sweep, once for each form however often it is sent."""
     typed = {name: form[name] for name in FIELDS}
     services, caller = visit.services, visit.writer
-    reader = SweepReader(typed, visit.say)
+    reader = SweepReader(typed, visit.language)
     wanted = reader.read()
     if wanted is None:
         return await _form(visit, typed, errors=reader.errors, status=422)

@@ -92,7 +92,7 @@ async def start(visit: Member, form: Posted) -> Response:
         project = await services.drive.project(tx, owner, typed["project"])
     report = await _report(visit, typed["snapshot"] or project.snapshot, None)
     known = [one.entry for one in report.entry.candidates]
-    reader = RequestReader(typed, visit.say, entries=known)
+    reader = RequestReader(typed, visit.language, entries=known)
     request = reader.read(smoke=form["act"] == "smoke")
     if request is None:
         return await _form(visit, Shown(project, report, typed, reader.errors), status=422)
@@ -111,7 +111,7 @@ async def start(visit: Member, form: Posted) -> Response:
 @router.post("/training/new/quote")
 async def quote(visit: Member, form: Posted) -> Response:
     """What such a run would cost and when it could start."""
-    reader = RequestReader(typed_of(form), visit.say)
+    reader = RequestReader(typed_of(form), visit.language)
     wanted = reader.quoted(form["proposed_launch"])
     if wanted is None:
         return visit.page("training/quote.html", quote=None, error=None, limit_cny=None)
