@@ -1,10 +1,12 @@
 """The HTTP API and the pages: routers, errors, headers, over services made elsewhere."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 from sqlalchemy import text
 
 from tesra.web import docs, problems
@@ -43,6 +45,9 @@ from tesra.web.routes import (
 from tesra.web.ui.problem_pages import page_of
 from tesra.web.ui.routers import PAGES
 from tesra.wire.common import Answer, Problem
+
+# FastAPI ignores this one itself, but a message that is built when it first comes tells it later.
+warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
 
 OPENAPI_URL = "/api/openapi.json"
 DOCS_URL = "/api/docs"
