@@ -140,6 +140,7 @@ async def _on_validation_error(_: Request, error: Exception) -> Response:
 async def _on_http_exception(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     details = {
+        400: said("The body of this request cannot be read."),
         404: said("There is nothing at this address."),
         405: said("This address does not know this method."),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tesra.web.ui.language import language, translations
-from tesra.web.ui.reasons import PARTS, Template, _templates, tell
+from tesra.web.ui.reasons import _FIELD, PARTS, tell
 
 TOOLS = Path(__file__).resolve().parents[3] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -66,6 +66,11 @@ def test_what_is_said_with_figures_is_said_in_chinese(english: str, chinese: str
     assert tell(language("en"), english) == english
 
 
+def test_nothing_may_stand_in_quotes_alone() -> None:
+    assert tell(CHINESE, "There is no device class ''.") == "没有“”这一设备类别。"
+    assert tell(CHINESE, "Bill  of CNY 1.00 has to be paid first.").startswith("Bill")
+
+
 def test_a_log_stays_as_it_is_behind_the_reason() -> None:
     log = "Traceback (most recent call last):\nimports torch\nstarting"
     words = "Rank 1 ended with exit code 3 on node box/2. Rank 0 had ended with exit code 0"
@@ -94,7 +99,7 @@ def test_every_template_is_known_again_whatever_is_in_it(part: str) -> None:
             name: {"place": "a.py:1", "node": "n1"}.get(
                 name, "7" if name.endswith(":d") else f"v{n}"
             )
-            for n, name in enumerate(_names(text))
+            for n, name in enumerate(_FIELD.findall(text))
         }
         assert tell(CHINESE, _filled(text, values)) == _filled(said, values), text
 
@@ -102,7 +107,7 @@ def test_every_template_is_known_again_whatever_is_in_it(part: str) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_translations_have_the_fields_of_their_templates(part: str) -> None:
     for text, said in translations(CHINESE.locale, part):
-        assert set(_names(text)) == set(_names(said)), text
+        assert set(_FIELD.findall(text)) == set(_FIELD.findall(said)), text
 
 
 @pytest.mark.timeout(60)
@@ -165,20 +170,6 @@ def test_a_page_with_many_reasons_is_told_quickly() -> None:
         said = f"Bill bil_{number} of CNY {number}.50 has to be paid first."
         assert tell(CHINESE, said) == f"请先支付账单 bil_{number}（{number}.50 元）。"
     assert time.process_time() - began < 1
-
-
-def _names(text: str) -> list[str]:
-    _, templates = _templates(CHINESE.tag)
-    found: list[Template] = [
-        one for some in templates.values() for one in some if text in (_shape(one), one.said)
-    ]
-    return list(found[0].names) if found else []
-
-
-def _shape(one: Template) -> str:
-    return one.literals[0] + "".join(
-        f"{{{name}}}{literal}" for name, literal in zip(one.names, one.literals[1:], strict=True)
-    )
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

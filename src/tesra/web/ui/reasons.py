@@ -37,7 +37,10 @@ class Template:
     said: str
 
     def read(self, text: str) -> dict[str, str] | None:
-        """The fields of a text that was made from it; None: it was not."""
+        """The fields of a text that was made from it; None: it was not.
+
+        Only in quotes may nothing stand.
+        """
         first, *_, last = self.literals
         if not text.startswith(first) or not text.endswith(last):
             return None
@@ -45,9 +48,12 @@ class Template:
         at, end = len(first), len(text) - len(last)
         for place, name in enumerate(self.names, 1):
             behind = self.literals[place]
-            stop = end if place == len(self.names) else text.find(behind, at + 1, end)
-            value = text[at:stop] if at < stop else ""
-            if not value or found.setdefault(name, value) != value or not _fits(name, value):
+            least = 0 if self.literals[place - 1][-1:] == behind[:1] == "'" else 1
+            stop = end if place == len(self.names) else text.find(behind, at + least, end)
+            if stop < at + least:
+                return None
+            value = text[at:stop]
+            if found.setdefault(name, value) != value or not _fits(name, value):
                 return None
             at = stop + len(behind)
         return found
