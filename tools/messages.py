@@ -11,13 +11,14 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 from refused_input import refusals
-from said_words import constants_of, marked, name_of, of_errors
+from said_words import constants_of, marked, name_of, of_errors, walked
 
 ROOT = Path(__file__).resolve().parent.parent
 UI = ROOT / "src/tesra/web/ui"
@@ -122,7 +123,7 @@ def _error_kinds() -> Iterator[str]:
     trees = _trees(leave_out=NOT_THE_SERVERS)
     kinds = _kinds(trees)
     for tree in trees.values():
-        for node in ast.walk(tree):
+        for node in walked(tree):
             said = ast.get_docstring(node) if isinstance(node, ast.ClassDef) else None
             if isinstance(node, ast.ClassDef) and node.name in kinds and said:
                 yield said.strip().split("\n")[0]
@@ -156,7 +157,7 @@ def _known_in(tree: ast.Module, named: dict[str, dict[str, ast.expr]]) -> dict[s
     """The named texts that a module takes from others."""
     return {
         name.asname or name.name: named[node.module][name.name]
-        for node in ast.walk(tree)
+        for node in walked(tree)
         if isinstance(node, ast.ImportFrom) and node.module in named
         for name in node.names
         if name.name in named[node.module]
@@ -169,16 +170,21 @@ def _module(path: Path) -> str:
 
 def _trees(*, leave_out: set[str]) -> dict[Path, ast.Module]:
     return {
-        path: ast.parse(path.read_text(encoding="utf-8"))
+        path: _parsed(path)
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.relative_to(PACKAGE).parts[0] not in leave_out
     }
 
 
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _kinds(trees: dict[Path, ast.Module]) -> set[str]:
     """The names of all error kinds."""
     classes = [
-        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+        node for tree in trees.values() for node in walked(tree) if isinstance(node, ast.ClassDef)
     ]
     kinds, grown = {"TesraError"}, True
     while grown:

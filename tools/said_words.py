@@ -7,6 +7,7 @@ where it does not.
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 MARK, CAST = "said", "Said"
 WORDS_OF_ERRORS = ("detail", "way_out")
@@ -20,8 +21,11 @@ class Unreadable(ValueError):
 def marked(tree: ast.AST, where: str) -> Iterator[str]:
     """What this module marks with ``said(...)``; raises ``Unreadable``."""
     known = _marks(tree)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in known:
+    last_names = {name.split(".")[-1] for name in known}
+    for node in walked(tree) if known else ():
+        if not isinstance(node, ast.Call) or name_of(node.func) not in last_names:
+            continue
+        if ast.unparse(node.func) not in known:
             continue
         if ast.unparse(node.func).endswith(MARK):
             yield from choices(node.args[0], f"{where}:{node.lineno}")
@@ -37,7 +41,7 @@ def of_errors(
     Words of another error, which are passed on, those that a call makes and those of a table are
     marked where they are made; any others that don't stand there raise ``Unreadable``.
     """
-    for node in ast.walk(tree):
+    for node in walked(tree):
         if not isinstance(node, ast.Call) or name_of(node.func) not in kinds:
             continue
         named = {word.arg: word.value for word in node.keywords}
@@ -47,6 +51,12 @@ def of_errors(
             if not _said_elsewhere(words) and not _is_none(words):
                 for found in choices(words, f"{where}:{node.lineno}", constants):
                     yield found, name == "way_out"
+
+
+@cache
+def walked(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a tree; each is walked once."""
+    return tuple(ast.walk(tree))
 
 
 def constants_of(tree: ast.Module) -> dict[str, ast.expr]:
@@ -83,7 +93,7 @@ def template(words: ast.expr, where: str) -> str:
 
 def _marks(tree: ast.AST) -> set[str]:
     """How this module calls the mark and the cast: others may have a ``said`` of their own."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in walked(tree) if isinstance(node, ast.ImportFrom)]
     known = {
         name.asname or name.name
         for node in imports
