@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from factories.clusters import FreshDatabase
 from factories.network import NetworkDouble, network_on
@@ -165,6 +166,20 @@ async def test_the_queue_says_who_waits_and_why(network: NetworkDouble, desk: De
     assert (told["total"], told["live"]) == (1, 1)
     assert "digits" not in str(told)  # a project's name is its user's own
     assert told["turns"][0]["waiting"] == 1
+
+
+async def test_the_queue_shows_a_run_that_is_held_up_for_money(
+    network: NetworkDouble, desk: Desk
+) -> None:
+    owner = await network.user()
+    await network.project(owner)
+    run = await network.submit(owner, devices=1)
+    async with network.services.database.begin() as tx:
+        await tx.execute(text("UPDATE runs SET phase = 'payment due', reason = 'Owes CNY 1.00.'"))
+    [entry] = (await desk.get("/queue"))["runs"]
+    assert entry["run"] == run.id
+    assert (entry["place"]["place"], entry["place"]["waits_for"]) == (None, "payment")
+    assert entry["place"]["why"] == "Owes CNY 1.00."
 
 
 async def test_users_are_found_by_any_part_of_their_name(

@@ -34,6 +34,7 @@ _WAITING = (
         runs.c.smoke,
         runs.c.attempts,
         runs.c.phase,
+        runs.c.reason,
         runs.c.spec["data"].label("data"),
         _waited_s.label("waited_s"),
         _place.label("place"),

@@ -1,7 +1,6 @@
 """An error as a page, for a browser that asked for one; everything else gets the problem document."""
 
 import logging
-from http import HTTPStatus
 from json import dumps, loads
 from typing import Any
 
@@ -14,11 +13,24 @@ from tesra.web.headers import SECURITY_HEADERS
 from tesra.web.ui.language import Language
 from tesra.web.ui.scripts import is_script
 from tesra.web.ui.visit import SignInNeeded, Visit, sign_in_url, spoken_to, visit_of
-from tesra.web.ui.wording import WayOut, error_words, in_words, way_out
+from tesra.web.ui.wording import WayOut, _, error_words, in_words, way_out
 
 MOST_FIELDS = 3  # are told at once
 
 _log = logging.getLogger("tesra.web")
+_TITLES = {
+    401: _("Sign in first"),
+    402: _("Something is to be paid first"),
+    403: _("Not allowed"),
+    404: _("Not found"),
+    405: _("Not possible"),
+    409: _("Not possible now"),
+    413: _("Too large"),
+    422: _("Not valid"),
+    429: _("Too often"),
+    503: _("Not available right now"),
+}
+_FAULT = _("An error on our side")
 
 
 async def page_of(request: Request, error: Exception, document: Response) -> Response | None:
@@ -62,7 +74,7 @@ def _render(visit: Visit, error: Exception, document: Response) -> Response:
     return visit.page(
         "base/problem.html",
         status=document.status_code,
-        title=visit.say(HTTPStatus(document.status_code).phrase),
+        title=visit.say(_title(document.status_code)),
         detail=detail,
         way_out=found,
         code=problem["code"],
@@ -83,6 +95,10 @@ def _told(spoken: Language, error: Exception, problem: dict[str, Any]) -> tuple[
     return in_words(spoken, problem["detail"]), WayOut(
         problem["way_out"] and in_words(spoken, problem["way_out"])
     )
+
+
+def _title(status: int) -> str:
+    return _TITLES.get(status, _TITLES[422] if status < 500 else _FAULT)
 
 
 def _wants_page(request: Request) -> bool:
