@@ -114,6 +114,36 @@ def test_with_all_copies_bad_the_file_is_locked_until_one_comes_back(
         assert states["no good copy left"] == "over"
 
 
+def test_what_is_locked_opens_when_it_is_put_again_and_locks_nothing_beside_it(
+    network: PeerNetwork, tmp_path: Path
+) -> None:
+    """A folder and the files in it share a pack: its listing is lost with them."""
+    with owner_of(network, "sol", tmp_path) as sol:
+        folder = tmp_path / "data"
+        folder.mkdir()
+        (folder / "b.bin").write_bytes(content := os.urandom(1_000_000))
+        before = set(network.packs(1))
+        sol.client.drive_put(folder, "/data")
+        sol.client.drive_put(tmp_path / "a.bin", "/with/a.bin")
+        assert sol.client.drive_health("/").state == "degraded"
+        network.repair_until(lambda: sol.client.drive_health("/").copies == 3, "three copies")
+        large = [pack for pack, path in network.packs(1).items() if path.stat().st_size > 900_000]
+        (lost,) = set(large) - before
+        for number in (1, 2, 3):
+            flip(network.packs(number)[lost])
+        sol.client.drive_audit(timeout_s=30)
+        network.do(network.services.care.repair())
+
+        health = sol.client.drive_health("/data")
+        assert [(file.path, file.state) for file in health.files] == [("/data", "locked")]
+        assert sol.client.drive_health("/with").state == "degraded"
+        sol.client.drive_put(folder, "/data")
+        got = sol.client.drive_get("/data", tmp_path / "got")
+        assert (got / "b.bin").read_bytes() == content
+        assert sol.client.drive_health("/").state == "degraded"
+        assert sol.client.drive_health("/data").state == "degraded"
+
+
 def test_a_peer_that_is_gone_is_replaced_and_a_drained_one_is_emptied(
     network: PeerNetwork, tmp_path: Path
 ) -> None:

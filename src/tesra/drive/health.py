@@ -7,7 +7,7 @@ from tesra.db.engine import Database
 from tesra.drive.files.service import FileService, Found
 from tesra.drive.kept import Kept, files_at, kept_of, nodes_of
 from tesra.drive.peers.care_repository import CareRepository
-from tesra.drive.peers.wellness import GoodCopy, Wellness, of_pack, say, worst
+from tesra.drive.peers.wellness import LOCKED, GoodCopy, Wellness, of_pack, say, worst
 from tesra.drive.reach import Reach, Reaches
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
@@ -57,6 +57,11 @@ class HealthService:
             await self._files.find(owner, path, version=head.number)  # says it if nothing is there
         reach = await self._reach(reader, head.root, parts)
         known = await self._packs(set(reach.packs), goal)
+        locked = {pack for pack, found in known.items() if found.state == LOCKED}
+        if locked:
+            self._reaches.forget(locked)
+            reach = await self._reach(reader, head.root, parts)
+            known = await self._packs(set(reach.packs), goal)
         whole = worst(known.values())
         asked = _Asked(parts, parse_path(after) if after else None, limit, states)
         named = await self._named(reader, head.root, asked, known, goal=goal)

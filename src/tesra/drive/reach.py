@@ -1,10 +1,11 @@
 """How many files stand below a folder, and which packs they need; each folder is read once.
 
-Trees are named by their content, so what was found of one holds for ever, and after a change only
-the folders on the way to it are read again.
+Trees are named by their content, so what was found of one holds while its packs do, and after a
+change only the folders on the way to it are read again.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tesra.drive.kept import folder_at, kept_of
@@ -43,6 +44,12 @@ class Reaches:
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
         return found
+
+    def forget(self, packs: Collection[str]) -> None:
+        """What needed one of these packs may need others by now: they were put again."""
+        gone = [tree for tree, reach in self._known.items() if not reach.packs.isdisjoint(packs)]
+        for tree in gone:
+            del self._known[tree]
 
     async def _look(self, reader: EpochReader, tree: bytes) -> Reach:
         try:

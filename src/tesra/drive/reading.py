@@ -126,8 +126,8 @@ class EpochReader:
             ids += split_ids((await self.read([part]))[part])
         return ids
 
-    async def entries(self, tree: bytes) -> AsyncIterator[Entry]:
-        """What a folder holds, sorted."""
+    async def entries(self, tree: bytes, *, ahead: bool = False) -> AsyncIterator[Entry]:
+        """What a folder holds, sorted; ``ahead`` of who goes into its folders, these are read."""
         node = read_node(await self._node_bytes(tree, ()))
         if isinstance(node, NodeList):
             for below in node.nodes:
@@ -135,18 +135,18 @@ class EpochReader:
                 for entry in _entries(part):
                     yield entry
             return
-        folders = [entry.tree for entry in node.entries if isinstance(entry, Folder)]
+        folders = [entry.tree for entry in node.entries if ahead and isinstance(entry, Folder)]
         position = 0
         for entry in node.entries:
-            if isinstance(entry, Folder):
-                ahead = folders[position : position + _NODES_AHEAD]
-                await self._node_bytes(entry.tree, ahead, keep=True)
+            if ahead and isinstance(entry, Folder):
+                following = folders[position : position + _NODES_AHEAD]
+                await self._node_bytes(entry.tree, following, keep=True)
                 position += 1
             yield entry
 
     async def walk(self, tree: bytes, above: Parts = ()) -> AsyncIterator[tuple[Parts, Entry]]:
         """Everything below, in order, each folder before what it holds."""
-        async for entry in self.entries(tree):
+        async for entry in self.entries(tree, ahead=True):
             parts = (*above, entry.name)
             yield parts, entry
             if isinstance(entry, Folder):

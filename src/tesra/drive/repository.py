@@ -1,6 +1,6 @@
 """Drives in the database; used by the drive's own services alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -318,14 +318,17 @@ class DriveRepository:
         *,
         size_bytes: int,
         stored: Sequence[StoredChunk],
+        instead_of: Collection[str] = (),
     ) -> None:
-        """Index a pack; chunks that are stored elsewhere already stay where they are."""
+        """Index a pack; chunks that are stored elsewhere already stay where they are, but for those
+        that lie in one of the packs that it stands ``instead_of``."""
         pack = bytes.fromhex(pack_id)
         await tx.execute(
             insert(packs).values(
                 epoch_id=epoch, id=pack, size_bytes=size_bytes, chunk_count=len(stored)
             )
         )
+        given_up = chunks.c.pack_id.in_([bytes.fromhex(one) for one in instead_of])
         statement = upsert(chunks).on_conflict_do_nothing()
         for start in range(0, len(stored), _BATCH):
             rows = [
@@ -339,6 +342,10 @@ class DriveRepository:
                 }
                 for chunk in stored[start : start + _BATCH]
             ]
+            if instead_of:
+                ids = bindparam("ids", [row["chunk_id"] for row in rows], ARRAY(LargeBinary))
+                anew = chunks.c.chunk_id == any_(ids)
+                await tx.execute(delete(chunks).where(chunks.c.epoch_id == epoch, given_up, anew))
             await tx.execute(statement, rows)
 
     async def snapshot(self, tx: Tx, snapshot: SnapshotId) -> tuple[StoredSnapshot, UserId] | None:

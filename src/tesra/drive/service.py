@@ -109,7 +109,7 @@ class DriveService(SnapshotReads):
     ) -> None:
         """Keep chunks that the server itself has made (by their ids); those that are there are not."""
         async with self._database.begin() as tx:
-            there = await self._repository.needed_chunks(tx, epoch, list(chunks))
+            there = await self._at_hand(tx, epoch, list(chunks))
         fresh = {chunk_id: plain for chunk_id, plain in chunks.items() if chunk_id not in there}
         if fresh:
             keys = (await self._reader(epoch)).keys
@@ -125,9 +125,12 @@ class DriveService(SnapshotReads):
         *,
         purpose: str | None = None,
     ) -> list[str]:
-        """Those of the chunks that the epoch lacks. ``purpose``, when given, must be the epoch's."""
+        """Those of the chunks that the epoch lacks, or that no good copy is left of.
+
+        ``purpose``, when given, must be the epoch's.
+        """
         await self._own_epoch(tx, owner, epoch, purpose)
-        stored = await self._repository.needed_chunks(tx, epoch, [bytes.fromhex(i) for i in ids])
+        stored = await self._at_hand(tx, epoch, [bytes.fromhex(i) for i in ids])
         return [chunk for chunk in ids if bytes.fromhex(chunk) not in stored]
 
     async def known(
@@ -335,10 +338,15 @@ class DriveService(SnapshotReads):
         return swept
 
     async def _take(self, drive: Drive, epoch: EpochId, incoming: IncomingPack) -> PackReceipt:
-        """Keep a verified pack and index it; one that brings nothing new is not kept."""
+        """Keep a verified pack and index it; one that brings nothing new is not kept.
+
+        What no good copy was left of is read from this one from now on.
+        """
         ids = [entry.chunk_id for entry in incoming.entries]
         async with self._database.begin() as tx:
             stored = await self._repository.chunks(tx, epoch, ids)
+            locked = await self._locked(tx, stored)
+        stored = {i: chunk for i, chunk in stored.items() if chunk.pack_id not in locked}
         if len(stored) < len(ids):
             await self._store.keep(incoming)
             if self._peers is not None:
@@ -365,10 +373,24 @@ class DriveService(SnapshotReads):
                     StoredChunk(e.chunk_id, incoming.pack_id, e.offset, e.length, e.plain_size)
                     for e in incoming.entries
                 ],
+                instead_of=locked,
             )
             await self._repository.add_used(tx, drive.id, incoming.size_bytes)
         used = drive.used_bytes + incoming.size_bytes
         return self._receipt(incoming.pack_id, incoming.size_bytes, used)
+
+    async def _at_hand(
+        self, tx: Tx, epoch: EpochId, ids: list[bytes]
+    ) -> Mapping[bytes, StoredChunk]:
+        """Those of the chunks that are stored and can be read again, now or later."""
+        stored = await self._repository.needed_chunks(tx, epoch, ids)
+        locked = await self._locked(tx, stored)
+        return {i: chunk for i, chunk in stored.items() if chunk.pack_id not in locked}
+
+    async def _locked(self, tx: Tx, stored: Mapping[bytes, StoredChunk]) -> set[str]:
+        """The packs of these chunks that no good copy is left of."""
+        packs = {chunk.pack_id for chunk in stored.values()}
+        return await self._peers.locked(tx, packs) if self._peers and packs else set()
 
     async def _epoch_for(self, tx: Tx, drive: DriveId, purpose: str) -> Epoch:
         found = await self._repository.epoch_for(tx, drive, purpose)
