@@ -70,9 +70,10 @@ class Swarm(Protocol):
     async def fetch(
         self, tree: PackTree, folder: Path, peers: Sequence[Endpoint], *, stall_s: float = 30.0
     ) -> None:
-        """Bring the whole pack into ``folder``, from all of ``peers`` at once, and serve it on.
+        """Bring the whole pack into ``folder`` and serve it on.
 
-        What lies there already counts once it is checked. It is with the operating system, not
+        One of ``peers`` is asked first, for each pack another, and all of them when it is not
+        there after 0.3 s. What lies there already counts once it is checked. It is with the operating system, not
         fsynced, when this returns. ``TransferStalled`` when nothing has come for ``stall_s``;
         the part that came stays.
         """
