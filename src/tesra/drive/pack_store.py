@@ -26,8 +26,7 @@ from tesra.storage.packing import MAX_PACK_BYTES, PackEntry, read_index
 Mend = Callable[[str, bool], Awaitable[None]]  # a pack, and whether its file is there, but spoilt
 
 _BUFFER_BYTES = 2**20
-_VECTOR = 1024  # the most that the kernel takes at once
-_PIECES = 1024  # who sends a byte at a time fills no memory with what goes with each
+_PIECES = 1024  # the most that the kernel takes at once; a byte at a time fills no memory
 _HEX_ID_CHARACTERS = 64
 _INCOMING = "incoming"
 
@@ -224,17 +223,16 @@ class _Digest:
 
 
 def _append(file: BinaryIO, digest: _Digest, pieces: list[bytes]) -> None:
+    """At most ``_PIECES`` of them."""
     for piece in pieces:
         digest.whole.update(piece)
         digest.tree.update(piece)
     try:
-        for start in range(0, len(pieces), _VECTOR):
-            some = pieces[start : start + _VECTOR]
-            written = os.writev(file.fileno(), some)
-            if written < sum(map(len, some)):  # the disk is nearly full, or a signal came
-                rest = memoryview(b"".join(some))[written:]
-                while rest:
-                    rest = rest[file.write(rest) :]
+        written = os.writev(file.fileno(), pieces)
+        if written < sum(map(len, pieces)):  # the disk is nearly full, or a signal came
+            rest = memoryview(b"".join(pieces))[written:]
+            while rest:
+                rest = rest[file.write(rest) :]
     except OSError as error:
         raise _said(error) from error
 
