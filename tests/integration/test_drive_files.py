@@ -12,9 +12,11 @@ import pytest
 from factories.identity import client_of, register, services_on
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
+from tesra.drive.files.repository import Version
 from tesra.drive.files.service import FileService
 from tesra.drive.pack_store import PackStore
 from tesra.drive.service import DriveService
+from tesra.kit.ids import UserId
 from tesra.web.api import create_api
 from tesra.web.routes import drive as drive_routes
 from tesra.web.routes import files as file_routes
@@ -26,12 +28,17 @@ PREFIX = "/api/v1/drive"
 
 
 @pytest.fixture
-async def client(database: Database, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """Signed in as a fresh user, whose drive has 40 MB."""
+def files(database: Database, tmp_path: Path) -> FileService:
     drive = DriveService(
         database, PackStore(tmp_path / "packs"), Sealer(bytes(32)), quota_bytes=40_000_000
     )
-    services = services_on(database, drive=drive, files=FileService(database, drive))
+    return FileService(database, drive)
+
+
+@pytest.fixture
+async def client(database: Database, files: FileService) -> AsyncIterator[httpx.AsyncClient]:
+    """Signed in as a fresh user, whose drive has 40 MB."""
+    services = services_on(database, drive=files._drive, files=files)  # noqa: SLF001 - the same
     routers = [identity_routes.router, drive_routes.router, file_routes.router]
     api = create_api(services, routers=routers)
     async with client_of(api) as anonymous:
@@ -238,3 +245,27 @@ async def test_another_users_drive_is_not_seen(
     assert answer.json()["items"] == []
     answer = await client.get(f"{PREFIX}/content", params={"path": "/secret"}, headers=headers)
     assert answer.status_code == 404
+
+
+async def test_a_plan_is_of_one_version_whatever_moves_the_head_meanwhile(
+    client: httpx.AsyncClient, files: FileService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking up the head and what stands there, somebody puts another file."""
+    await put(client, "/a.txt", b"first" * 1000)
+    path = {"path": "/a.txt"}
+    before = (await client.get(f"{PREFIX}/plan", params=path)).json()
+    at = files._at  # noqa: SLF001 - where the head is looked up
+
+    async def moving(owner: UserId, version: int | None) -> Version:
+        found = await at(owner, version)
+        monkeypatch.undo()
+        await put(client, "/a.txt", b"second" * 1000)
+        monkeypatch.setattr(files, "_at", moving)
+        return found
+
+    monkeypatch.setattr(files, "_at", moving)
+    meanwhile = (await client.get(f"{PREFIX}/plan", params=path)).json()
+    assert meanwhile == before
+    after = (await client.get(f"{PREFIX}/plan", params=path)).json()
+    assert after["snapshot"] != before["snapshot"]
+    assert after["root"] != before["root"]
