@@ -102,3 +102,33 @@ def test_what_a_drive_cannot_keep_is_named_and_left_out(
     assert names(client, "/d") == {"large.bin", "small.txt"}
     assert "neither a file nor a folder" in command.refused("drive", "put", str(data / "pipe"))
     assert "neither a file nor a folder" in command.refused("drive", "put", "/dev/zero")
+
+
+def test_what_is_restored_says_where_it_stands(
+    person: Person, client: tesra.Client, command: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    version = str(client.drive_put(data, "/data").head.version)
+    client.drive_remove("/data/small.txt")
+    trash = next(iter(client.drive_trash())).id
+    said = command.done("drive", "trash", "--restore", trash)
+    assert said == "xingpan:/data/small.txt is back.\n"
+    (data / "small.txt").write_text("another")
+    client.drive_put(data / "small.txt", "/data/")
+    said = command.done("drive", "restore", "xingpan:/data/small.txt", "--version", version)
+    assert "is back, at xingpan:/data/small (restored).txt, since something else" in said
+    said = command.done(
+        "drive", "restore", "xingpan:/data/small.txt", "--version", version, "--to", "xingpan:/it"
+    )
+    assert f"of version {version} is back, at xingpan:/it." in said
+    client.drive_remove("/data/small.txt")
+    client.drive_put(tmp_path / "data" / "large.bin", "/data/small.txt")
+    trash = next(iter(client.drive_trash())).id
+    said = command.done("drive", "trash", "--restore", trash)
+    assert "is back, at xingpan:/data/small (restored 2).txt, since" in said
+
+    laptop = person.device("laptop")
+    person.create(laptop)
+    laptop.drive_put(data / "small.txt", "diary:/a")
+    laptop.drive_put(data / "large.bin", "diary:/a")
+    landed = laptop.drive_restore("diary:/a", 1)
+    assert [(one.path, one.to) for one in landed.renamed] == [("diary:/a", "diary:/a (restored)")]

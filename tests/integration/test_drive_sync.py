@@ -13,7 +13,15 @@ from factories.clusters import Cluster
 from factories.command_line import CommandLine
 from factories.peer_network import PeerNetwork, peer_network
 from factories.private import Person
-from tesra.sdk.sync.folder import FolderSync, NoFolderThere, NotInAPrivateDrive, Synced
+from tesra.sdk.sync.folder import (
+    FolderGone,
+    FolderSync,
+    NoFolderHere,
+    NoFolderThere,
+    NothingToSync,
+    NotInAPrivateDrive,
+    Synced,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -258,6 +266,37 @@ def test_mistakes_are_named(laptop: Device, tmp_path: Path) -> None:
     laptop.client.drive_put(file, "/single")
     with pytest.raises(NoFolderThere):
         FolderSync(laptop.client, laptop.folder, "/single", state_folder=tmp_path).run()
+    with pytest.raises(NoFolderHere):
+        FolderSync(laptop.client, file, "/data", state_folder=tmp_path).run()
+    with pytest.raises(NothingToSync):
+        FolderSync(laptop.client, tmp_path / "none", "/none", state_folder=tmp_path).run()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_synced_folder_that_is_gone_deletes_nothing_in_the_drive(laptop: Device) -> None:
+    """A disk that is not mounted is no wish to delete all."""
+    laptop.write("a.txt", "1")
+    laptop.sync()
+    away = laptop.folder.rename(laptop.folder.with_name("away"))
+    with pytest.raises(FolderGone):
+        laptop.sync(delete=True)
+    with pytest.raises(FolderGone):
+        laptop.preview()
+    away.rename(laptop.folder)
+    assert laptop.sync(delete=True).plan.empty
+
+
+def test_a_conflict_of_files_with_the_longest_names_keeps_both(
+    laptop: Device, desk: Device
+) -> None:
+    name = "长" * 83 + ".txt"
+    for device in (laptop, desk):
+        device.write(name, device.folder.parent.name)
+    laptop.sync()
+    desk.sync()
+    laptop.sync()
+    assert len(laptop.files()) == 2
+    assert laptop.files() == desk.files()
 
 
 def test_the_command_says_what_it_would_do_and_does_it(person: Person, tmp_path: Path) -> None:

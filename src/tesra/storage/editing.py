@@ -8,7 +8,6 @@ that equal folders stay equal whatever the order in which they came about.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 from tesra.kit.errors import Conflict, Invalid, NotFound
@@ -21,6 +20,7 @@ from tesra.storage.tree import (
     RawEntries,
     TreeBroken,
     check_name,
+    marked_name,
     open_node,
     read_entries,
     read_entry,
@@ -152,15 +152,16 @@ class TreeEditor:
             raise NotAFolder(f"'{show_path(path)}' is a file, not a folder.")
         return self.edit(root, {path: Folder(path[-1], self.empty())})
 
-    def graft(self, root: bytes, path: Parts, entry: Entry) -> bytes:
-        """With an entry of another tree at the path, or beside it when something else is there."""
+    def graft(self, root: bytes, path: Parts, entry: Entry) -> tuple[bytes, Parts]:
+        """With an entry of another tree at the path, or beside it when something else is there; and
+        where it stands."""
         if not path:
             raise PathInvalid("The root can't be replaced.")
         found = self.lookup(root, path)
         if found == _renamed(entry, path[-1]):
-            return root
+            return root, path
         place = path if found is None else self._beside(root, path, "restored")
-        return self.edit(root, {place: _renamed(entry, place[-1])})
+        return self.edit(root, {place: _renamed(entry, place[-1])}), place
 
     def overlay(self, root: bytes, path: Parts, tree: bytes) -> bytes:
         """With all that ``tree`` holds put into the folder at the path; the rest of it stays."""
@@ -258,10 +259,9 @@ class TreeEditor:
 
     def _beside(self, root: bytes, path: Parts, why: str = "conflict") -> Parts:
         """A name beside a path that nothing has yet."""
-        name = PurePosixPath(path[-1])
         for number in range(1, 10_000):
-            mark = f" ({why})" if number == 1 else f" ({why} {number})"
-            beside = (*path[:-1], f"{name.stem[:200]}{mark}{name.suffix}")
+            mark = why if number == 1 else f"{why} {number}"
+            beside = (*path[:-1], marked_name(path[-1], mark))
             if self.lookup(root, beside) is None:
                 return beside
         raise Conflict(f"There are too many copies beside '{show_path(path)}'.")

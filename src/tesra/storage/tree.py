@@ -8,6 +8,7 @@ can lead out of the tree: both are checked when written and again when read.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgpack
@@ -17,6 +18,7 @@ from tesra.kit.errors import Invalid
 from tesra.storage.format import ID_BYTES, MAX_CHUNK_BYTES
 
 MAX_NAME_BYTES = 255
+_MAX_SUFFIX_BYTES = 60  # what is longer is no kind of file
 MAX_LINK_BYTES = 4096
 MAX_DEPTH = 100
 MAX_ENTRIES = 2_000_000  # of one snapshot, folders and links included
@@ -195,6 +197,16 @@ def check_name(name: str) -> str:
     if size > MAX_NAME_BYTES:
         raise NameRefused(f"the name '{name[:40]}…' has {size} bytes, at most {MAX_NAME_BYTES} go")
     return name
+
+
+def marked_name(name: str, mark: str) -> str:
+    """``report (mark).txt``: a name beside another, cut where the two would be too long for one."""
+    suffix = PurePosixPath(name).suffix
+    if len(suffix.encode()) > _MAX_SUFFIX_BYTES:
+        suffix = ""
+    stem, tail = name.removesuffix(suffix), f" ({mark}){suffix}"
+    room = MAX_NAME_BYTES - len(tail.encode())
+    return stem.encode()[:room].decode(errors="ignore") + tail
 
 
 def link_stays_inside(depth: int, target: str) -> bool:

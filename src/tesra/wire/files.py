@@ -114,7 +114,8 @@ class TreeCommit(Wire):
 
 
 class Renamed(Answer):
-    """Both sides had changed ``path``: the one that came later stands at ``to``."""
+    """What was to stand at ``path`` stands at ``to``: both sides had changed it and this one came
+    later, or it was restored where something else stands."""
 
     path: str
     to: str

@@ -25,6 +25,7 @@ from tesra.storage.tree import (
     TreeBroken,
     check_name,
     link_stays_inside,
+    marked_name,
     read_node,
 )
 
@@ -185,3 +186,18 @@ def test_entries_out_of_order_are_refused() -> None:
 def test_garbage_is_no_node(plain: bytes) -> None:
     with pytest.raises((TreeBroken, NameRefused)):
         read_node(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"),
+    [
+        ("a.txt", "a (x).txt"),
+        (".bashrc", ".bashrc (x)"),
+        ("长" * 84 + "abc", "长" * 83 + "a (x)"[1:]),
+        ("长" * 83 + ".txt", "长" * 82 + " (x).txt"),
+        ("a." + "b" * 253, "a." + "b" * 249 + " (x)"),
+    ],
+)
+def test_a_name_beside_another_is_no_longer_than_a_name_may_be(name: str, marked: str) -> None:
+    assert marked_name(check_name(name), "x") == marked
+    assert check_name(marked) == marked

@@ -5,7 +5,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from tesra.cli.context import Session, connected
 from tesra.cli.tally import Tally
 from tesra.sdk.private.places import parse_place
 
+if TYPE_CHECKING:
+    from tesra.wire.files import Committed
+
 PANEL = "Drive"
 _EXAMPLE = "Example: tesra drive "
 
@@ -27,7 +30,8 @@ Remote = Annotated[
     ),
 ]
 Version = Annotated[
-    int | None, typer.Option("--version", help="As it was in this version; see `tesra drive log`.")
+    int | None,
+    typer.Option("--version", min=1, help="As it was in this version; see `tesra drive log`."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Replace what stands there (into the trash).")
@@ -227,16 +231,15 @@ def restore(
     session: Session,
     path: Remote,
     *,
-    version: Annotated[int, typer.Option("--version", help="See `tesra drive log`.")],
+    version: Annotated[int, typer.Option("--version", min=1, help="See `tesra drive log`.")],
     to: Annotated[
         str | None, typer.Option("--to", metavar="xingpan:/PATH", help="Default: where it was.")
     ] = None,
 ) -> None:
     """Bring a path of an earlier version back, beside what stands there now."""
     landed = session.client.drive_restore(anywhere(path), version, anywhere(to) if to else None)
-    session.out.answer(
-        landed, lambda: session.out.say(f"{to or path} of version {version} is back.")
-    )
+    place = f"{path} of version {version} is back{_at(landed, anywhere(to or path), asked=to)}."
+    session.out.answer(landed, lambda: session.out.say(place))
 
 
 @connected
@@ -249,8 +252,11 @@ def trash(
 ) -> None:
     """What you have thrown away."""
     if back is not None:
+        thrown = (one.path for one in session.client.drive_trash() if one.id == back)
+        path = next(thrown, "")
         landed = session.client.drive_restore_trash(back)
-        session.out.answer(landed, lambda: session.out.say("It is back."))
+        said = f"{shown(path)} is back{_at(landed, path)}."
+        session.out.answer(landed, lambda: session.out.say(said))
         return
     found = list(session.client.drive_trash())
     session.out.answer(
@@ -280,3 +286,11 @@ def sync(
     """Make a folder here and one in the drive equal, both ways; only what differs is moved."""
     wanted = SyncWish(folder, anywhere(path), delete=delete, dry_run=dry_run, watch=watch)
     sync_command(session, wanted)
+
+
+def _at(landed: "Committed", path: str, *, asked: str | None = None) -> str:
+    """Where something was brought back to, if that is not where it was."""
+    beside = next((one.to for one in landed.renamed if one.path == path), None)
+    if beside is not None:
+        return f", at {shown(beside)}, since something else stands at {shown(path)}"
+    return f", at {shown(path)}" if asked else ""

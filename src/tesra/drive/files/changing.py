@@ -49,6 +49,12 @@ class Batch:
         self._earlier = earlier
         self._from: dict[Parts, Parts | None] = {}  # what stands here by now stood there before
         self._thrown: dict[Parts, None] = {}
+        self._beside: list[tuple[Parts, Parts]] = []
+
+    @property
+    def beside(self) -> Sequence[tuple[Parts, Parts]]:
+        """What was restored, and where it stands since something else stands at its place."""
+        return self._beside
 
     @property
     def thrown(self) -> Sequence[Parts]:
@@ -81,7 +87,10 @@ class Batch:
                 return editor.remove(root, path)
             case Restore(version=version, to=to):
                 entry = editor.require(self._earlier[version], path)
-                return editor.graft(root, parse_path(to) if to else path, entry)
+                wanted = parse_path(to) if to else path
+                root, place = editor.graft(root, wanted, entry)
+                self._beside += [(wanted, place)] if place != wanted else []
+                return root
             case Move() | Copy():
                 return self._carried(root, path, change)
 

@@ -40,7 +40,6 @@ from tesra.wire.files import Changes, PutTree, Restore
 _TRIES = 8
 
 Edit = Callable[[TreeEditor, bytes], bytes]
-Also = Callable[[Tx, Version], Awaitable[None]]  # done with the change or not at all
 Seen = TypeVar("Seen")
 
 
@@ -62,10 +61,22 @@ class TooBusy(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The head after a change; ``renamed``: what got another name, because both had changed it."""
+    """The head after a change; ``renamed``: what got another name, because both had changed it, or
+    because something stands where it was restored to."""
 
     version: Version
     renamed: tuple[tuple[Parts, Parts], ...] = ()
+
+
+Also = Callable[[Tx, Landed], Awaitable[None]]  # done with the change or not at all
+
+
+@dataclass(slots=True)
+class _Made:
+    """What an edit did besides: what it threw away, and what stands beside where it was to stand."""
+
+    thrown: Sequence[Parts] = ()
+    beside: Sequence[tuple[Parts, Parts]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,34 +226,32 @@ class FileService:
             if isinstance(change, PutTree):
                 await self._drive.check_complete(owner, change.tree, purpose=MAIN_PURPOSE)
         roots = {number: at.root for number, at in earlier.items()}
-        thrown: list[Parts] = []
+        made = _Made()
 
         def edit(editor: TreeEditor, root: bytes) -> bytes:
             batch = Batch(editor, root, roots)
             changed = batch.apply(wanted.changes)
-            thrown[:] = batch.thrown
+            made.thrown, made.beside = batch.thrown, batch.beside
             return changed
 
-        words = words_of(wanted.changes)
-        return await self._land(owner, edit, words, thrown=thrown, also=also)
+        return await self._land(owner, edit, words_of(wanted.changes), made=made, also=also)
 
     async def commit(self, owner: UserId, base: int, tree: SnapshotCommit, *, words: str) -> Landed:
         """A whole tree by a client that began at version ``base``; merged with what came since."""
         await self._drive.check_complete(owner, tree, purpose=MAIN_PURPOSE)
         began = await self._at(owner, base)
         root = bytes.fromhex(tree.root)
-        renamed: list[tuple[Parts, Parts]] = []
+        made = _Made()
 
         def edit(editor: TreeEditor, now: bytes) -> bytes:
-            renamed.clear()
+            made.beside = ()
             if now == began.root:
                 return root
             merged = editor.merge(began.root, now, root)
-            renamed.extend(merged.renamed)
+            made.beside = merged.renamed
             return merged.root
 
-        landed = await self._land(owner, edit, words)
-        return Landed(landed.version, tuple(renamed))
+        return await self._land(owner, edit, words, made=made)
 
     async def put(
         self,
@@ -295,18 +304,22 @@ class FileService:
         if thrown is None:
             raise NotThrownAway(way_out="`tesra drive trash` lists what is there.")
         at, parts = await self._at(owner, thrown.version), parse_path(thrown.path)
+        made = _Made()
 
         def edit(editor: TreeEditor, root: bytes) -> bytes:
             entry = editor.require(at.root, parts)
-            return editor.graft(root, parts, entry)
+            changed, place = editor.graft(root, parts, entry)
+            made.beside = [(parts, place)] if place != parts else []
+            return changed
 
-        async def take(tx: Tx, landed: Version) -> None:
+        async def take(tx: Tx, landed: Landed) -> None:
             if not await self._repository.take_from_trash(tx, drive.id, id_):
                 raise NotThrownAway(way_out="`tesra drive trash` lists what is there.")
             if also is not None:
                 await also(tx, landed)
 
-        return await self._land(owner, edit, f"restored {thrown.path}"[:200], also=take)
+        words = f"restored {thrown.path}"[:200]
+        return await self._land(owner, edit, words, made=made, also=take)
 
     async def empty_trash(self, owner: UserId, *, older_than: timedelta = timedelta()) -> int:
         """Forget what was thrown away; how much there was."""
@@ -331,17 +344,21 @@ class FileService:
         edit: Edit,
         words: str,
         *,
-        thrown: Sequence[Parts] = (),
+        made: _Made | None = None,
         also: Also | None = None,
     ) -> Landed:
-        """Make the change on the present head until nobody was faster; one after the other here."""
+        """Make the change on the present head until nobody was faster; one after the other here.
+
+        ``edit`` fills ``made``.
+        """
+        made = made or _Made()
         async with self._turns.setdefault(owner, asyncio.Lock()):
             for _ in range(_TRIES):
                 now = await self.head(owner)
                 root = await self._writing(owner, now, edit)
-                landed = await self._moved(owner, now, root, words, thrown=thrown, also=also)
+                landed = await self._moved(owner, now, root, words, made=made, also=also)
                 if landed is not None:
-                    return Landed(landed)
+                    return landed
         raise TooBusy(way_out="Try again.")
 
     async def _moved(
@@ -351,23 +368,24 @@ class FileService:
         root: bytes,
         words: str,
         *,
-        thrown: Sequence[Parts],
+        made: _Made,
         also: Also | None,
-    ) -> Version | None:
+    ) -> Landed | None:
         """The head with this root; None when it is not ``now`` any more."""
         async with self._database.begin() as tx:
             drive = await self._drive.drive_of(tx, owner)
-            landed = now
+            version = now
             if root != now.root:
                 if not await self._repository.move_head(tx, drive.id, now, root=root, words=words):
                     return None
-                for path in thrown:
+                for path in made.thrown:
                     shown = show_path(path)
                     await self._repository.throw(tx, drive.id, new_id("trs"), shown, now.number)
                 await notify(tx, f"drive:{drive.id}")
                 moved = await self._repository.head(tx, drive.id)
                 assert moved is not None
-                landed = moved
+                version = moved
+            landed = Landed(version, tuple(made.beside))
             if also is not None:
                 await also(tx, landed)
             return landed

@@ -12,8 +12,8 @@ from pathlib import Path
 from tesra.db.engine import Database, Tx
 from tesra.drive.aside import scratch
 from tesra.drive.files.changing import SomethingThere
-from tesra.drive.files.repository import Version
 from tesra.drive.files.service import Also, FileService, Found
+from tesra.drive.files.service import Landed as Changed
 from tesra.drive.intake import Intake
 from tesra.drive.model import check_project_name
 from tesra.drive.service import DriveService
@@ -140,8 +140,8 @@ def _also(done: OnLanded | None) -> Also | None:
         return None
     told = done  # for the inner function, it is certainly there
 
-    async def also(tx: Tx, landed: Version) -> None:
-        await told(tx, landed.number, None)
+    async def also(tx: Tx, landed: Changed) -> None:
+        await told(tx, landed.version.number, None)
 
     return also
 

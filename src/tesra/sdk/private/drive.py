@@ -210,10 +210,18 @@ class PrivateTree:
         """A path as it was in a version, beside what stands there now."""
         parts, view = parse_path(path), self._view(version)
         entry, target = view.editor.require(view.root, parts), parse_path(to) if to else parts
-        return self._land(
-            lambda work, now: work.editor.graft(now, target, entry),
-            f"restored {show_path(parts)} of version {version}",
-        )
+        place = target
+
+        def edit(work: Workshop, now: bytes) -> bytes:
+            nonlocal place
+            root, place = work.editor.graft(now, target, entry)
+            return root
+
+        landed = self._land(edit, f"restored {show_path(parts)} of version {version}")
+        if place == target:
+            return landed
+        beside = Renamed(path=self._name(target), to=self._name(place))
+        return landed.model_copy(update={"renamed": [*landed.renamed, beside]})
 
     def versions(self, limit: int | None = None) -> Iterator[DriveVersion]:
         """The history, the newest first; each is checked to name the one before it."""

@@ -36,8 +36,20 @@ class NotInAPrivateDrive(Invalid):
     """Only paths of your default drive can be synced."""
 
 
+class NoFolderHere(Invalid):
+    """What is to be synced here is a file, not a folder."""
+
+
 class NoFolderThere(Conflict):
     """What stands at this path of the drive is a file, not a folder."""
+
+
+class NothingToSync(NotFound):
+    """There is nothing on either side."""
+
+
+class FolderGone(Conflict):
+    """A folder that was synced is not there any more."""
 
 
 class ChangesWithoutEnd(Conflict):
@@ -102,9 +114,9 @@ class FolderSync:
 
     def run(self, report: Report = silent) -> Synced:
         with self._state.alone():
-            self._folder.mkdir(parents=True, exist_ok=True)
             for _ in range(_TRIES):
                 view = self._look()
+                self._folder.mkdir(parents=True, exist_ok=True)
                 try:
                     skipped = self._carry_out(view, report)
                 except Conflict as error:
@@ -126,6 +138,7 @@ class FolderSync:
             there = {}
         elif there_id != memory.there_id:
             there = self._listing(head.version)
+        self._require_folder(memory, there_id)
         here: dict[str, Seen] = {}
         if self._folder.is_dir():
             naming = Naming(lambda: self._keys)
@@ -138,6 +151,22 @@ class FolderSync:
             mark=f"{socket.gethostname()[:40]} {datetime.now().astimezone():%Y-%m-%d}",
         )
         return _View(identity, head.version, there_id, memory, here, dict(there), plan)
+
+    def _require_folder(self, memory: Memory, there_id: str) -> None:
+        """A folder may be missing only where the drive's is to come for the first time."""
+        if self._folder.is_dir():
+            return
+        if self._folder.exists():
+            raise NoFolderHere(way_out="`tesra drive get` and `put` carry single files.")
+        if memory.base:
+            raise FolderGone(
+                f"'{self._folder}' was synced, and is not there any more.",
+                way_out="Bring it back, or make it anew, empty, and sync again.",
+            )
+        if not there_id:
+            raise NothingToSync(
+                f"There is no folder '{self._folder}', and nothing at '{self._path}' of the drive."
+            )
 
     def _carry_out(self, view: _View, report: Report) -> set[str]:
         """Both sides as planned, then the memory of it; what was skipped."""

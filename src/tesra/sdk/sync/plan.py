@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from tesra.storage.tree import marked_name
+
 Leaves = Mapping[str, str]  # files and links by their paths, each with the id of its content
 
 
@@ -117,7 +119,7 @@ class _Work:
         at = PurePosixPath(path)
         for number in range(1, 10_000):
             more = f" {number}" if number > 1 else ""
-            name = f"{at.stem[:120]} (conflict {self._mark}{more}){at.suffix[:60]}"
+            name = marked_name(at.name, f"conflict {self._mark}{more}")
             beside = str(at.with_name(name))
             if beside not in self._taken:
                 self._taken.add(beside)

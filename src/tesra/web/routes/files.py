@@ -12,7 +12,7 @@ from tesra.db.engine import Tx
 from tesra.drive.archive import tar_stream, zip_stream
 from tesra.drive.files.changing import NameMissing
 from tesra.drive.files.repository import Version
-from tesra.drive.files.service import Found, Landed
+from tesra.drive.files.service import Also, Found, Landed
 from tesra.drive.intake import Intake
 from tesra.drive.model import check_room
 from tesra.drive.reading import EpochReader
@@ -142,10 +142,7 @@ async def change(
     """Make folders, move, copy, remove, restore: all of it or nothing. No content is moved."""
 
     async def act(keep: Keep) -> Committed:
-        async def also(tx: Tx, version: Version) -> None:
-            head = await _head_in(tx, services, caller.user_id, version)
-            await keep(tx, Committed(head=head))
-
+        also = _keeping(services, caller.user_id, keep)
         landed = await services.files.change(caller.user_id, wanted, also=also)
         return await _committed(services, caller.user_id, landed)
 
@@ -192,10 +189,7 @@ async def restore(
     """Back to where it was, or beside what stands there now."""
 
     async def act(keep: Keep) -> Committed:
-        async def also(tx: Tx, version: Version) -> None:
-            head = await _head_in(tx, services, caller.user_id, version)
-            await keep(tx, Committed(head=head))
-
+        also = _keeping(services, caller.user_id, keep)
         landed = await services.files.restore_from_trash(caller.user_id, item, also=also)
         return await _committed(services, caller.user_id, landed)
 
@@ -245,11 +239,22 @@ async def _head_in(tx: Tx, services: Services, owner: UserId, version: Version) 
     )
 
 
+def _keeping(services: Services, owner: UserId, keep: Keep) -> Also:
+    """Keeps the answer of a change in the change's own transaction."""
+
+    async def also(tx: Tx, landed: Landed) -> None:
+        await keep(tx, _answer(await _head_in(tx, services, owner, landed.version), landed))
+
+    return also
+
+
 async def _committed(services: Services, owner: UserId, landed: Landed) -> Committed:
-    return Committed(
-        head=await _head(services, owner, landed.version),
-        renamed=[Renamed(path=show_path(path), to=show_path(to)) for path, to in landed.renamed],
-    )
+    return _answer(await _head(services, owner, landed.version), landed)
+
+
+def _answer(head: DriveHead, landed: Landed) -> Committed:
+    renamed = [Renamed(path=show_path(path), to=show_path(to)) for path, to in landed.renamed]
+    return Committed(head=head, renamed=renamed)
 
 
 def entry_of(found: Found) -> DriveEntry:
