@@ -8,11 +8,11 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tesra.cli.words import one_line, width
+from tesra.cli.words import one_line, visible, width
 from tesra.kit.errors import TesraError
 from tesra.storage.progress import Report, silent
 
@@ -51,7 +51,9 @@ class Output:
         """Rows under headers; ``right`` names the columns of numbers."""
         if not rows:
             self.say(empty or "None.")
-        elif self.on_terminal:
+            return
+        rows = [[visible(cell) for cell in row] for row in rows]
+        if self.on_terminal:
             _pretty().table(headers, rows, right)
         else:
             for line in columns([headers, *rows], [header in right for header in headers]):
@@ -59,8 +61,9 @@ class Output:
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:
         """Names and values, a line each."""
+        rows = [(name, visible(value, keep="\n")) for name, value in rows]
         if self.on_terminal:
-            _pretty().facts(list(rows))
+            _pretty().facts(rows)
         else:
             for line in columns([(f"{name}:", value) for name, value in rows], [False, False]):
                 self.say(line)
@@ -78,13 +81,22 @@ class Output:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    def transfer(self, doing: str) -> AbstractContextManager[Report]:
-        """Shows how far a transfer is, on a terminal."""
-        if self.as_json or not is_terminal(sys.stderr):
-            return nullcontext(silent)
-        from tesra.cli.progress import transfer_bar  # rich: see above
+    @contextmanager
+    def transfer(
+        self, doing: str, total_bytes: Callable[[], int | None] = lambda: None
+    ) -> Iterator[Report]:
+        """Shows how far a transfer is, on a terminal; there alone ``total_bytes`` is asked for."""
+        try:
+            if self.as_json or not is_terminal(sys.stderr):
+                yield silent
+                return
+            from tesra.cli.progress import transfer_bar  # rich: see above
 
-        return transfer_bar(doing)
+            with transfer_bar(doing, total_bytes()) as report:
+                yield report
+        except KeyboardInterrupt:
+            self.aside("Interrupted. What has arrived is kept: the same command goes on from there.")
+            raise
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -122,7 +134,7 @@ def _padded(cell: str, wanted: int, *, to_right: bool) -> str:
 
 def complaint(error: TesraError) -> str:
     """One line: what is wrong, and the way out."""
-    return one_line(f"{error.detail} {error.way_out or ''}")
+    return visible(one_line(f"{error.detail} {error.way_out or ''}"))
 
 
 def _pretty() -> Any:

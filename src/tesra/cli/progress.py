@@ -20,8 +20,8 @@ from tesra.storage.progress import Report
 
 
 @contextmanager
-def transfer_bar(doing: str) -> Iterator[Report]:
-    """A bar on stderr that is gone when the transfer is done."""
+def transfer_bar(doing: str, total_bytes: int | None = None) -> Iterator[Report]:
+    """A bar on stderr that is gone when the transfer is done; the total may be told later."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -32,10 +32,10 @@ def transfer_bar(doing: str) -> Iterator[Report]:
         transient=True,
     )
     with bar:
-        task = bar.add_task(doing, total=None)
+        task = bar.add_task(doing, total=total_bytes)
 
         def report(now: Transferred) -> None:
-            bar.update(task, completed=now.done_bytes, total=now.total_bytes)
+            bar.update(task, completed=now.done_bytes, total=now.total_bytes or total_bytes)
 
         yield report
 

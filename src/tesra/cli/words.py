@@ -9,6 +9,8 @@ from tesra.kit.sizes import show_size
 if TYPE_CHECKING:
     from tesra.wire.data import RunData
 
+_HARMLESS = frozenset("\u00a0\u3000\u200c\u200d")  # blanks, and what joins emoji and letters
+
 
 def size(size_bytes: int | None) -> str:
     """``1.5 MiB``."""
@@ -64,6 +66,19 @@ def plural(count: int, noun: str) -> str:
 def one_line(text: str) -> str:
     """The text without line breaks."""
     return " ".join(text.split())
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with characters that move the cursor, colour or turn round what follows written out:
+    ``\\x1b``, ``\\n``. Whoever named a file may have meant a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or letter in _HARMLESS or letter in keep
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def gist(text: str) -> str:

@@ -43,6 +43,22 @@ def test_columns_are_aligned() -> None:
     assert columns([["a", "1"], ["bbb", "22"]], [False, True]) == ["a     1", "bbb  22"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a b.txt", "a b.txt"),
+        ("数据 é\u3000👨\u200d👩.txt", "数据 é\u3000👨\u200d👩.txt"),
+        ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
+        ("two\nlines\r", "two\\nlines\\r"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("not\udcff", "not\\udcff"),
+    ],
+)
+def test_a_name_does_not_steer_the_terminal(name: str, text: str) -> None:
+    assert words.visible(name) == text
+    assert complaint(NotFound(f"There is no '{name}'.")).isprintable() or text == name
+
+
 def test_plain_data_stays_as_it_is() -> None:
     assert plain({"a": [1, ("b", None)]}) == {"a": [1, ["b", None]]}
 

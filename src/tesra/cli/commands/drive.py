@@ -14,7 +14,7 @@ from tesra.cli.addresses import SCHEME, anywhere, shown
 from tesra.cli.commands import finding, private, shares, storage
 from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
-from tesra.cli.tally import Tally
+from tesra.cli.tally import Tally, extent
 from tesra.sdk.private.places import parse_place
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def put(
     """
     client, left_out = session.client, list[str]()
     place = client.drive_put_target(source, anywhere(path), merge=merge)
-    with session.out.transfer("Uploading") as show:
+    with session.out.transfer("Uploading", lambda: extent(source)) as show:
         tally = Tally(show)
         if source.is_dir():
             landed = client.drive_put(
@@ -113,10 +113,10 @@ def put(
             )
         else:
             landed = client.drive_put_file(source, place, report=tally.report)
-    extent = tally.words or f"1 file, {words.size(source.stat().st_size)}"
+    how_much = tally.words or f"1 file, {words.size(source.stat().st_size)}"
     session.out.answer(
         landed.model_dump(mode="json") | {"path": place, "left_out": left_out},
-        lambda: session.out.say(f"{shown(place)}: version {landed.head.version}, {extent}"),
+        lambda: session.out.say(f"{shown(place)}: version {landed.head.version}, {how_much}"),
     )
     for what in dict.fromkeys(left_out):
         session.out.aside(f"Warning: {what}")
@@ -133,8 +133,13 @@ def get(
     version: Version = None,
 ) -> None:
     """Download; each file appears whole or not at all, and what is there already is not fetched."""
-    with session.out.transfer("Downloading") as report:
-        place = session.client.drive_get(anywhere(path), dest, version=version, report=report)
+    client, source = session.client, anywhere(path)
+
+    def total_bytes() -> int:
+        return client.drive_use(source, version=version).size_bytes
+
+    with session.out.transfer("Downloading", total_bytes) as report:
+        place = client.drive_get(source, dest, version=version, report=report)
     session.out.answer({"path": str(place)}, lambda: session.out.say(str(place)))
 
 

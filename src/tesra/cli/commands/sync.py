@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tesra.cli.context import Session
+from tesra.cli.words import visible
 
 if TYPE_CHECKING:
     from tesra.sdk.sync.folder import Synced
@@ -53,7 +54,7 @@ def _tell(session: Session, done: "Synced") -> None:
 def _lines(session: Session, done: "Synced") -> None:
     plan = done.plan
     for path, beside in plan.renamed:
-        session.out.say(f"conflict      {path} -> {beside}")
+        session.out.say(f"conflict      {visible(path)} -> {visible(beside)}")
     for words, paths in (
         ("upload", plan.upload),
         ("download", plan.download),
@@ -63,6 +64,6 @@ def _lines(session: Session, done: "Synced") -> None:
         ("next time", done.skipped),
     ):
         for path in paths:
-            session.out.say(f"{words:<12}  {path}")
+            session.out.say(f"{words:<12}  {visible(path)}")
     if plan.empty:
         session.out.say("Nothing to do: both sides are equal." if not plan.left else "No changes.")
