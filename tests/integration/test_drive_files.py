@@ -38,7 +38,7 @@ def files(database: Database, tmp_path: Path) -> FileService:
 @pytest.fixture
 async def client(database: Database, files: FileService) -> AsyncIterator[httpx.AsyncClient]:
     """Signed in as a fresh user, whose drive has 40 MB."""
-    services = services_on(database, drive=files._drive, files=files)  # noqa: SLF001 - the same
+    services = services_on(database, drive=files._drive, files=files)
     routers = [identity_routes.router, drive_routes.router, file_routes.router]
     api = create_api(services, routers=routers)
     async with client_of(api) as anonymous:
@@ -254,7 +254,7 @@ async def test_a_plan_is_of_one_version_whatever_moves_the_head_meanwhile(
     await put(client, "/a.txt", b"first" * 1000)
     path = {"path": "/a.txt"}
     before = (await client.get(f"{PREFIX}/plan", params=path)).json()
-    at = files._at  # noqa: SLF001 - where the head is looked up
+    at = files._at
 
     async def moving(owner: UserId, version: int | None) -> Version:
         found = await at(owner, version)

@@ -95,7 +95,9 @@ class Output:
             with transfer_bar(doing, total_bytes()) as report:
                 yield report
         except KeyboardInterrupt:
-            self.aside("Interrupted. What has arrived is kept: the same command goes on from there.")
+            self.aside(
+                "Interrupted. What has arrived is kept: the same command goes on from there."
+            )
             raise
 
 

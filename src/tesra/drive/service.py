@@ -311,7 +311,8 @@ class DriveService(SnapshotReads):
             names = await names_of(reader, root, locked)
             raise FilesLocked(
                 f"Locked until a good copy comes back, since none is left: {names}.",
-                way_out="The operator has been alarmed; everything else can be fetched by its path.",
+                way_out="Everything else can be fetched by its path; who still has these can put them "
+                "again. The operator has been alarmed.",
             )
 
     async def quota(self, tx: Tx, owner: UserId) -> Quota:

@@ -25,6 +25,7 @@ MAX_ENTRIES = 2_000_000  # of one snapshot, folders and links included
 DIRECT_CHUNKS = 4096  # a file with more (about 4 GiB) lists its ids in chunks of their own
 IDS_PER_LIST = 65_536
 
+_RENAME = "Give it another name."
 _NODE_TARGET_BYTES = 512 * 2**10
 _NODE_MIN_BYTES = 64 * 2**10
 _NODE_MAX_BYTES = 2 * 2**20
@@ -191,11 +192,14 @@ def check_name(name: str) -> str:
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise NameRefused(f"the name {name!r} is not valid UTF-8") from error
+        raise NameRefused(f"The name {name!r} is not UTF-8.", way_out=_RENAME) from error
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
-        raise NameRefused(f"the name {name!r} is not a name of one file")
+        raise NameRefused(f"The name {name!r} is not a name of one file.", way_out=_RENAME)
     if size > MAX_NAME_BYTES:
-        raise NameRefused(f"the name '{name[:40]}…' has {size} bytes, at most {MAX_NAME_BYTES} go")
+        raise NameRefused(
+            f"The name '{name[:40]}…' has {size} bytes; it may have {MAX_NAME_BYTES}.",
+            way_out=_RENAME,
+        )
     return name
 
 

@@ -20,6 +20,7 @@ from tesra.storage.tree import (
     File,
     Folder,
     Link,
+    NameRefused,
     NodeWriter,
 )
 
@@ -87,8 +88,14 @@ class _Upload:
             raise NotStorable(f"Folders are nested more than {MAX_DEPTH} deep.")
         writer = NodeWriter()
         for node in nodes:
-            for plain in writer.add(self._entry(node, depth)):
-                writer.stored(self._sender.offer(plain))
+            try:
+                for plain in writer.add(self._entry(node, depth)):
+                    writer.stored(self._sender.offer(plain))
+            except NameRefused as error:
+                path = node.path.encode(errors="backslashreplace").decode()
+                raise NotStorable(
+                    f"'{path}' can't be kept. {error.detail}", way_out=error.way_out
+                ) from error
         for plain in writer.finish():
             writer.stored(self._sender.offer(plain))
         return writer.tree_id

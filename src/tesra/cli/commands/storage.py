@@ -235,10 +235,20 @@ def alarms(
     ] = False,
     acknowledge: Annotated[
         str | None,
-        typer.Option("--acknowledge", metavar="ID", help="Say that you have seen it (operator)."),
+        typer.Option(
+            "--acknowledge",
+            metavar="ID",
+            help="Say that you have seen it, or with 'all' that you have seen every one (operator).",
+        ),
     ] = None,
 ) -> None:
     """What is wrong with storage: tampered or lost copies, holders that stall, peers that are away."""
+    if acknowledge == "all":
+        unseen = list(session.client.alarms())
+        all_seen = [session.client.acknowledge_alarm(one.id) for one in unseen]
+        said = f"{words.plural(len(all_seen), 'alarm')} acknowledged."
+        session.out.answer(all_seen, lambda: session.out.say(said))
+        return
     if acknowledge is not None:
         seen = session.client.acknowledge_alarm(acknowledge)
         session.out.answer(seen, lambda: session.out.say(f"{seen.id} is acknowledged."))

@@ -75,7 +75,8 @@ class Mender:
                 raise PackLocked(
                     f"No good copy of pack {pack_id} is left: what needs it is locked until one "
                     "comes back.",
-                    way_out="`tesra drive health` names the files; the operator has been alarmed.",
+                    way_out="`tesra drive health` names the files; who still has them can put them "
+                    "again. The operator has been alarmed.",
                 )
             await self._care.repair_pack(tx, pack_id)
         return False
