@@ -1,6 +1,6 @@
 """The health of many files: named page by page, counted once, read again only where it changed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 import pytest_asyncio
@@ -11,6 +11,7 @@ from factories.pages import PageClient, pages_over
 from tesra.drive.reach import Reaches
 from tesra.drive.reading import EpochReader
 from tesra.kit.ids import UserId
+from tesra.storage.census import Census
 from tesra.web.context import Services
 from tesra.wire.storage import DriveHealth
 
@@ -106,14 +107,17 @@ async def _reads(services: Services, reaches: Reaches, owner: UserId) -> int:
 
 
 class _Counting:
-    """A reader that counts what is read."""
+    """A reader that counts the folders that are read."""
 
     def __init__(self, reader: EpochReader) -> None:
         self._reader = reader
         self.reads = 0
         self.locate = reader.locate
-        self.chunk_ids = reader.chunk_ids
+        self.content_ids = reader.content_ids
 
-    async def read(self, ids: list[bytes]) -> dict[bytes, bytes]:
-        self.reads += 1
-        return await self._reader.read(ids)
+    async def nodes(
+        self, root: bytes, *, known: Collection[bytes]
+    ) -> AsyncIterator[tuple[int, bytes, Census]]:
+        async for found in self._reader.nodes(root, known=known):
+            self.reads += 1
+            yield found

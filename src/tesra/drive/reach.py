@@ -6,15 +6,16 @@ change only the folders on the way to it are read again.
 
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tesra.drive.kept import folder_at, kept_of
 from tesra.drive.peers.errors import PackAway, PackLocked
-from tesra.drive.reading import EpochReader
+from tesra.drive.reading import EpochReader, fold_up
 from tesra.storage.tree import File, Folder
 
 KEPT = 10_000  # folders that a server process remembers
-_LOCATED = 5_000
+_LOCATED = 5_000  # chunks at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,42 @@ class Reaches:
 
     async def of(self, reader: EpochReader, tree: bytes) -> Reach:
         """Of a folder by its tree; one that can't be read now counts as one file."""
+        if tree not in self._known:
+            with suppress(PackLocked, PackAway):  # then each folder is looked at by itself
+                return await self._survey(reader, tree)
+        return await self._each(reader, tree)
+
+    async def _survey(self, reader: EpochReader, tree: bytes) -> Reach:
+        """All that is not known yet, many folders at once."""
+        known = dict(self._known)
+        own: dict[bytes, Reach] = {}
+        below: dict[bytes, list[bytes]] = {}
+        chunks: dict[bytes, list[bytes]] = {}
+        async for _, node_id, node in reader.nodes(tree, known=known):
+            own[node_id] = Reach(node.file_count - len(node.links), frozenset())
+            below[node_id] = node.below
+            chunks[node_id] = [node_id, *await reader.content_ids(node)]
+            if sum(map(len, chunks.values())) >= _LOCATED:
+                await _add_packs(reader, own, chunks)
+        await _add_packs(reader, own, chunks)
+        found = fold_up(tree, below, lambda node, parts: _sum([own[node], *parts]), known=known)
+        for node_id, reach in found.items():
+            self._keep(node_id, reach)
+        return found[tree]
+
+    async def _each(self, reader: EpochReader, tree: bytes) -> Reach:
         if tree in self._known:
             self._known.move_to_end(tree)
             return self._known[tree]
         found = await self._look(reader, tree)
         if found.whole:
-            self._known[tree] = found
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
+            self._keep(tree, found)
         return found
+
+    def _keep(self, tree: bytes, found: Reach) -> None:
+        self._known[tree] = found
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
 
     def forget(self, packs: Collection[str]) -> None:
         """What needed one of these packs may need others by now: they were put again."""
@@ -65,11 +93,27 @@ class Reaches:
         total, whole = len(files), all(file.whole for file in files)
         for entry in entries:
             if isinstance(entry, Folder):
-                below = await self.of(reader, entry.tree)
+                below = await self._each(reader, entry.tree)
                 packs |= below.packs
                 total += below.total
                 whole = whole and below.whole
         return Reach(total, frozenset(packs), whole)
+
+
+def _sum(reaches: list[Reach]) -> Reach:
+    packs = frozenset[str]().union(*(reach.packs for reach in reaches))
+    return Reach(sum(reach.total for reach in reaches), packs)
+
+
+async def _add_packs(
+    reader: EpochReader, own: dict[bytes, Reach], chunks: dict[bytes, list[bytes]]
+) -> None:
+    """To each node the packs that its chunks lie in; the chunks are done with then."""
+    places = await reader.locate(list({chunk for ids in chunks.values() for chunk in ids}))
+    for node_id, ids in chunks.items():
+        packs = frozenset(places[chunk].pack_id for chunk in ids)
+        own[node_id] = Reach(own[node_id].total, packs)
+    chunks.clear()
 
 
 async def _packs(reader: EpochReader, chunks: list[bytes]) -> frozenset[str]:

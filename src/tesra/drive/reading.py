@@ -4,7 +4,7 @@ Every chunk that is opened here is verified twice: by its cipher and by the id o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -292,22 +292,40 @@ def _entries(node: Entries | NodeList) -> tuple[Entry, ...]:
     return node.entries if isinstance(node, Entries) else ()
 
 
-def _sum_up(
-    root: bytes, own: dict[bytes, TreeTotals], below: dict[bytes, list[bytes]]
-) -> TreeTotals:
-    """Children before parents; a node that occurs twice counts twice but is added up once."""
-    done: dict[bytes, TreeTotals] = {}
+def fold_up(
+    root: bytes,
+    below: Mapping[bytes, Sequence[bytes]],
+    made: Callable[[bytes, list[Made]], Made],
+    *,
+    known: Mapping[bytes, Made],
+) -> dict[bytes, Made]:
+    """What ``made`` makes of each node and of what came out of those below it, children first.
+
+    A node that occurs twice is made once, and given to its parents as often as it occurs; what is
+    ``known`` already is taken from there.
+    """
+    done: dict[bytes, Made] = {}
     stack = [root]
     while stack:
         top = stack[-1]
-        open_below = [child for child in below[top] if child not in done]
+        open_below = [child for child in below[top] if child not in done and child not in known]
         if open_below:
             stack += open_below
             continue
-        parts = [own[top], *(done[child] for child in below[top])]
-        done[stack.pop()] = TreeTotals(
+        parts = [done[child] if child in done else known[child] for child in below[top]]
+        done[stack.pop()] = made(top, parts)
+    return done
+
+
+def _sum_up(
+    root: bytes, own: dict[bytes, TreeTotals], below: dict[bytes, list[bytes]]
+) -> TreeTotals:
+    def made(node: bytes, parts: list[TreeTotals]) -> TreeTotals:
+        parts = [own[node], *parts]
+        return TreeTotals(
             sum(part.file_count for part in parts),
             sum(part.size_bytes for part in parts),
             sum(part.entries for part in parts),
         )
-    return done[root]
+
+    return fold_up(root, below, made, known={})[root]
