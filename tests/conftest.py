@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a real PostgreSQL of this test process's own, migrated once.
 
-With pytest-xdist every worker has its own cluster. All of it is gone when the session ends.
+With pytest-xdist every worker has its own cluster. All of it is gone when the session ends,
+or, if that was killed, when the next one begins.
 """
 
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from factories.clusters import Cluster, FreshDatabase
+from factories.leftovers import clear_leftovers, owned_prefix
 from tesra.db.embedded import EmbeddedPostgres
 from tesra.db.engine import Database, Tx
 from tesra.kit.settings import Home
@@ -20,7 +22,8 @@ from tesra.kit.settings import Home
 @pytest.fixture(scope="session")
 def embedded_postgres() -> Iterator[EmbeddedPostgres]:
     """A running PostgreSQL in a home of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="tesra-test-"))
+    clear_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix=owned_prefix("test")))
     postgres = EmbeddedPostgres(Home(folder / "home"))
     try:
         postgres.start()

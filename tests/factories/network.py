@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from factories.identity import cheap_passwords, unique_name
+from factories.leftovers import owned_prefix
 from tesra.app.bootstrap import LOCAL_SITE, make_dispatcher, make_services
 from tesra.db import leases
 from tesra.db.engine import Database
@@ -192,7 +193,7 @@ class NetworkDouble:
 @asynccontextmanager
 async def network_on(database: Database, **settings: Any) -> AsyncIterator[NetworkDouble]:
     """Services over an empty database of their own."""
-    with tempfile.TemporaryDirectory(prefix="tesra-net-") as name:
+    with tempfile.TemporaryDirectory(prefix=owned_prefix("net")) as name:
         folder = Path(name)
         home = Home(folder / "home")
         home.create()
