@@ -269,3 +269,18 @@ async def test_a_plan_is_of_one_version_whatever_moves_the_head_meanwhile(
     after = (await client.get(f"{PREFIX}/plan", params=path)).json()
     assert after["snapshot"] != before["snapshot"]
     assert after["root"] != before["root"]
+
+
+@pytest.mark.parametrize("name", ["a%00b", "%FF", "a%ed%a0%80"])
+async def test_an_address_that_is_no_text_is_refused(client: httpx.AsyncClient, name: str) -> None:
+    """Read as what stands for what can't be read, all such names would be one."""
+    answer = await client.put(f"{PREFIX}/content?path=/{name}", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (422, "address_invalid")
+    answer = await client.get(f"/api/v1/uploads/{name}")
+    assert answer.status_code in {404, 422}
+    assert await names(client) == []
+
+
+async def test_an_address_in_any_script_is_read(client: httpx.AsyncClient) -> None:
+    await put(client, "/é/数据 100%.txt", b"x")
+    assert await names(client, "/é") == ["数据 100%.txt"]

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tesra.web import docs, problems
 from tesra.web.context import Services, ServicesDep
-from tesra.web.headers import Guard, refuse_nul
+from tesra.web.headers import Guard, refuse_no_text
 from tesra.web.live.hubs import Hubs
 from tesra.web.routes import (
     account,
@@ -129,7 +129,7 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         responses=_PROBLEM,
-        dependencies=[Depends(refuse_nul)],
+        dependencies=[Depends(refuse_no_text)],
         redirect_slashes=False,
         **options,
     )

@@ -1,9 +1,10 @@
-"""What holds for every request and answer: safe headers, a bounded body, no NUL in an address.
+"""What holds for every request and answer: safe headers, a bounded body, an address that is text.
 
 Pure ASGI, so that streams pass through untouched.
 """
 
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.params import Form
@@ -30,7 +31,7 @@ MAX_BODY_BYTES = 10 * 2**20  # of a body that is parsed; streams are bounded by 
 
 
 class AddressInvalid(Invalid):
-    """An address can't hold the character NUL."""
+    """An address is UTF-8, without the character NUL."""
 
 
 class Guard:
@@ -71,12 +72,20 @@ class Guard:
         return receive_bounded
 
 
-async def refuse_nul(request: Request) -> None:
-    """A dependency of every route: PostgreSQL's text holds any character but NUL."""
-    if "\x00" in request.url.path or "%00" in request.url.query:
+async def refuse_no_text(request: Request) -> None:
+    """A dependency of every route: PostgreSQL's text holds any character but NUL, and bytes that are
+    none would be read as one and the same."""
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    query: bytes = request.scope["query_string"]
+    if b"%" not in raw and b"%" not in query and b"\0" not in raw:
+        return
+    if "%00" in request.url.path or "\x00" in request.scope["path"] or b"%00" in query:
         raise AddressInvalid
-    if "%00" in request.url.path or "\x00" in request.scope["path"]:
-        raise AddressInvalid
+    try:
+        unquote_to_bytes(raw).decode()
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise AddressInvalid from error
 
 
 def _parses_body(scope: Scope) -> bool:
