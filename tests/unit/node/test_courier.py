@@ -160,3 +160,9 @@ def test_last_words_survive_binary(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\x00boom\n")
     assert last_lines(path).endswith("boom")
     assert "\0" not in last_lines(path)
+
+
+def test_last_words_are_what_a_terminal_would_show_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"\x1b[32mstep 1\x1b[0m\r\n 10%|#\r100%|##\x1b[K\r\n\x1b]0;title\x07boom\n")
+    assert last_lines(path) == "step 1\n100%|##\nboom"

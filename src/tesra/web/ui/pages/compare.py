@@ -93,7 +93,7 @@ def _in_turn(lists: Sequence[Sequence[str]]) -> Iterator[str]:
         yield from (one[place] for one in lists if place < len(one))
 
 
-def _seconds(run: Run) -> float | None:
+def _seconds(run: Run) -> int | None:
     if run.started_at is None or run.ended_at is None:
         return None
-    return round((run.ended_at - run.started_at).total_seconds(), 1)
+    return round((run.ended_at - run.started_at).total_seconds())

@@ -33,6 +33,12 @@
 
   let chart = null;
 
+  /** The newest month or day is told while the pointer is elsewhere. */
+  function tellLast(plot) {
+    const last = plot.data[0].length - 1;
+    if (plot.legend.idx === null || plot.legend.idx === undefined) plot.setLegend({ idx: last });
+  }
+
   function draw(unit) {
     const rows = grouped(unit);
     const labels = rows.map(([at]) => forms[unit].format(new Date(at * 1000)));
@@ -45,15 +51,16 @@
       height: 240,
       scales: { x: { time: false, range: [-0.6, rows.length - 0.4] } },
       axes: [
-        { ...axis, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? labels[tick] ?? "" : "")) },
+        { ...axis, grid: { show: false }, incrs: [1, 2, 5, 10, 20], space: 64, values: (_, ticks) => ticks.map((tick) => labels[tick] ?? "") },
         { ...axis, scale: "y", size: 70, values: (_, ticks) => ticks.map((tick) => money.format(tick)) },
         { ...axis, scale: "th", side: 1, size: 80, grid: { show: false }, values: (_, ticks) => ticks.map((tick) => number.format(tick)) },
       ],
       series: [
         { label: box.dataset.when, value: (_, __, ___, place) => labels[place] ?? "" },
-        { label: box.dataset.cny, scale: "y", fill: "rgba(11,92,173,.6)", stroke: "#0b5cad", paths: uPlot.paths.bars({ size: [0.7, 48] }), points: { show: false } },
-        { label: box.dataset.th, scale: "th", stroke: "#d9730d", width: 2, points: { show: true } },
+        { label: box.dataset.cny, scale: "y", value: (_, amount) => money.format(amount ?? 0), fill: "rgba(11,92,173,.6)", stroke: "#0b5cad", paths: uPlot.paths.bars({ size: [0.7, 48] }), points: { show: false } },
+        { label: box.dataset.th, scale: "th", value: (_, th) => number.format(th ?? 0), stroke: "#d9730d", width: 2, points: { show: true } },
       ],
+      hooks: { ready: [tellLast], setLegend: [tellLast] },
     }, [places, rows.map((row) => row[1]), rows.map((row) => row[2])], box);
     const body = document.querySelector("#use-table tbody");
     body.replaceChildren(...rows.map(([, cny, th, bills], place) => {

@@ -92,9 +92,9 @@ const TesraCharts = (() => {
       this.plot = new uPlot({
         ...this.size(),
         series: [{}, ...lines],
-        scales: { x: { time: false }, y: log ? { distr: 3 } : { range: (_, low, high) => this.range(low, high) } },
+        scales: { x: { time: false, range: (plot, low, high) => (plot.data[0].length === 1 ? around(plot.data[0][0], axis === "time" ? 30 : 1) : [low, high]) }, y: log ? { distr: 3 } : { range: (_, low, high) => this.range(low, high) } },
         axes: [
-          { ...common, size: 28, space: 70, ...(axis === "time" ? {} : { incrs: WHOLE }), values: (_, splits) => this.below(splits, axis) },
+          { ...common, size: 28, ...(axis === "time" ? { space: 70 } : { space: 45, incrs: WHOLE }), values: (_, splits) => this.below(splits, axis) },
           { ...common, ...this.marks, size: 58, values: (_, splits) => splits.map((one) => (one === null ? "" : this.say(one))) },
         ],
         legend: { show: false },
@@ -191,6 +191,9 @@ const TesraCharts = (() => {
     const air = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
     return [low - air, high + air];
   }
+
+  /** One step or moment alone has room on both sides. */
+  const around = (place, room) => [place - room, place + room];
 
   /** From 0 to `most` at least: what is a share or an amount looks as large as it is. */
   const fromZero = (most) => (_, high) => [0, Math.max(most, (high ?? 0) * 1.06)];

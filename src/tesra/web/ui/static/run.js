@@ -135,7 +135,7 @@
       if (element && element.textContent !== text) element.textContent = text;
     };
     if (cost !== null) write("cost", money.format(Number(cost)));
-    write("th", new Intl.NumberFormat(language, { maximumFractionDigits: 4 }).format(Number(th)));
+    write("th", new Intl.NumberFormat(language, { minimumFractionDigits: 6, maximumFractionDigits: 6 }).format(Number(th)));
     if (forecast?.cost_to_finish) write("to-finish", money.format(Number(forecast.cost_to_finish)));
     const at = $('[data-live="finish"] time');
     if (at && forecast?.finish_at) {
@@ -195,7 +195,7 @@
       const some = log.waitingLines;
       const text = log.following || !some ? "" : words.waiting.replace("{n}", some.toLocaleString());
       if ($("#log-waiting").textContent !== text) $("#log-waiting").textContent = text;
-      $("#log-empty").hidden = log.count > 0 || log.waiting.length > 0 || log.reading;
+      $("#log-empty").hidden = log.count > 0 || log.waiting.length > 0 || log.reading || !log.begun;
     };
     $("[data-log]").addEventListener("keydown", (event) => {
       if (event.key === "End") { event.preventDefault(); log.follow(true); }
