@@ -8,12 +8,10 @@
   const GROUP_BYTES = 32 * 2 ** 20;
   const GROUP_FILES = 400;
   const LARGE_AT_ONCE = 2;
-  const NAME_BYTES = 255;
   const FAILED_SHOWN = 50;
   const words = () => $("#words-upload").dataset;
   const language = document.documentElement.lang;
   const number = new Intl.NumberFormat(language);
-  const bytes = new TextEncoder();
 
   const items = []; // {file, path, state, sent, why, large, sending, row}
   let held = false; // all is paused
@@ -23,7 +21,7 @@
   let folder = "/";
 
   const open = (item) => ["waiting", "sending", "landing", "paused"].includes(item.state);
-  const join = (base, name) => `${base === "/" ? "" : base}/${name}`;
+  const { nameFault, join } = DriveChoice;
 
   function size(count) {
     let value = count, unit = 0;
@@ -39,54 +37,13 @@
   const fill = (text, values) => text.replace(/\{(\w)\}/g, (_, key) => values[key]);
 
   // --- what was dropped or picked -------------------------------------------------------------
-  const fileOf = (entry) => new Promise((resolve, reject) => { entry.file(resolve, reject); });
-  const someOf = (reader) => new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-
-  async function walk(entry, above, found) {
-    const name = above ? `${above}/${entry.name}` : entry.name;
-    if (entry.isFile) {
-      found.files.push({ name, file: await fileOf(entry) });
-      return;
-    }
-    const reader = entry.createReader();
-    let empty = true;
-    for (let some = await someOf(reader); some.length; some = await someOf(reader)) {
-      empty = false;
-      for (const below of some) await walk(below, name, found);
-    }
-    if (empty) found.folders.push(name);
-  }
-
-  async function dropped(transfer) {
-    const found = { files: [], folders: [] };
-    const items = [...transfer.items].filter((item) => item.kind === "file");
-    const seen = items.map((item) => [item.webkitGetAsEntry(), item.getAsFile()]); // both end with the event
-    for (const [entry, file] of seen) {
-      if (entry) await walk(entry, "", found);
-      else if (file) found.files.push({ name: file.name, file });
-    }
-    await take(found);
-  }
-
-  const picked = (list) => take({
-    files: [...list].map((file) => ({ name: file.webkitRelativePath || file.name, file })), folders: [],
-  });
-
-  function nameFault(name) {
-    for (const part of name.split("/")) {
-      if (bytes.encode(part).length > NAME_BYTES) return words().tooLong;
-      if (!part || part === "." || part === ".." || part.includes("\0") || !part.isWellFormed()) return words().badName;
-    }
-    return null;
-  }
-
   /** Asks about names that are taken, then queues. */
   async function take(found) {
     if (!found.files.length && !found.folders.length) {
       Tesra.toast(words().nothing, "warning");
       return;
     }
-    const renamed = await settle([...found.files.map((one) => one.name), ...found.folders]);
+    const renamed = await DriveChoice.settle([...found.files.map((one) => one.name), ...found.folders], folder);
     if (!renamed) return;
     const placed = (name) => {
       const [top, ...rest] = name.split("/");
@@ -104,56 +61,6 @@
       if (!found.files.length) await Drive.refresh();
     }
     pump();
-  }
-
-  async function standing(names) {
-    const there = [];
-    for (let start = 0; start < names.length; start += 1000) {
-      const paths = names.slice(start, start + 1000).map((name) => join(folder, name));
-      const told = await Tesra.callJson("/api/v1/drive/entries", { method: "POST", json: { paths } });
-      there.push(...told.entries.map((entry) => entry.name));
-    }
-    return new Set(there);
-  }
-
-  /** What is to become of names that are taken: a map to other names (null: left out); null: nothing at all. */
-  async function settle(names) {
-    const tops = [...new Set(names.map((name) => name.split("/")[0]))].filter((name) => !nameFault(name));
-    const renamed = new Map();
-    const taken = tops.length ? await standing(tops).catch(() => new Set()) : new Set();
-    if (!taken.size) return renamed;
-    const answer = await askAbout([...taken]);
-    if (answer === "cancel") return null;
-    if (answer === "skip") taken.forEach((name) => renamed.set(name, null));
-    for (let open = [...taken], copy = 2; answer === "both" && open.length && copy < 100; copy += 1) {
-      const wanted = new Map(open.map((name) => [name, numbered(name, copy)]));
-      const there = await standing([...wanted.values()]);
-      open.filter((name) => !there.has(wanted.get(name))).forEach((name) => renamed.set(name, wanted.get(name)));
-      open = open.filter((name) => there.has(wanted.get(name)));
-    }
-    return renamed;
-  }
-
-  function numbered(name, copy) {
-    const dot = name.lastIndexOf(".");
-    return dot > 0 ? `${name.slice(0, dot)} (${copy})${name.slice(dot)}` : `${name} (${copy})`;
-  }
-
-  function askAbout(names) {
-    const dialog = $("#conflicts");
-    $("[data-conflict-list]", dialog).replaceChildren(...names.slice(0, 100).map((name) => {
-      const line = document.createElement("li");
-      line.className = "long";
-      const text = document.createElement("bdi");
-      text.textContent = name;
-      line.append(text);
-      return line;
-    }));
-    dialog.returnValue = "cancel";
-    dialog.showModal();
-    return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue || "cancel"), { once: true });
-    });
   }
 
   async function warnOfRoom(total) {
@@ -498,7 +405,7 @@
       event.preventDefault();
       depth = 0;
       $("#drop-here").hidden = true;
-      dropped(event.dataTransfer).catch(() => Tesra.toast(words().unreadable, "danger"));
+      DriveChoice.dropped(event.dataTransfer).then(take).catch(() => Tesra.toast(words().unreadable, "danger"));
     });
     addEventListener("beforeunload", (event) => {
       if (items.some((item) => ["waiting", "sending", "landing", "paused"].includes(item.state))) event.preventDefault();
@@ -513,7 +420,7 @@
       for (const press of all(`[data-pick="${kind}"]`)) {
         press.onclick = () => { press.closest("details").open = false; input.value = ""; input.click(); };
       }
-      input.onchange = () => { if (input.files.length) picked(input.files); };
+      input.onchange = () => { if (input.files.length) take(DriveChoice.picked(input.files)); };
     }
     $("[data-upload-pause]").onclick = holdAll;
     $("[data-upload-close]").onclick = close;
