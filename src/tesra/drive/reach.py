@@ -47,12 +47,15 @@ class Reaches:
         own: dict[bytes, Reach] = {}
         below: dict[bytes, list[bytes]] = {}
         chunks: dict[bytes, list[bytes]] = {}
+        waiting = 0
         async for _, node_id, node in reader.nodes(tree, known=known):
             own[node_id] = Reach(node.file_count - len(node.links), frozenset())
             below[node_id] = node.below
             chunks[node_id] = [node_id, *await reader.content_ids(node)]
-            if sum(map(len, chunks.values())) >= _LOCATED:
+            waiting += len(chunks[node_id])
+            if waiting >= _LOCATED:
                 await _add_packs(reader, own, chunks)
+                waiting = 0
         await _add_packs(reader, own, chunks)
         found = fold_up(tree, below, lambda node, parts: _sum([own[node], *parts]), known=known)
         for node_id, reach in found.items():
