@@ -11,7 +11,7 @@ from pathlib import Path
 from tesra.app.storage import TESRA
 from tesra.kit.errors import Conflict
 from tesra.kit.settings import Home
-from tesra.kit.sizes import parse_size
+from tesra.kit.sizes import parse_disk
 
 AGAIN_S = 5.0  # a peer that ended by itself is started again after this time
 END_S = 10.0
@@ -44,7 +44,7 @@ def disk_beside(
     place: Place = HERE,
 ) -> Iterator[None]:
     """Within the block a peer keeps packs in ``<home>/peer-1``; raises ``SizeInvalid``."""
-    parse_size(size)
+    parse_disk(size)
     if home.config.exists():
         raise HomeHasPeers(way_out="Give it more: `tesra up --peers N`; or take another --home.")
     folder = home.peer(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tesra.app.disk_beside import HERE, Place, disk_beside
 from tesra.kit.errors import NotFound
 from tesra.kit.settings import Settings
-from tesra.kit.sizes import parse_size
+from tesra.kit.sizes import parse_disk
 
 
 class TokenFileMissing(NotFound):
@@ -84,7 +84,7 @@ def start_peer(disk: Disk) -> None:
         disk.folder.absolute(),
         PeerConfig(disk.name, machine_name(), disk.address, gateway=disk.gateway, site=disk.site),
         identity=disk.identity,
-        capacity_bytes=parse_size(disk.size),
+        capacity_bytes=parse_disk(disk.size),
         server_url=disk.server_url,
         token=_token(disk.token_file, "peer"),
     )

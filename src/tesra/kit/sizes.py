@@ -10,6 +10,7 @@ _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
+_LEAST_DISK_BYTES = 10**6
 _SHOWN = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -24,6 +25,16 @@ def parse_size(text: str) -> int:
         raise SizeInvalid(f"'{text}' is no size.", way_out="Write it as 50GB, 1.5TiB or 800MB.")
     unit = (match[2] or "").lower()
     return int(Decimal(match[1]) * {**_UNITS, **_BINARY}[unit])
+
+
+def parse_disk(text: str) -> int:
+    """The same for a disk that is contributed; what is too little for anything is refused."""
+    size = parse_size(text)
+    if size < _LEAST_DISK_BYTES:
+        raise SizeInvalid(
+            f"A disk of {show_size(size)} keeps nothing.", way_out="Write it as 50GB or 1.5TiB."
+        )
+    return size
 
 
 def show_size(size_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tesra.kit.sizes import SizeInvalid, parse_size
+from tesra.kit.sizes import SizeInvalid, parse_disk, parse_size
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(SizeInvalid) as refused:
         parse_size(text)
     assert "50GB" in (refused.value.way_out or "")
+
+
+def test_a_disk_that_could_keep_nothing_is_refused() -> None:
+    """Mostly the unit is missing."""
+    assert parse_disk("50GB") == 50 * 10**9
+    for text in ("0", "50"):
+        with pytest.raises(SizeInvalid, match=f"A disk of {text} B"):
+            parse_disk(text)

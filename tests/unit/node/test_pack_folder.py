@@ -71,3 +71,8 @@ def test_a_peer_stays_who_it_is_when_its_folder_is_lost(
     spoil(identity)
     assert PackFolder(root, 1, identity=identity).peer_id() == peer
     assert PackFolder(root, 1).peer_id() == peer
+
+
+def test_a_disk_smaller_than_what_is_offered_is_told(tmp_path: Path) -> None:
+    assert PackFolder(tmp_path / "small", 10**6).lacks_bytes() == 0
+    assert PackFolder(tmp_path / "large", 10**18).lacks_bytes() > 10**17

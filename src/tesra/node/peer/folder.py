@@ -77,6 +77,12 @@ class PackFolder:
             path.name for path in self.packs.glob("*/*") if len(path.name) == _ID_CHARACTERS
         )
 
+    def lacks_bytes(self) -> int:
+        """How much of what is contributed the disk has no room for now."""
+        disk = os.statvfs(self._root)
+        used = sum(size for _, size in self._sizes())
+        return max(0, self._capacity_bytes - used - disk.f_bavail * disk.f_frsize)
+
     def require_room(self, tree: PackTree) -> None:
         """Raises ``PeerFull`` when the pack would not fit into what is contributed, or on the disk."""
         self._make()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tesra.kit.errors import Conflict
+from tesra.kit.sizes import show_size
 from tesra.node.peer.direct import DirectDoor
 from tesra.node.peer.folder import PackFolder
 from tesra.node.peer.link import PeerLink
@@ -35,6 +36,12 @@ def run_peer(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     packs = PackFolder(folder, capacity_bytes, identity=identity)
     with _only_one(folder):
+        if lacking := packs.lacks_bytes():
+            offered = show_size(capacity_bytes)
+            logging.warning(
+                "%s are offered, and the disk of %s has %s less: it takes what fits",
+                *(offered, folder, show_size(lacking)),
+            )
         asyncio.run(_run(packs, server_url, token, config))
 
 

@@ -280,7 +280,7 @@ class StoragePeer:
             except ServerAway as error:
                 log.info("%s", error.detail)
             except TesraError as error:
-                log.warning("refused: %s", error.detail)
+                log.warning("refused: %s %s", error.detail, error.way_out or "")
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _BACKOFF_MOST_S)
 
