@@ -135,3 +135,14 @@ def test_what_is_restored_says_where_it_stands(
     laptop.drive_put(data / "large.bin", "diary:/a")
     landed = laptop.drive_restore("diary:/a", 1)
     assert [(one.path, one.to) for one in landed.renamed] == [("diary:/a", "diary:/a (restored)")]
+
+
+def test_the_trash_is_emptied_when_that_is_confirmed(
+    client: tesra.Client, command: CommandLine, data: Path
+) -> None:
+    client.drive_put(data, "/data")
+    client.drive_remove("/data")
+    assert "--yes" in command.refused("drive", "trash", "--empty")
+    assert "is empty" in command.done("drive", "trash", "--empty", "--yes")
+    assert list(client.drive_trash()) == []
+    assert "The trash is empty" in command.done("drive", "trash")

@@ -177,7 +177,8 @@ def check_room(used_bytes: int, quota_bytes: int, needed_bytes: int) -> None:
         raise DriveFull(
             f"The drive is full: {_mib(used_bytes)} of {_mib(quota_bytes)} are used, and this "
             f"needs {_mib(needed_bytes)} more.",
-            way_out="Leave out data with .tesraignore, or ask the operator for a larger quota.",
+            way_out="Empty the trash and give up old versions (drive gc), or ask the operator for a "
+            "larger quota.",
             used_bytes=used_bytes,
             quota_bytes=quota_bytes,
             needed_bytes=needed_bytes,

@@ -188,6 +188,10 @@ class DriveVerbs:
         """Back to where it was."""
         return self.connection.post(f"/drive/trash/{item}/restore", Committed, once=True)
 
+    def drive_empty_trash(self) -> None:
+        """Forget all that was thrown away; versions that hold it stay until they are given up."""
+        self.connection.send("DELETE", "/drive/trash")
+
     def drive_use(self, path: str = "/", *, version: int | None = None) -> DriveUse:
         """How many files and bytes stand below a path."""
         return self.connection.get("/drive/use", DriveUse, {"path": path, "version": version})

@@ -254,8 +254,19 @@ def trash(
     back: Annotated[
         str | None, typer.Option("--restore", metavar="ID", help="Bring this one back.")
     ] = None,
+    empty: Annotated[
+        bool,
+        typer.Option("--empty", help="Forget all of it; earlier versions have it for 90 days."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="I am sure; do not ask.")] = False,
 ) -> None:
     """What you have thrown away."""
+    if empty:
+        session.confirm("Empty the trash?", yes=yes)
+        session.client.drive_empty_trash()
+        said = "The trash is empty. Its room is given back with the versions that have it: "
+        session.out.answer({}, lambda: session.out.say(f"{said}tesra drive gc"))
+        return
     if back is not None:
         thrown = (one.path for one in session.client.drive_trash() if one.id == back)
         path = next(thrown, "")

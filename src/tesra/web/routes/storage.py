@@ -26,7 +26,7 @@ from tesra.wire.storage import (
 )
 
 PeerName = Annotated[str, Path(min_length=1, max_length=64)]
-AlarmStep = Annotated[str, Path(pattern=r"^alm_[0-9a-z]{26}$")]
+AlarmStep = Annotated[str, Path(max_length=64)]
 PathQuery = Annotated[str, Query(max_length=4096, description="Such as `/models/best.pt`")]
 
 router = APIRouter(prefix="/api/v1", tags=["storage"])
