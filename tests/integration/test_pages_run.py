@@ -302,5 +302,5 @@ async def test_metrics_are_a_table_that_no_spreadsheet_computes(place: Place) ->
 async def test_the_page_is_chinese_for_who_reads_chinese(place: Place) -> None:
     begun = await place.training(devices=2)
     answer = await place.page.look(f"/training/runs/{begun.run}", **{"Accept-Language": "zh"})
-    for word in ("运行中", "在线调参", "文件与断点", "全部 rank", "停止"):
+    for word in ("运行中", "在线调参", "文件与断点", "全部进程", "停止"):
         assert word in words_of(answer)
