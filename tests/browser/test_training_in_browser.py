@@ -186,6 +186,18 @@ async def test_an_error_stands_at_its_field_and_secrets_stay(tabs: Tabs, site: s
     tabs.allow("422")
 
 
+async def test_an_address_that_could_not_be_cloned_is_still_there_to_be_mended(
+    tabs: Tabs,
+) -> None:
+    _, token = tabs.person()
+    page = await tabs.open("/training/import", token=token)
+    address = "http://127.0.0.1:1/nobody.git"
+    await page.get_by_label("Address of a public repository").fill(address)
+    await page.get_by_role("button", name="Clone").click()
+    await page.get_by_role("link", name="Try again").click()
+    await expect(page.get_by_label("Address of a public repository")).to_have_value(address)
+
+
 async def test_tags_and_notes_are_written_in_place_and_html_is_text(tabs: Tabs, site: str) -> None:
     _, token = tabs.person()
     nasty = "<img src=x onerror=alert(1)>"

@@ -265,6 +265,8 @@ async def test_a_form_that_is_sent_twice_starts_one_run(
         ({"devices": "99"}, 'data-error="devices"', "99 devices are more"),
         ({"max_cost_cny": "0.001"}, 'id="h-max_cost_cny"', "more than two decimals"),
         ({"max_time_h": "soon"}, 'id="h-max_time_h"', "needs a number"),
+        ({"max_time_h": "0"}, 'id="h-max_time_h"', "at most 8,784 hours"),
+        ({"max_time_h": "nan"}, 'id="h-max_time_h"', "at most 8,784 hours"),
         ({"args": "'open"}, 'id="h-args"', "quotation marks"),
         ({"data_path": "/nowhere", "data_name": ""}, 'data-error="data"', "nothing at"),
     ],

@@ -20,6 +20,7 @@ from tesra.wire.training import CHECKPOINT_EVERY_S, MAX_RESTARTS, PRIORITIES, Ru
 
 TEMPLATE = "training/new.html"  # and its texts are in that catalogue
 MAX_ROWS = 200
+MOST_HOURS = 366 * 24
 KINDS = ("float", "int", "str", "bool")
 ROWS: Mapping[str, tuple[str, ...]] = {
     "param": ("name", "kind", "value", "low", "high"),
@@ -322,10 +323,16 @@ class RequestReader:
         if not text:
             return None
         try:
-            return max(1, round(float(text) * 3600)) if float(text) > 0 else 0
-        except (ValueError, OverflowError):
+            hours = float(text)
+        except ValueError:
             self._refuse("max_time_h", self.say("This needs a number."))
             return None
+        if not 0 < hours <= MOST_HOURS:
+            most = self._spoken.number(MOST_HOURS)
+            said = self.say("Give more than 0 and at most %(most)s hours.", most=most)
+            self._refuse("max_time_h", said)
+            return None
+        return max(1, round(hours * 3600))
 
 
 def _drive_path(text: str) -> str:

@@ -148,6 +148,7 @@ const Tesra = (() => {
 
   /** A form that was sent and is not here any more has arrived: its draft has done its work. */
   function forgetSent() {
+    if ($("[data-on-its-way]")) return; // how it ends is not known yet, or it ended badly
     for (const key of Object.keys(sessionStorage).filter((name) => name.startsWith(SENT))) {
       const draft = key.slice(SENT.length);
       const stillHere = all("form[data-draft]").some((form) => keyOf(form) === draft);
