@@ -520,6 +520,45 @@ def test_what_needs_a_key_on_the_server_is_refused_with_the_way_out(
         laptop.drive_copy("diary:/a", "/a")
 
 
+def test_the_health_of_each_file_is_known_on_the_device(
+    laptop: tesra.Client, tmp_path: Path
+) -> None:
+    put(laptop, tmp_path, "diary:/b/large", os.urandom(300_000))
+    put(laptop, tmp_path, "diary:/b/small", b"1")
+    put(laptop, tmp_path, "diary:/a", b"2")
+    found = laptop.drive_health("diary:/")
+    assert [(one.path, one.size_bytes) for one in found.files] == [
+        ("diary:/a", 1),
+        ("diary:/b/large", 300_000),
+        ("diary:/b/small", 1),
+    ]
+    assert (found.total, found.copies, found.machines, found.state) == (3, 1, 1, "degraded")
+    first = laptop.drive_health("diary:/", limit=1)
+    assert [one.path for one in first.files] == ["diary:/a"]
+    rest = laptop.drive_health("diary:/", after=first.next, limit=5)
+    assert [one.path for one in rest.files] == ["diary:/b/large", "diary:/b/small"]
+    assert rest.next is None
+    assert [one.path for one in laptop.drive_health("diary:/b/small").files] == ["diary:/b/small"]
+    with pytest.raises(NotFound):
+        laptop.drive_health("diary:/c")
+
+
+def test_the_health_of_others_packs_is_not_told(
+    laptop: tesra.Client, network: PeerNetwork, tmp_path: Path
+) -> None:
+    put(laptop, tmp_path, "diary:/a", os.urandom(300_000))
+    ring = laptop.private_drives._ring("diary")
+    tree = laptop.private_drives.tree("diary")
+    view = tree._view(None)
+    pack = next(iter(view.reader.places([view.root]).values())).pack
+    assert ring.door.health([pack])[1].keys() == {pack}
+    bob = Person(network.url, tmp_path / "bobs")
+    desk = bob.device("desk")
+    bob.create(desk)
+    with pytest.raises(NotFound):
+        desk.private_drives._ring("diary").door.health([pack])
+
+
 def test_the_collector_of_garbage_is_told_what_is_kept(
     network: PeerNetwork, ann: Person, laptop: tesra.Client, tmp_path: Path
 ) -> None:

@@ -5,16 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tesra.drive.peers.wellness import (
-    DEGRADED,
-    GOOD,
-    LOCKED,
-    OFFLINE,
-    GoodCopy,
-    of_pack,
-    say,
-    worst,
-)
+from tesra.drive.peers.wellness import GoodCopy, of_pack
+from tesra.storage.wellness import DEGRADED, GOOD, LOCKED, OFFLINE, say, worst
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 copies = st.lists(

@@ -7,13 +7,14 @@ from tesra.db.engine import Database
 from tesra.drive.files.service import FileService, Found
 from tesra.drive.kept import Kept, files_at, kept_of, nodes_of
 from tesra.drive.peers.care_repository import CareRepository
-from tesra.drive.peers.wellness import LOCKED, GoodCopy, Wellness, of_pack, say, worst
+from tesra.drive.peers.wellness import GoodCopy, of_pack
 from tesra.drive.reach import Reach, Reaches
 from tesra.drive.reading import EpochReader
 from tesra.drive.service import DriveService
 from tesra.kit.ids import UserId
 from tesra.storage.editing import Parts, parse_path, show_path
 from tesra.storage.tree import File, Folder
+from tesra.storage.wellness import LOCKED, Wellness, say, worst
 from tesra.wire.storage import DriveHealth, FileHealth
 
 _BATCH = 500
@@ -136,6 +137,13 @@ class HealthService:
             for one, well in await self._judge(reader, batch, known, goal=goal):
                 judged.append(_shown(show_path(one.path), one.size_bytes, well))
         return judged
+
+    async def of_packs(
+        self, owner: UserId, pack_ids: Collection[str]
+    ) -> tuple[int, dict[str, Wellness]]:
+        """How many copies the owner wants, and how well each of these packs is kept."""
+        goal = await self._goal(owner)
+        return goal, await self._packs(set(pack_ids), goal)
 
     async def _goal(self, owner: UserId) -> int:
         """How many copies the owner wants."""

@@ -27,7 +27,6 @@ from tesra.sdk.mistakes import RequestInvalid, mistake
 from tesra.sdk.notices import NoticeVerbs
 from tesra.sdk.queue import QueueVerbs
 from tesra.sdk.shares import ShareVerbs
-from tesra.sdk.storage import StorageVerbs
 from tesra.sdk.sweeps import SweepVerbs
 from tesra.sdk.tuning import TuningVerbs
 from tesra.storage.progress import Report, silent
@@ -83,7 +82,6 @@ class Client(
     FindingVerbs,
     QueueVerbs,
     ShareVerbs,
-    StorageVerbs,
     SweepVerbs,
     MetricVerbs,
     NoticeVerbs,

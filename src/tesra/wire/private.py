@@ -116,3 +116,24 @@ class Pruned(Answer):
     """How many versions were forgotten."""
 
     versions: int
+
+
+class PacksAsked(Wire):
+    packs: list[Hex32] = Field(max_length=20_000)
+
+
+class PackHealth(Answer):
+    """As of a file (`FileHealth`)."""
+
+    copies: int
+    machines: int
+    last_proof: datetime | None
+    state: str
+    away: int
+
+
+class PacksHealth(Answer):
+    """``wanted``: how many copies of each there shall be."""
+
+    wanted: int
+    packs: dict[str, PackHealth]

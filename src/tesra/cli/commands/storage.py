@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tesra.cli import words
-from tesra.cli.addresses import inside
+from tesra.cli.addresses import anywhere
 from tesra.cli.context import Session, connected
 from tesra.cli.output import Output
 
@@ -38,7 +38,7 @@ def extend(group: typer.Typer) -> None:
 @connected
 def health(session: Session, path: RemotePath = "xingpan:/") -> None:
     """How many good copies there are, on how many machines, and when that was last proven."""
-    found = session.client.drive_health(inside(path))
+    found = session.client.drive_health(anywhere(path))
 
     def draw() -> None:
         session.out.table(

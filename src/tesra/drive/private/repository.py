@@ -264,13 +264,18 @@ class PrivateRepository:
             found += [_located(row) for row in await tx.execute(statement)]
         return found
 
-    async def has_pack(self, tx: Tx, id_: str, pack_id: str) -> bool:
+    async def own_packs(self, tx: Tx, id_: str, pack_ids: Sequence[str]) -> set[str]:
+        """Those of the packs that are the drive's."""
+        ids = [bytes.fromhex(one) for one in pack_ids]
         statement = (
             select(packs.c.id)
             .join(private_epochs, private_epochs.c.epoch_id == packs.c.epoch_id)
-            .where(private_epochs.c.private_id == id_, packs.c.id == bytes.fromhex(pack_id))
+            .where(
+                private_epochs.c.private_id == id_,
+                packs.c.id == any_(bindparam("ids", ids, ARRAY(LargeBinary))),
+            )
         )
-        return (await tx.execute(statement)).first() is not None
+        return {bytes(row.id).hex() for row in await tx.execute(statement)}
 
     async def kept_packs(self, tx: Tx) -> set[tuple[EpochId, str]]:
         """What all private drives' versions need."""

@@ -230,10 +230,10 @@ class PrivateDriveService:
         if (await self._own(tx, owner, id_)).epoch != epoch:
             raise KeysMoved(way_out="Try again.")
 
-    async def check_pack(self, tx: Tx, owner: UserId, id_: str, pack_id: str) -> None:
-        """Refuse a pack that is not the drive's."""
+    async def check_packs(self, tx: Tx, owner: UserId, id_: str, packs: Sequence[str]) -> None:
+        """Refuse packs that are not the drive's."""
         await self._own(tx, owner, id_)
-        if not await self._repository.has_pack(tx, id_, pack_id):
+        if not set(packs) <= await self._repository.own_packs(tx, id_, packs):
             raise PackUnknown
 
     async def locate(

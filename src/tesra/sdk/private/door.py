@@ -15,6 +15,9 @@ from tesra.wire.private import (
     HeadMove,
     KeysMove,
     NewPrivateDrive,
+    PackHealth,
+    PacksAsked,
+    PacksHealth,
     PrivateDrive,
     Prune,
     Pruned,
@@ -96,6 +99,18 @@ class PrivateDoor:
 
     def read_again(self, pack_id: str, start: int, end: int) -> bytes:
         return self._packs.read_again(pack_id, start, end)
+
+    def health(self, packs: Iterable[str]) -> tuple[int, dict[str, PackHealth]]:
+        """How many copies are wanted, and how well each of these packs is kept."""
+        wanted, found, rest = 0, dict[str, PackHealth](), iter(packs)
+        while True:
+            batch = list(islice(rest, _IDS_AT_ONCE))
+            answer = self._connection.post(
+                f"{self._path}/packs/health", PacksHealth, PacksAsked(packs=batch)
+            )
+            wanted, found = answer.wanted, found | answer.packs
+            if len(batch) < _IDS_AT_ONCE:
+                return wanted, found
 
     def pointer(self, kept: HeadKept) -> SignedPointer:
         return SignedPointer(

@@ -5,7 +5,7 @@ what both sides changed is kept under both names.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from tesra.sdk.private.chunks import (
     file_ids,
     walk,
 )
+from tesra.sdk.private.health import judge, needs, order
 from tesra.sdk.private.keyring import Keyring, State
 from tesra.sdk.private.places import show_place
 from tesra.storage.editing import NothingThere, Parts, TreeEditor, parse_path, show_path
@@ -31,8 +32,10 @@ from tesra.storage.pointers import FIRST, Pointer, prune_message, sign_pointer
 from tesra.storage.progress import Report, silent
 from tesra.storage.tree import Entry, File, Folder, Link, content_id
 from tesra.storage.uploading import upload_folder
+from tesra.storage.wellness import GOOD, Wellness, say, worst
 from tesra.wire.files import Committed, DriveEntry, DriveHead, DriveUse, DriveVersion, Renamed
 from tesra.wire.private import Prune
+from tesra.wire.storage import DriveHealth, FileHealth
 
 Edit = Callable[[Workshop, bytes], bytes]
 _TRIES = 12
@@ -98,6 +101,36 @@ class PrivateTree:
         files = sum(not isinstance(one, Folder) for one in below)
         size = sum(one.size for one in below if isinstance(one, File))
         return DriveUse(path=self._name(parts), files=files, size_bytes=size)
+
+    def health(self, path: str, *, after: str | None, limit: int) -> DriveHealth:
+        """How well the files at and below a path are kept; up to ``limit`` of them are named."""
+        parts, view = parse_path(path), self._view(None)
+        entry, only = view.editor.require(view.root, parts), None
+        folder = parts
+        if not isinstance(entry, Folder):
+            folder, only = parts[:-1], parts[-1]
+            entry = view.editor.require(view.root, folder)
+        assert isinstance(entry, Folder)  # what holds something is one
+        kept = needs(view.reader, folder, entry.tree, only=only)
+        places = view.reader.places({chunk for one in kept for chunk in one.chunks})
+        wanted, known = self._ring.door.health({at.pack for at in places.values()})
+        judged = [(one, judge({places[i].pack for i in one.chunks}, known)) for one in kept]
+        whole = worst(found for _, found in judged if found)
+        first = order(parse_path(after)) if after else ()
+        behind = [(one, found) for one, found in judged if found and order(one.path) > first]
+        files = [
+            FileHealth(path=self._name(one.path), size_bytes=one.size_bytes, **asdict(found))
+            for one, found in behind[:limit]
+        ]
+        return DriveHealth(
+            path=self._name(parts),
+            wanted=wanted,
+            total=len(judged),
+            words=say(whole),
+            files=files,
+            next=files[-1].path if len(behind) > limit else None,
+            **asdict(whole or Wellness(0, 0, None, GOOD)),
+        )
 
     def below(self, path: str) -> Iterator[DriveEntry]:
         """Everything below a folder, each folder before what it holds."""

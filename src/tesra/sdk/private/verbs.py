@@ -9,9 +9,11 @@ from tesra.kit.errors import Invalid
 from tesra.sdk.credentials import config_folder
 from tesra.sdk.drive import DriveVerbs
 from tesra.sdk.private.places import parse_place
+from tesra.sdk.storage import StorageVerbs
 from tesra.storage.listing import Warn, unheard
 from tesra.storage.progress import Report, silent
 from tesra.wire.files import Committed, DriveEntry, DriveUse, DriveVersion
+from tesra.wire.storage import DriveHealth
 
 if TYPE_CHECKING:
     from tesra.sdk.private.drive import PrivateTree
@@ -22,7 +24,7 @@ class TwoDrives(Invalid):
     """Nothing moves from one drive to another without being read: the keys differ."""
 
 
-class AnyDriveVerbs(DriveVerbs):
+class AnyDriveVerbs(DriveVerbs, StorageVerbs):
     """``DriveVerbs``, with private drives opened and sealed on this device."""
 
     @cached_property
@@ -146,6 +148,15 @@ class AnyDriveVerbs(DriveVerbs):
         if place.drive is None:
             return super().drive_use(path, version=version)
         return self._tree(place.drive).use(place.path, version=version)
+
+    def drive_health(
+        self, path: str = "/", *, after: str | None = None, limit: int = 1000
+    ) -> DriveHealth:
+        place = parse_place(path)
+        if place.drive is None:
+            return super().drive_health(path, after=after, limit=limit)
+        behind = parse_place(after).path if after else None
+        return self._tree(place.drive).health(place.path, after=behind, limit=limit)
 
     def _within(self, path: str, to: str, *, keep: bool, force: bool) -> Committed:
         source, target = parse_place(path), parse_place(to)

@@ -1,5 +1,6 @@
 """Private drives over HTTP: sealed, signed, and moved by compare and swap."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -25,6 +26,9 @@ from tesra.wire.private import (
     HeadMove,
     KeysMove,
     NewPrivateDrive,
+    PackHealth,
+    PacksAsked,
+    PacksHealth,
     PrivateDrive,
     Prune,
     Pruned,
@@ -208,11 +212,24 @@ async def get_pack(
 ) -> StreamingResponse:
     """A pack or a range of it: ciphertext."""
     async with services.database.begin() as tx:
-        await services.private.check_pack(tx, caller.user_id, drive, pack)
+        await services.private.check_packs(tx, caller.user_id, drive, [pack])
     size = await services.drive.pack_size(pack, owner=caller.user_id)
     await services.drive.mend_pack(pack, doubt=doubt)
     return ranged(
         request, size, lambda start, end: services.drive.read_pack(pack, start, end), etag=pack
+    )
+
+
+@router.post("/{drive}/packs/health")
+async def packs_health(
+    drive: DriveId, query: PacksAsked, services: ServicesDep, caller: Reader
+) -> PacksHealth:
+    """How well packs are kept; which files need them, only your devices know."""
+    async with services.database.begin() as tx:
+        await services.private.check_packs(tx, caller.user_id, drive, query.packs)
+    wanted, found = await services.health.of_packs(caller.user_id, query.packs)
+    return PacksHealth(
+        wanted=wanted, packs={pack: PackHealth(**asdict(one)) for pack, one in found.items()}
     )
 
 
