@@ -14,6 +14,7 @@ from factories.command_line import CommandLine
 from factories.durable import flip, owner_of
 from factories.peer_network import PeerNetwork, peer_network, wait_until
 from tesra.app.disk_beside import disk_beside
+from tesra.drive.peers import evidence
 from tesra.kit.errors import Conflict
 from tesra.kit.settings import Home
 from tesra.kit.sizes import SizeInvalid
@@ -219,6 +220,25 @@ def test_alarms_are_acknowledged_by_an_operator_and_by_nobody_else(
         (seen,) = ida.client.alarms(everything=True)
         assert (seen.id, seen.state, seen.acknowledged_by) == (alarm.id, "acknowledged", "operator")
         ida.wait_whole()
+
+
+def test_a_disk_full_of_lost_copies_is_not_told_pack_by_pack(
+    network: PeerNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with owner_of(network, "jon", tmp_path) as jon:
+        jon.client.drive_put(tmp_path / "a.bin", "/b.bin")
+        (tmp_path / "a.bin").write_bytes(os.urandom(1_000_000))
+        jon.client.drive_put(tmp_path / "a.bin", "/c.bin")
+        network.repair_until(lambda: jon.client.drive_health("/").copies == 3, "three copies")
+        monkeypatch.setattr(evidence, "_TOLD_ONE_BY_ONE", 1)
+        network.change("UPDATE alarms SET acknowledged_at = now() WHERE acknowledged_at IS NULL")
+        for path in network.packs(3).values():
+            path.unlink()
+        jon.client.drive_audit(timeout_s=30)
+        assert jon.kinds() == ["lost copy"]
+        words = {row[0] for row in network.query("SELECT words FROM alarms WHERE pack_id IS NULL")}
+        assert "More copies on peer-3 are gone than are told one by one." in words
+        jon.wait_whole()
 
 
 def test_a_node_gives_its_disk_with_its_own_token_for_as_long_as_it_runs(

@@ -133,6 +133,12 @@ class AlarmService:
             statement = statement.where(alarms.c.subject.in_(subjects))
         await tx.execute(statement.values(cleared_at=func.clock_timestamp()))
 
+    async def count_open(self, tx: Tx, kind: Kind, ending: str) -> int:
+        """How many of the kind are open about subjects that end so."""
+        ours = alarms.c.subject.endswith(ending, autoescape=True)
+        statement = select(func.count()).where(_OPEN, alarms.c.kind == kind.value, ours)
+        return int((await tx.execute(statement)).scalar_one())
+
     async def open_subjects(self, tx: Tx, kind: Kind) -> set[str]:
         """What there is an alarm of this kind about, acknowledged or not, that is not over."""
         statement = select(alarms.c.subject).where(

@@ -159,6 +159,14 @@ class Evidence:
 
     async def _sound(self, tx: Tx, kind: Kind, peer: PeerId, pack_id: str, why: Said) -> None:
         _, _, name = await self._audits.standing(tx, peer)
+        if await self._alarms.count_open(tx, kind, f"@{peer}") >= _TOLD_ONE_BY_ONE:
+            words = said(
+                f"More copies on {name} have been changed than are told one by one."
+                if kind is Kind.TAMPERED
+                else f"More copies on {name} are gone than are told one by one."
+            )
+            await self._alarms.sound(tx, kind, peer, words)
+            return
         words = said(
             f"The copy of pack {pack_id} on {name} has been changed: {why}"
             if kind is Kind.TAMPERED
