@@ -32,6 +32,9 @@ class Shelf:
         self.nodes[node_id] = plain
         return node_id
 
+    def portions(self, ids: Iterable[bytes]) -> Iterator[list[bytes]]:
+        yield list(ids)
+
     def read(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         for node_id in ids:
             yield node_id, self.one(node_id)

@@ -25,7 +25,8 @@ from tesra.storage.tree import (
 from tesra.wire.drive import ChunkAt, ReadPlan
 from tesra.wire.private import SealedAt
 
-_NODES_AT_ONCE = 64
+_AT_ONCE = 1_000  # chunks, of so many bytes together
+_BYTES_AT_ONCE = 16 * 2**20
 _CACHED_BYTES = 16 * 2**20
 _ROOT_PACK = "0" * 64  # of the one node that only this plan has
 
@@ -66,6 +67,19 @@ class SealedReader:
         if lost is not None:
             raise ChunkBroken(f"The drive does not hold the chunk {lost.hex()} any more.")
         return {one: self._places[one] for one in wanted}
+
+    def portions(self, ids: Iterable[bytes]) -> Iterator[list[bytes]]:
+        """The ids in groups that fit into memory together."""
+        portion: list[bytes] = []
+        size = 0
+        for chunk_id, at in self.places(ids).items():
+            if portion and (len(portion) == _AT_ONCE or size + at.size > _BYTES_AT_ONCE):
+                yield portion
+                portion, size = [], 0
+            portion.append(chunk_id)
+            size += at.size
+        if portion:
+            yield portion
 
     def read(self, ids: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Id and content of each chunk once, in the order of the packs."""
@@ -155,24 +169,26 @@ def walk(
     reader: SealedReader, tree: bytes, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Entry]]:
     """Everything below a folder, level by level; many nodes are read at once."""
-    level, count = [(above, tree)], 0
+    level: dict[bytes, list[tuple[str, ...]]] = {tree: [above]}
+    count = 0
     while level:
-        deeper: list[tuple[tuple[str, ...], bytes]] = []
-        while level:
-            batch, level = level[:_NODES_AT_ONCE], level[_NODES_AT_ONCE:]
-            plain = dict(reader.read(node for _, node in batch))
-            for parts, node_id in batch:
+        deeper: dict[bytes, list[tuple[str, ...]]] = {}
+        for portion in reader.portions(level):
+            plain = dict(reader.read(portion))
+            for node_id in portion:
                 node = read_node(plain[node_id])
-                if isinstance(node, NodeList):
-                    level += [(parts, below) for below in node.nodes]
-                    continue
-                for entry in node.entries:
-                    count += 1
-                    if count > MAX_ENTRIES:
-                        raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
-                    yield (*parts, entry.name), entry
-                    if isinstance(entry, Folder):
-                        deeper.append(((*parts, entry.name), entry.tree))
+                for parts in level[node_id]:
+                    if isinstance(node, NodeList):
+                        for below in node.nodes:
+                            deeper.setdefault(below, []).append(parts)
+                        continue
+                    for entry in node.entries:
+                        count += 1
+                        if count > MAX_ENTRIES:
+                            raise TreeBroken(f"more than {MAX_ENTRIES:,} entries")
+                        yield (*parts, entry.name), entry
+                        if isinstance(entry, Folder):
+                            deeper.setdefault(entry.tree, []).append((*parts, entry.name))
         level = deeper
 
 
@@ -181,20 +197,22 @@ def all_chunks(reader: SealedReader, roots: Iterable[bytes]) -> set[bytes]:
     seen = set(roots)
     level = list(seen)
     while level:
-        batch, level = level[:_NODES_AT_ONCE], level[_NODES_AT_ONCE:]
-        lists: list[bytes] = []
-        for _, plain in reader.read(batch):
-            node = read_node(plain)
-            below = list(node.nodes) if isinstance(node, NodeList) else []
-            if isinstance(node, Entries):
-                below += [entry.tree for entry in node.entries if isinstance(entry, Folder)]
-                files = [entry for entry in node.entries if isinstance(entry, File)]
-                seen.update(chunk for file in files for chunk in file.chunks)
-                lists += [chunk for file in files if file.listed for chunk in file.chunks]
-            level += [one for one in dict.fromkeys(below) if one not in seen]
-            seen.update(below)
-        for _, plain in reader.read(lists):
-            seen.update(split_ids(plain))
+        deeper: dict[bytes, None] = {}
+        for portion in reader.portions(level):
+            lists: list[bytes] = []
+            for _, plain in reader.read(portion):
+                node = read_node(plain)
+                below = list(node.nodes) if isinstance(node, NodeList) else []
+                if isinstance(node, Entries):
+                    below += [entry.tree for entry in node.entries if isinstance(entry, Folder)]
+                    files = [entry for entry in node.entries if isinstance(entry, File)]
+                    seen.update(chunk for file in files for chunk in file.chunks)
+                    lists += [chunk for file in files if file.listed for chunk in file.chunks]
+                deeper |= dict.fromkeys(one for one in below if one not in seen)
+                seen.update(below)
+            for _, plain in reader.read(lists):
+                seen.update(split_ids(plain))
+        level = list(deeper)
     return seen
 
 

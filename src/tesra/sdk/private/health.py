@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from tesra.kit.errors import TesraError
 from tesra.sdk.private.chunks import SealedReader, file_ids
 from tesra.storage.editing import Parts
-from tesra.storage.tree import File, Folder, NodeList, read_node
+from tesra.storage.tree import Entries, File, Folder, NodeList, read_node
 from tesra.storage.wellness import Wellness, worst
 from tesra.wire.private import PackHealth
 
-_NODES_AT_ONCE = 64
 _LOST = frozenset({"pack_locked", "pack_away"})
 
 
@@ -29,31 +28,33 @@ class _Node:
     id: bytes
     above: tuple[bytes, ...] = ()  # the lists that lead to it
 
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """What has to be there for this listing to be read."""
+        return (*self.above, self.id)
+
 
 def needs(reader: SealedReader, at: Parts, tree: bytes, *, only: str | None = None) -> list[Needed]:
     """All files below the folder ``at``, or the one of this name, by the bytes of their names."""
     found: list[Needed] = []
     level = [_Node(at, tree)]
     while level:
-        batch, level = level[:_NODES_AT_ONCE], level[_NODES_AT_ONCE:]
-        plain = _read(reader, [node.id for node in batch])
-        for node in batch:
-            nodes = (*node.above, node.id)
-            if node.id not in plain:
-                found.append(Needed(node.folder, 0, frozenset(nodes)))
-                continue
-            content = read_node(plain[node.id])
-            if isinstance(content, NodeList):
-                level += [_Node(node.folder, below, nodes) for below in content.nodes]
-                continue
-            for one in content.entries:
-                here = (*node.folder, one.name)
-                if only not in (None, one.name):
-                    continue
-                if isinstance(one, Folder):
-                    level.append(_Node(here, one.tree))
-                elif isinstance(one, File):
-                    found.append(_of_file(reader, here, one, nodes))
+        deeper: list[_Node] = []
+        for node, content in _read(reader, level):
+            if content is None:
+                found.append(Needed(node.folder, 0, frozenset(node.ids)))
+            elif isinstance(content, NodeList):
+                deeper += [_Node(node.folder, below, node.ids) for below in content.nodes]
+            else:
+                here = [one for one in content.entries if only in (None, one.name)]
+                files = [one for one in here if isinstance(one, File)]
+                found += [_of_file(reader, (*node.folder, f.name), f, node.ids) for f in files]
+                deeper += [
+                    _Node((*node.folder, one.name), one.tree)
+                    for one in here
+                    if isinstance(one, Folder)
+                ]
+        level = deeper
     return sorted(found, key=lambda one: order(one.path))
 
 
@@ -80,7 +81,22 @@ def _of_file(reader: SealedReader, path: Parts, file: File, nodes: Sequence[byte
     return Needed(path, file.size, frozenset((*nodes, *file.chunks, *ids)))
 
 
-def _read(reader: SealedReader, ids: Sequence[bytes]) -> dict[bytes, bytes]:
+def _read(
+    reader: SealedReader, level: Sequence[_Node]
+) -> Iterator[tuple[_Node, Entries | NodeList | None]]:
+    """Each node with what it holds; None: it can't be read now."""
+    wanted: dict[bytes, list[_Node]] = {}
+    for node in level:
+        wanted.setdefault(node.id, []).append(node)
+    for portion in reader.portions(wanted):
+        plain = _plain(reader, portion)
+        for node_id in portion:
+            content = read_node(plain[node_id]) if node_id in plain else None
+            for node in wanted[node_id]:
+                yield node, content
+
+
+def _plain(reader: SealedReader, ids: Sequence[bytes]) -> dict[bytes, bytes]:
     """The nodes that can be read now: all at once, and one by one when some can't."""
     try:
         return dict(reader.read(ids))
