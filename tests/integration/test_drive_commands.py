@@ -146,3 +146,49 @@ def test_the_trash_is_emptied_when_that_is_confirmed(
     assert "is empty" in command.done("drive", "trash", "--empty", "--yes")
     assert list(client.drive_trash()) == []
     assert "The trash is empty" in command.done("drive", "trash")
+
+
+def test_a_put_to_a_server_that_is_away_says_so_at_once(command: CommandLine, data: Path) -> None:
+    """An upload that has begun is patient for two minutes."""
+    away = ("--url", "http://127.0.0.1:9")
+    for source in (data, data / "large.bin"):
+        refusal = command.refused("drive", "put", str(source), "xingpan:/d/", *away)
+        assert "does not answer" in refusal
+
+
+def test_the_log_of_a_path_says_what_stood_there(
+    client: tesra.Client, command: CommandLine, data: Path
+) -> None:
+    client.drive_put(data / "small.txt", "/a.txt")
+    client.drive_put(data / "large.bin", "/other")
+    client.drive_remove("/a.txt")
+    listed = command.ask("drive", "log", "xingpan:/a.txt")
+    assert [one["words"] for one in listed] == ["removed /a.txt", "put /a.txt"]
+    assert "gone" in command.done("drive", "log", "xingpan:/a.txt")
+    assert "put /other" in command.done("drive", "log")
+    assert "Nothing ever stood" in command.refused("drive", "log", "xingpan:/none")
+    assert "all of it" in command.refused("drive", "log", "xingpan:diary:/a")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("gc", "--keep-days", "1e9"), "That is not possible. keep_days: "),
+        (("share", "xingpan:/small.txt", "--expires", "9999999d"), "not possible. expires_s: "),
+        (("share", "xingpan:/small.txt", "--password", ""), "That is not possible. password: "),
+        (("find", "x" * 300), "A query has at most 200 characters."),
+        (("get", "xingpan:/data", "file"), "'file' is a file, and a folder is to come there."),
+    ],
+)
+def test_what_can_not_be_asked_for_is_told_in_a_line(
+    client: tesra.Client,
+    command: CommandLine,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(data)
+    (data / "file").touch()
+    client.drive_put(data, "/data")
+    assert said in command.refused("drive", *asked)

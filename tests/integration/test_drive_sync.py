@@ -22,6 +22,7 @@ from tesra.sdk.sync.folder import (
     NotInAPrivateDrive,
     Synced,
 )
+from tesra.sdk.sync.local import Naming
 
 pytestmark = pytest.mark.postgres
 
@@ -284,6 +285,29 @@ def test_a_synced_folder_that_is_gone_deletes_nothing_in_the_drive(laptop: Devic
         laptop.preview()
     away.rename(laptop.folder)
     assert laptop.sync(delete=True).plan.empty
+
+
+def test_what_goes_while_a_sync_looks_is_left_out(
+    laptop: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once before it is read, once before it goes up."""
+    for name in ("a.txt", "b.txt", "c.txt"):
+        laptop.write(name, name)
+    look, name_of = FolderSync._look, Naming.file
+
+    def reading(self: Naming, path: Path) -> str:
+        (laptop.folder / "b.txt").unlink(missing_ok=True)
+        return name_of(self, path)
+
+    def looking(self: FolderSync) -> object:
+        view = look(self)
+        (laptop.folder / "c.txt").unlink(missing_ok=True)
+        return view
+
+    monkeypatch.setattr(Naming, "file", reading)
+    monkeypatch.setattr(FolderSync, "_look", looking)
+    laptop.sync()
+    assert {entry.name for entry in laptop.client.drive_list(REMOTE)} == {"a.txt"}
 
 
 def test_a_conflict_of_files_with_the_longest_names_keeps_both(

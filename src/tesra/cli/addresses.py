@@ -1,9 +1,20 @@
 """How a path in a drive is written on the command line."""
 
+from typing import Annotated
+
+import typer
+
 from tesra.kit.errors import Invalid
 from tesra.sdk.private.places import parse_place, refuse_private, show_place
 
 SCHEME = "xingpan:"
+
+Remote = Annotated[
+    str,
+    typer.Argument(
+        metavar="xingpan:/PATH", help="A path in your drive; xingpan:NAME:/PATH in a private one."
+    ),
+]
 
 
 class NotInTheDrive(Invalid):

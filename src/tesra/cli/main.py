@@ -125,5 +125,16 @@ def _line(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return one_line(f"{where}{error.strerror or error}.")
+    if type(error).__name__ == "ValidationError" and hasattr(error, "errors"):  # pydantic's
+        return _not_possible(error.errors(include_url=False, include_input=False))
     what = one_line(f"{type(error).__name__}: {error}")
     return f"Something unexpected went wrong ({what}). TESRA_DEBUG=1 shows where."
+
+
+def _not_possible(mistakes: list[dict[str, Any]]) -> str:
+    """What was asked for can't even be sent; no value is repeated, it may be a password."""
+    said = [
+        f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}"
+        for one in mistakes
+    ]
+    return one_line(f"That is not possible. {'; '.join(said)}.")

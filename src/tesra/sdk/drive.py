@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tesra.kit.errors import Invalid, NotFound
+from tesra.kit.errors import Conflict, Invalid, NotFound
 from tesra.sdk.connection import PREFIX, Connection
 from tesra.storage.listing import Warn, unheard
 from tesra.storage.progress import Report, silent
@@ -21,6 +21,7 @@ from tesra.wire.files import (
     DriveVersion,
     MakeFolder,
     Move,
+    PathStage,
     PutTree,
     Remove,
     Restore,
@@ -32,6 +33,10 @@ _SMALL_BYTES = 256 * 2**10  # up to here one request is cheaper than asking what
 
 class LocalMissing(NotFound):
     """There is no such file or folder here."""
+
+
+class FileThere(Conflict):
+    """A file is in the way of a folder."""
 
 
 class NothingToPut(Invalid):
@@ -77,6 +82,7 @@ class DriveVerbs:
             return self.drive_put_file(here, target, report=report)
         from tesra.sdk.transfer import HttpDoor, upload_tree  # brings the ciphers
 
+        self.drive_quota()  # away or refused: told at once, since an upload has patience
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
         tree = upload_tree(door, here.resolve(), None, report, warn)
         return self.drive_change(PutTree(path=target, tree=tree, merge=merge))
@@ -111,6 +117,7 @@ class DriveVerbs:
             return self.connection.write("/drive/content", Committed, query, source.read_bytes())
         from tesra.sdk.transfer import HttpDoor, upload_tree
 
+        self.drive_quota()  # as above
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
         tree = upload_tree(door, source.parent, [source], report)
         return self.drive_change(PutTree(path=path, tree=tree, single=True))
@@ -133,6 +140,8 @@ class DriveVerbs:
         door = HttpDoor(self.connection.http, f"{PREFIX}/drive")
         place = Path(dest)
         if entry.kind == "dir":
+            if place.exists() and not place.is_dir():
+                raise FileThere(f"'{place}' is a file, and a folder is to come there.")
             fetch_planned(door, plan, place, report)
             return place
         inside = place.is_dir() or str(dest).endswith("/")
@@ -180,6 +189,10 @@ class DriveVerbs:
     def drive_versions(self, limit: int | None = None) -> Iterator[DriveVersion]:
         """The history, the newest first."""
         return self.connection.pages("/drive/versions", DriveVersion, limit=limit)
+
+    def drive_path_history(self, path: str, limit: int | None = None) -> Iterator[PathStage]:
+        """What stood at a path of the default drive, from now back."""
+        return self.connection.pages("/drive/history", PathStage, query={"path": path}, limit=limit)
 
     def drive_trash(self, limit: int | None = None) -> Iterator[ThrownAway]:
         return self.connection.pages("/drive/trash", ThrownAway, limit=limit)

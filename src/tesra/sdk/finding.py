@@ -22,12 +22,12 @@ class FindingVerbs(AnyDriveVerbs):
     ) -> Iterator[SearchHit]:
         """What is named so below a folder, sorted by path. A private drive's names are known on
         this device alone, and compared here."""
-        place = parse_place(path)
+        place, words = parse_place(path), query_words(query)
         if place.drive is None:
             asked = {"q": query, "path": path}
             yield from self.connection.pages("/drive/search", SearchHit, query=asked, limit=limit)
             return
-        words, left = query_words(query), limit
+        left = limit
         for entry in self._tree(place.drive).below(place.path):
             if left == 0:
                 return

@@ -5,30 +5,21 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tesra.cli import words
-from tesra.cli.addresses import SCHEME, anywhere, shown
-from tesra.cli.commands import finding, private, shares, storage
+from tesra.cli.addresses import Remote, anywhere, shown
+from tesra.cli.commands import drive_history, finding, private, shares, storage
 from tesra.cli.commands.sync import SyncWish, sync_command
 from tesra.cli.context import Session, connected
 from tesra.cli.tally import Tally, extent
 from tesra.sdk.private.places import parse_place
 
-if TYPE_CHECKING:
-    from tesra.wire.files import Committed
-
 PANEL = "Drive"
 _EXAMPLE = "Example: tesra drive "
 
-Remote = Annotated[
-    str,
-    typer.Argument(
-        metavar="xingpan:/PATH", help="A path in your drive; xingpan:NAME:/PATH in a private one."
-    ),
-]
 Version = Annotated[
     int | None,
     typer.Option("--version", min=1, help="As it was in this version; see `tesra drive log`."),
@@ -51,12 +42,10 @@ def register(app: typer.Typer) -> None:
         ("cp", cp, "cp xingpan:/models xingpan:/backup"),
         ("rm", rm, "rm xingpan:/old"),
         ("du", du, "du xingpan:/datasets"),
-        ("log", log, "log xingpan:diary:"),
-        ("restore", restore, "restore xingpan:/notes.txt --version 12"),
         ("sync", sync, "sync ./data xingpan:/datasets/digits -n"),
-        ("trash", trash, "trash --restore trs_01k…"),
     ):
         group.command(name, epilog=_EXAMPLE + example)(command)
+    drive_history.extend(group)
     private.register(group)
     storage.extend(group)
     shares.extend(group)
@@ -209,83 +198,6 @@ def du(session: Session, path: Remote = "xingpan:/") -> None:
 
 
 @connected
-def log(
-    session: Session,
-    drive: Annotated[
-        str, typer.Argument(metavar="[xingpan:NAME:]", help="A private drive.")
-    ] = "xingpan:/",
-    *,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 20,
-) -> None:
-    """The history of a drive, the newest first."""
-    place = parse_place(anywhere(drive))
-    found = list(session.client.drive_history(place.drive, limit))
-    session.out.answer(
-        found,
-        lambda: session.out.table(
-            ["Version", "When", "What"],
-            [[str(one.version), words.moment(one.made_at), one.words] for one in found],
-            right=["Version"],
-            empty="No history yet.",
-        ),
-    )
-
-
-@connected
-def restore(
-    session: Session,
-    path: Remote,
-    *,
-    version: Annotated[int, typer.Option("--version", min=1, help="See `tesra drive log`.")],
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="xingpan:/PATH", help="Default: where it was.")
-    ] = None,
-) -> None:
-    """Bring a path of an earlier version back, beside what stands there now."""
-    landed = session.client.drive_restore(anywhere(path), version, anywhere(to) if to else None)
-    place = f"{path} of version {version} is back{_at(landed, anywhere(to or path), asked=to)}."
-    session.out.answer(landed, lambda: session.out.say(place))
-
-
-@connected
-def trash(
-    session: Session,
-    *,
-    back: Annotated[
-        str | None, typer.Option("--restore", metavar="ID", help="Bring this one back.")
-    ] = None,
-    empty: Annotated[
-        bool,
-        typer.Option("--empty", help="Forget all of it; earlier versions have it for 90 days."),
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="I am sure; do not ask.")] = False,
-) -> None:
-    """What you have thrown away."""
-    if empty:
-        session.confirm("Empty the trash?", yes=yes)
-        session.client.drive_empty_trash()
-        said = "The trash is empty. Its room is given back with the versions that have it: "
-        session.out.answer({}, lambda: session.out.say(f"{said}tesra drive gc"))
-        return
-    if back is not None:
-        thrown = (one.path for one in session.client.drive_trash() if one.id == back)
-        path = next(thrown, "")
-        landed = session.client.drive_restore_trash(back)
-        said = f"{shown(path)} is back{_at(landed, path)}."
-        session.out.answer(landed, lambda: session.out.say(said))
-        return
-    found = list(session.client.drive_trash())
-    session.out.answer(
-        found,
-        lambda: session.out.table(
-            ["Id", "Path", "Thrown away"],
-            [[one.id, f"{SCHEME}{one.path}", words.moment(one.thrown_at)] for one in found],
-            empty="The trash is empty.",
-        ),
-    )
-
-
-@connected
 def sync(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder here.")],
@@ -302,11 +214,3 @@ def sync(
     """Make a folder here and one in the drive equal, both ways; only what differs is moved."""
     wanted = SyncWish(folder, anywhere(path), delete=delete, dry_run=dry_run, watch=watch)
     sync_command(session, wanted)
-
-
-def _at(landed: "Committed", path: str, *, asked: str | None = None) -> str:
-    """Where something was brought back to, if that is not where it was."""
-    beside = next((one.to for one in landed.renamed if one.path == path), None)
-    if beside is not None:
-        return f", at {shown(beside)}, since something else stands at {shown(path)}"
-    return f", at {shown(path)}" if asked else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tesra.kit.errors import Invalid
 from tesra.sdk.credentials import config_folder
-from tesra.sdk.drive import DriveVerbs
+from tesra.sdk.drive import DriveVerbs, FileThere
 from tesra.sdk.private.places import parse_place
 from tesra.sdk.storage import StorageVerbs
 from tesra.storage.listing import Warn, unheard
@@ -85,6 +85,8 @@ class AnyDriveVerbs(DriveVerbs, StorageVerbs):
         tree, target = self._tree(place.drive), Path(dest)
         entry = tree.entry(place.path, version=version)
         if entry.kind == "dir":
+            if target.exists() and not target.is_dir():
+                raise FileThere(f"'{target}' is a file, and a folder is to come there.")
             tree.get(place.path, target, version=version, report=report)
             return target
         inside = target.is_dir() or str(dest).endswith("/")

@@ -30,6 +30,7 @@ from tesra.wire.files import Change, Expect, PutTree, Remove
 
 _TRIES = 4
 _CHANGES_AT_ONCE = 900
+_CHANGED = frozenset({"changed_meanwhile", "file_changed"})  # there, here
 
 
 class NotInAPrivateDrive(Invalid):
@@ -53,7 +54,7 @@ class FolderGone(Conflict):
 
 
 class ChangesWithoutEnd(Conflict):
-    """Others changed this path of the drive again and again at the same moment."""
+    """This folder, or this path of the drive, was changed again and again at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,17 @@ class FolderSync:
 
     def run(self, report: Report = silent) -> Synced:
         with self._state.alone():
-            for _ in range(_TRIES):
+            for left in reversed(range(_TRIES)):
                 view = self._look()
                 self._folder.mkdir(parents=True, exist_ok=True)
                 try:
                     skipped = self._carry_out(view, report)
                 except Conflict as error:
-                    if error.code != "changed_meanwhile":
+                    if error.code not in _CHANGED:
+                        raise
+                    continue
+                except FileNotFoundError:  # of what was to go up: the next look knows
+                    if not left:
                         raise
                     continue
                 return Synced(view.plan, tuple(sorted(skipped)), tuple(self._warnings))

@@ -85,22 +85,40 @@ def scan(
         before = known.get(path)
         if before is not None and before.stamp == stamp:
             found[path] = before
-        elif stat.S_ISREG(stamp.mode):
-            found[path] = Seen(naming.file(place), stamp)
-        elif stat.S_ISLNK(stamp.mode):
-            target = str(place.readlink())
-            if link_stays_inside(path.count("/"), target):
-                found[path] = Seen(content_id(Link("", target)).hex(), stamp)
-            else:
-                warn(f"the link '{path}' leads out of the folder: left out")
-        else:
-            warn(f"'{path}' is neither file, folder nor link: left out")
+            continue
+        try:
+            content = _content(place, path, stamp, naming, warn)
+        except FileNotFoundError:
+            continue  # gone since it was looked at
+        if content is not None:
+            found[path] = Seen(content, stamp)
     return found
 
 
+def _content(
+    place: Path, path: str, stamp: Stamp, naming: Naming, warn: Callable[[str], None]
+) -> str | None:
+    """The name of what is there; None for what is left out, with a warning."""
+    if stat.S_ISREG(stamp.mode):
+        return naming.file(place)
+    if stat.S_ISLNK(stamp.mode):
+        target = str(place.readlink())
+        if link_stays_inside(path.count("/"), target):
+            return content_id(Link("", target)).hex()
+        warn(f"the link '{path}' leads out of the folder: left out")
+        return None
+    warn(f"'{path}' is neither file, folder nor link: left out")
+    return None
+
+
 def _paths(root: Path, folder: str, ignored: Ignored) -> Iterator[str]:
-    with os.scandir(root / folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(root / folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        if folder:
+            return  # gone since it was listed
+        raise
     for entry in listed:
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_dir(follow_symlinks=False):
