@@ -82,6 +82,20 @@ class Output:
         sys.stderr.flush()
 
     @contextmanager
+    def waiting(self) -> Iterator[Callable[[str], None]]:
+        """Shows what is waited for, on a terminal, until the block ends."""
+        if self.as_json or not is_terminal(sys.stderr):
+            yield lambda _: None
+            return
+        from tesra.cli.progress import TerminalVoice  # rich: see above
+
+        voice = TerminalVoice()
+        try:
+            yield voice.wait
+        finally:
+            voice.quiet()
+
+    @contextmanager
     def transfer(
         self, doing: str, total_bytes: Callable[[], int | None] = lambda: None
     ) -> Iterator[Report]:

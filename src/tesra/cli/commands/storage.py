@@ -76,7 +76,15 @@ def audit(
 ) -> None:
     """Have every holder of your data prove its copies: random blocks, and all of it read through."""
     client = session.client
-    stand = client.drive_audit(timeout_s=timeout) if now else client.audit_stand()
+    if now:
+        with session.out.waiting() as show:
+
+            def report(stand: "AuditStand") -> None:
+                show(f"{_answered(stand)} of {stand.asked} copies have answered")
+
+            stand = client.drive_audit(timeout_s=timeout, report=report)
+    else:
+        stand = client.audit_stand()
     found = list(client.alarms())
     data = stand.model_dump(mode="json") | {
         "alarms": [one.model_dump(mode="json") for one in found]
@@ -85,15 +93,19 @@ def audit(
 
 
 def _show_audit(out: Output, stand: "AuditStand", alarms: int, *, now: bool) -> None:
-    done = stand.asked - stand.open - stand.stalled
     if now:
-        out.say(f"{max(0, done)} of {stand.asked} copies answered.")
+        out.say(f"{_answered(stand)} of {stand.asked} copies answered.")
     if stand.open or stand.stalled:
         out.say(f"{stand.open} owe an answer, {stand.stalled} are overdue with it.")
     elif not now:
         out.say("No holder owes an answer; `tesra drive audit --now` asks all of them.")
     if alarms:
-        out.say(f"There are {alarms} alarms: tesra alarms")
+        there_are = "There is" if alarms == 1 else "There are"
+        out.say(f"{there_are} {words.plural(alarms, 'alarm')}: tesra alarms")
+
+
+def _answered(stand: "AuditStand") -> int:
+    return max(0, stand.asked - stand.open - stand.stalled)
 
 
 @connected
