@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from factories.browsing import Tabs
 from factories.command_line import CommandLine
@@ -25,7 +25,11 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+PATIENCE_MS = 20_000  # a deadline, not a wait: the machine may have much else to do
 SCREENS = Path(__file__).resolve().parent.parent.parent / ".artefacts" / "screens"
+
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

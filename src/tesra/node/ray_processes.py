@@ -258,6 +258,8 @@ def _environ(folder: Path) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the agent must see the GPUs it hands out
         "RAY_worker_niceness": "0",  # else ranks inherit the lowest priority but four
         "RAY_USE_UVLOOP": "1",  # a fifth of what a run costs its node
+        # An agent that ends with its raylet would kill its gangs first and see them die "from outside".
+        "RAY_kill_child_processes_on_worker_exit": "0",
     }
 
 

@@ -23,6 +23,7 @@ class TesraLog {
     this.following = true;
     this.held = false; // paused by the button, not by scrolling
     this.touchedAt = -Infinity;
+    this.reading = 0; // requests on their way
     this.reset(0);
     this.listen();
   }
@@ -273,7 +274,7 @@ class TesraLog {
   }
 
   async read(query) {
-    this.reading = true;
+    this.reading += 1;
     this.onState();
     const asked = new URLSearchParams(query);
     if (this.rank !== "") asked.set("rank", this.rank);
@@ -285,7 +286,7 @@ class TesraLog {
       this.trouble = error.message;
       return null;
     } finally {
-      this.reading = false;
+      this.reading -= 1;
       this.onState();
     }
   }
@@ -355,8 +356,9 @@ class TesraLog {
   /** The window around a line: `line` of segment `cursor`. */
   async jump(cursor, line) {
     this.follow(false);
-    const behind = await this.read({ after: cursor - 1, lines: 400 });
-    const before = behind && (await this.read({ before: cursor, lines: 100 }));
+    const [behind, before] = await Promise.all([
+      this.read({ after: cursor - 1, lines: 400 }), this.read({ before: cursor, lines: 100 }),
+    ]);
     if (!behind || !before) return false;
     this.clear();
     this.put(before);
