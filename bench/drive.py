@@ -95,9 +95,7 @@ class Drive:
         self.net.tesra("drive", "get", "xingpan:/bench", str(dest))
 
 
-def one_rival(
-    net: Network, rival: Rival, source: Path, place: Path, taken: dict[str, Any]
-) -> None:
+def one_rival(net: Network, rival: Rival, source: Path, place: Path, taken: dict[str, Any]) -> None:
     """One put and one get, timed; what came back is compared."""
     network_of = rival.net if isinstance(rival, Drive) else None
     dest = place / f"back-{rival.name}"
