@@ -45,6 +45,13 @@ def identity_service(**options: Any) -> IdentityService:
     return IdentityService(**options)
 
 
+def settings_in(folder: Path) -> Settings:
+    """Of a home in this folder, which is made."""
+    home = Home(folder / "home")
+    home.create()
+    return Settings(home=home, cache=folder / "cache")
+
+
 def services_on(database: Database, **services: Any) -> Services:
     """Services: those given, identity, and what needs no other part; the rest are None."""
     made: dict[str, Any] = {field.name: None for field in fields(Services)}

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from blake3 import blake3
 
-from factories.identity import client_of, register, services_on
+from factories.identity import client_of, register, services_on, settings_in
 from factories.storage import contents, pack_of, random_bytes, sample_folder
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database, Tx
@@ -300,9 +300,9 @@ async def not_deferred(tx: Tx, job: str) -> None:
 
 
 async def test_an_import_that_fails_says_why(
-    service: DriveService, database: Database, owner: UserId
+    service: DriveService, database: Database, owner: UserId, tmp_path: Path
 ) -> None:
-    imports = GitImports(database, service, defer=not_deferred)
+    imports = GitImports(database, service, defer=not_deferred, folder=tmp_path)
     async with database.begin() as tx:
         job = await imports.request(tx, owner, GitImport(url="http://127.0.0.1:9/x.git"))
         assert job.state == "waiting"
@@ -329,8 +329,9 @@ def running(postgres_url: str, tmp_path: Path) -> Iterator[Running]:
     database = Database(postgres_url)
     store = PackStore(tmp_path / "packs")
     drive = DriveService(database, store, Sealer(bytes(32)), quota_bytes=QUOTA)
-    imports = GitImports(database, drive, defer=not_deferred)
-    services = services_on(database, drive=drive, git_imports=imports)
+    imports = GitImports(database, drive, defer=not_deferred, folder=tmp_path)
+    settings = settings_in(tmp_path)
+    services = services_on(database, settings=settings, drive=drive, git_imports=imports)
     api = create_api(services, routers=[identity_routes.router, drive_routes.router])
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -432,10 +433,14 @@ def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
             upload_tree(door, tmp_path)
 
 
-async def test_others_see_nothing(database: Database, service: DriveService) -> None:
+async def test_others_see_nothing(
+    database: Database, service: DriveService, tmp_path: Path
+) -> None:
     api = create_api(
         services_on(
-            database, drive=service, git_imports=GitImports(database, service, defer=not_deferred)
+            database,
+            drive=service,
+            git_imports=GitImports(database, service, defer=not_deferred, folder=tmp_path),
         ),
         routers=[identity_routes.router, drive_routes.router],
     )

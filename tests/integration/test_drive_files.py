@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from factories.identity import client_of, register, services_on
+from factories.identity import client_of, register, services_on, settings_in
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
 from tesra.drive.files.repository import Version
@@ -36,9 +36,12 @@ def files(database: Database, tmp_path: Path) -> FileService:
 
 
 @pytest.fixture
-async def client(database: Database, files: FileService) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    database: Database, files: FileService, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
     """Signed in as a fresh user, whose drive has 40 MB."""
-    services = services_on(database, drive=files._drive, files=files)
+    settings = settings_in(tmp_path)
+    services = services_on(database, settings=settings, drive=files._drive, files=files)
     routers = [identity_routes.router, drive_routes.router, file_routes.router]
     api = create_api(services, routers=routers)
     async with client_of(api) as anonymous:

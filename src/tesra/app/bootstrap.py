@@ -139,7 +139,7 @@ def make_services(settings: Settings) -> Services:
         health=HealthService(database, drive, files),
         collector=Collector(database, drive, private, kept.peers),
         alarms=kept.alarms,
-        git_imports=_make_git_imports(database, drive, jobs),
+        git_imports=_make_git_imports(settings, database, drive, jobs),
         compute=compute,
         notices=notices,
         deliveries=deliveries,
@@ -178,9 +178,14 @@ def _make_drive(
     return DriveService(database, kept.store, sealer, quota_bytes=quota, peers=kept.peers)
 
 
-def _make_git_imports(database: Database, drive: DriveService, jobs: App) -> GitImports:
+def _make_git_imports(
+    settings: Settings, database: Database, drive: DriveService, jobs: App
+) -> GitImports:
     return GitImports(
-        database, drive, defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job)
+        database,
+        drive,
+        defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job),
+        folder=settings.home.uploads,
     )
 
 

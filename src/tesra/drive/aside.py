@@ -1,12 +1,15 @@
-"""Work in a thread that waits for the event loop now and then.
+"""Work beside the event loop: in a thread of its own, in a folder of its own.
 
-Such a thread is none of the loop's own pool: what it waits for needs those, and a pool whose
-threads all wait for each other's work never gets done.
+A thread that waits for the loop now and then is none of the loop's own pool: what it waits for
+needs those, and a pool whose threads all wait for each other's work never gets done.
 """
 
 import asyncio
+import fcntl
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,6 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 Result = TypeVar("Result")
+
+_SCRATCH = "scratch-"
+_LOCKED_WITHIN_S = 60.0  # of its making
 
 
 async def aside(work: Callable[[], Result]) -> Result:
@@ -26,10 +32,31 @@ async def aside(work: Callable[[], Result]) -> Result:
 
 
 @asynccontextmanager
-async def scratch(folder: Path | None = None) -> AsyncIterator[Path]:
-    """A folder for a while. It is removed in a thread: 100,000 files take many seconds."""
-    place = Path(tempfile.mkdtemp(prefix="tesra-scratch-", dir=folder))
+async def scratch(folder: Path) -> AsyncIterator[Path]:
+    """A private folder within this one for a while; that of a process that dies, ``clear_scratch``
+    removes. It is removed in a thread: 100,000 files take many seconds."""
+    place = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+    held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # the kernel lets go of it when the process ends
         yield place
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+        os.close(held)
+
+
+def clear_scratch(folder: Path, *, age_s: float = _LOCKED_WITHIN_S) -> None:
+    """Remove the scratch folders that nobody holds any more."""
+    for place in folder.glob(f"{_SCRATCH}*"):
+        try:
+            held = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if time.time() - os.fstat(held).st_mtime >= age_s:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(place, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(held)

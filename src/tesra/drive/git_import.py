@@ -6,7 +6,6 @@ died left behind; an import is claimed by one at a time.
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, func, insert, select, update
 
 from tesra.db.engine import Database, Tx
+from tesra.drive.aside import scratch
 from tesra.drive.intake import Intake
 from tesra.drive.model import ImportUnknown, check_project_name
 from tesra.drive.repository import imports
@@ -44,11 +44,14 @@ class GitImports:
         drive: DriveService,
         *,
         defer: Defer,
+        folder: Path,
         limits: CloneLimits | None = None,
     ) -> None:
+        """``folder`` is where clones lie for a while."""
         self._database = database
         self._drive = drive
         self._defer = defer
+        self._folder = folder
         self._limits = limits or CloneLimits()
 
     async def request(self, tx: Tx, owner: UserId, wanted: GitImport) -> ImportJob:
@@ -113,8 +116,8 @@ class GitImports:
             return row
 
     async def _import(self, row: Row[Any]) -> Project:
-        with tempfile.TemporaryDirectory(prefix="tesra-git-") as place:
-            folder = Path(place) / "clone"
+        async with scratch(self._folder) as place:
+            folder = place / "clone"
             await asyncio.to_thread(clone, row.url, folder, self._limits)
             intake = Intake(self._database, self._drive)
             return await intake.folder(UserId(row.owner), folder, name=row.name)

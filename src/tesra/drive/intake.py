@@ -34,12 +34,10 @@ class Intake:
         self._database = database
         self._drive = drive
 
-    async def archive(
-        self, owner: UserId, archive: Path, *, name: str, within: Path | None = None
-    ) -> Project:
+    async def archive(self, owner: UserId, archive: Path, *, name: str, within: Path) -> Project:
         """Unpack (within the owner's quota, checked) and store; raises ``ArchiveRefused``.
 
-        ``within``: the folder to unpack in; the system's own for temporary files by default.
+        ``within``: the folder to unpack in.
         """
         checked = check_project_name(name)
         async with self._database.begin() as tx:

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -293,7 +294,9 @@ class XingPanFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
         return found
 
     def _initiate_upload(self) -> None:
-        self._part = Path(tempfile.mkdtemp(prefix="tesra-write-")) / "content"
+        place = tempfile.mkdtemp(prefix="tesra-write-")
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)  # if it is never closed
+        self._part = Path(place) / "content"
         self._part.touch()
         if self.mode == "ab" and self.fs.exists(self.path):
             self.fs.get_file(self.path, str(self._part))

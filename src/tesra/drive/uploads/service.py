@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tesra.db.engine import Database, Tx
+from tesra.drive.aside import clear_scratch
 from tesra.drive.files.service import FileService
 from tesra.drive.model import check_room
 from tesra.drive.service import DriveService
@@ -210,6 +211,7 @@ class UploadService:
             await self.land(upload)
         for upload in expired:
             await self._clear(upload)
+        await asyncio.to_thread(clear_scratch, self._spool.folder)
         ages = await asyncio.to_thread(self._spool.ages)
         async with self._database.begin() as tx:
             states = await self._repository.states(tx, list(ages))

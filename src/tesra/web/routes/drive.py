@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from tesra.db.engine import Tx
+from tesra.drive.aside import scratch
 from tesra.drive.intake import Intake
 from tesra.drive.model import SnapshotUnknown
 from tesra.identity.model import Step
@@ -275,13 +275,14 @@ async def upload_project(
     key: IdempotencyKey = None,
 ) -> Project:
     """A zip or tar file becomes the newest snapshot of a project. The same file again changes nothing."""
-    with tempfile.TemporaryDirectory(prefix="tesra-upload-") as place:
-        path = Path(place) / "archive"
+    within = services.settings.home.uploads
+    async with scratch(within) as place:
+        path = place / "archive"
         sha256 = await asyncio.to_thread(_copy, file, path)
         request = UploadedArchive(name=name, sha256=sha256)
         await refuse_other(services, caller, key, request)
         intake = Intake(services.database, services.drive)
-        project = await intake.archive(caller.user_id, path, name=name)
+        project = await intake.archive(caller.user_id, path, name=name, within=within)
 
     async def act(_: Tx) -> Project:
         return project

@@ -1,8 +1,7 @@
 """The drive's tree over HTTP: paths, their content, their history, the trash."""
 
-import tempfile
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from tesra.db.engine import Tx
 from tesra.drive.archive import tar_stream, zip_stream
+from tesra.drive.aside import scratch
 from tesra.drive.files.changing import NameMissing
 from tesra.drive.files.repository import Version
 from tesra.drive.files.service import Also, Found, Landed
@@ -20,6 +20,7 @@ from tesra.kit.ids import UserId
 from tesra.storage.editing import parse_path, show_path
 from tesra.storage.tree import File, Folder, Link, content_id
 from tesra.web.auth import Reader, Writer
+from tesra.web.bodies import take_body
 from tesra.web.context import Services, ServicesDep
 from tesra.web.idempotency import IdempotencyKey, Keep, once_elsewhere
 from tesra.web.pages import PageAsk, page_of
@@ -120,14 +121,10 @@ async def put(
         raise NameMissing
     async with services.database.begin() as tx:
         quota = await services.drive.quota(tx, caller.user_id)
-    with tempfile.TemporaryDirectory(prefix="tesra-put-") as place:
-        file = Path(place) / parts[-1]
-        size = 0
-        with file.open("xb") as target:
-            async for piece in request.stream():
-                size += len(piece)
-                check_room(quota.used_bytes, quota.quota_bytes, size)
-                target.write(piece)
+    async with scratch(services.settings.home.uploads) as place:
+        file = place / parts[-1]
+        room = partial(check_room, quota.used_bytes, quota.quota_bytes)
+        await take_body(request, file, check=room)
         stored = await Intake(services.database, services.drive).entry(caller.user_id, file)
     landed = await services.files.put(
         caller.user_id, {parts: stored}, words=f"put {show_path(parts)}"

@@ -2,17 +2,17 @@
 expiration and checksum; docs/spec/uploads.md has what goes over the wire.
 """
 
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC
 from email.utils import format_datetime
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from tesra.drive.aside import scratch
 from tesra.drive.model import check_room
 from tesra.drive.uploads.model import (
     CHECKSUMS,
@@ -33,6 +33,7 @@ from tesra.kit.saying import said
 from tesra.storage.editing import parse_path, show_path
 from tesra.web import problems
 from tesra.web.auth import Writer
+from tesra.web.bodies import take_body
 from tesra.web.context import ServicesDep
 from tesra.web.idempotency import IdempotencyKey, once, refuse_other
 from tesra.web.pages import PageAsk, page_of
@@ -247,13 +248,10 @@ async def unpack(
     parts = parse_path(path)
     async with services.database.begin() as tx:
         quota = await services.drive.quota(tx, caller.user_id)
-    with tempfile.TemporaryDirectory(prefix="unpack-", dir=services.settings.home.uploads) as place:
-        archive, size = Path(place) / "archive", 0
-        with archive.open("xb") as target:
-            async for piece in request.stream():
-                size += len(piece)
-                check_room(quota.used_bytes, quota.quota_bytes + _ARCHIVE_SPARE_BYTES, size)
-                target.write(piece)
+    async with scratch(services.settings.home.uploads) as place:
+        archive = place / "archive"
+        room = partial(check_room, quota.used_bytes, quota.quota_bytes + _ARCHIVE_SPARE_BYTES)
+        await take_body(request, archive, check=room)
         landed = await services.uploads.landing.folder(caller.user_id, archive, parts)
     assert landed.version is not None
     return Unpacked(path=show_path(parts), version=landed.version)
