@@ -37,6 +37,7 @@ from tesra.drive.service import DriveService
 from tesra.kit import errors
 from tesra.kit.ids import EpochId, SnapshotId, UserId, new_id
 from tesra.sdk.transfer import HttpDoor, fetch_snapshot, upload_tree
+from tesra.storage.cloning import CloneLimits
 from tesra.storage.format import EpochKeys
 from tesra.storage.packing import PackBroken
 from tesra.storage.progress import Progress
@@ -302,7 +303,8 @@ async def not_deferred(tx: Tx, job: str) -> None:
 async def test_an_import_that_fails_says_why(
     service: DriveService, database: Database, owner: UserId, tmp_path: Path
 ) -> None:
-    imports = GitImports(database, service, defer=not_deferred, folder=tmp_path)
+    limits = CloneLimits(private=True)
+    imports = GitImports(database, service, defer=not_deferred, folder=tmp_path, limits=limits)
     async with database.begin() as tx:
         job = await imports.request(tx, owner, GitImport(url="http://127.0.0.1:9/x.git"))
         assert job.state == "waiting"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest_asyncio
 
 from factories.network import NetworkDouble, network_on
 from tesra.app.jobs import declare_tasks
+from tesra.storage import cloning
 from tesra.wire.drive import GitImport, ImportJob
 
 pytestmark = pytest.mark.postgres
@@ -53,7 +55,7 @@ def repository_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest_asyncio.fixture
 async def network(fresh_database) -> AsyncIterator[NetworkDouble]:
-    async with network_on(await fresh_database()) as network:
+    async with network_on(await fresh_database(), git_private=True) as network:
         yield network
 
 
@@ -93,3 +95,23 @@ async def test_a_repository_that_is_not_there_fails_in_words(
     job = await _import(network, repository_url.replace("project", "nothing"))
     assert job.state == "failed"
     assert job.error
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_a_server_clones_nothing_from_its_own_side(host: str, tmp_path: Path) -> None:
+    with pytest.raises(cloning.GitUrlRefused, match="inside the server's own network"):
+        cloning.clone(f"http://{host}:1/project.git", tmp_path / "clone")
+    assert not (tmp_path / "clone").exists()
+
+
+def test_git_calls_the_very_address_that_was_checked(
+    repository_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(repository_url.split(":")[2].split("/")[0])
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    monkeypatch.setattr(cloning.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(cloning, "is_public", lambda address: address == "127.0.0.1")
+    cloning.clone(f"http://nobody.invalid:{port}/project.git", tmp_path / "clone")
+    assert (tmp_path / "clone" / "train.py").exists()

@@ -49,6 +49,7 @@ from tesra.notices.service import NoticeService
 from tesra.security.authority import Authority
 from tesra.security.peers import PeerCredentials
 from tesra.security.sites import SiteCredentials
+from tesra.storage.cloning import CloneLimits
 from tesra.training import logs as training_logs
 from tesra.training.attempts import AttemptService
 from tesra.training.board import BoardService
@@ -186,6 +187,7 @@ def _make_git_imports(
         drive,
         defer=lambda tx, job: defer_named(tx, jobs, GIT_IMPORT_TASK, job=job),
         folder=settings.home.uploads,
+        limits=CloneLimits(private=settings.git_private),
     )
 
 

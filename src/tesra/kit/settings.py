@@ -105,6 +105,7 @@ class Settings:
     exposure_limit_micros: int = 100_000_000
     smtp_url: str | None = field(default=None, repr=False)  # it may hold a password
     webhook_private: bool = False
+    git_private: bool = False
     registrations_per_hour: int = 60
 
 
@@ -142,6 +143,7 @@ def read_settings(
         quota_bytes=_number(environ, "TESRA_QUOTA_BYTES", 10 * 2**30),
         exposure_limit_micros=_number(environ, "TESRA_EXPOSURE_LIMIT_MICROS", 100_000_000),
         smtp_url=environ.get("TESRA_SMTP_URL") or None,
+        git_private=environ.get("TESRA_GIT_PRIVATE", "") == "1",
         webhook_private=environ.get("TESRA_WEBHOOK_PRIVATE", "") == "1",
         registrations_per_hour=_number(environ, "TESRA_REGISTRATIONS_PER_HOUR", 60, least=1),
     )

@@ -6,8 +6,9 @@ import time
 
 import httpx
 
+from tesra.kit.addresses import is_public
 from tesra.kit.errors import Unavailable
-from tesra.notices.model import check_hook_url, is_public, private_address, signature
+from tesra.notices.model import check_hook_url, private_address, signature
 
 TIMEOUT_S = 10.0
 REFUSED_FROM = 300  # a redirect is an answer like any other refusal

@@ -7,13 +7,13 @@ tell a repetition; its words are made when it is sent, in the channel's language
 import base64
 import hashlib
 import hmac
-import ipaddress
 import re
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from tesra.kit.addresses import is_public
 from tesra.kit.errors import Conflict, Invalid, NotFound, TooMany
 
 
@@ -146,23 +146,6 @@ def private_address(host: str) -> AddressInvalid:
         f"{host} is an address inside the server's own network.",
         way_out="Give a public one; the operator can allow private ones: TESRA_WEBHOOK_PRIVATE=1.",
     )
-
-
-def is_public(address: str) -> bool:
-    """Whether anybody on the internet could call this IP address; IPv4 inside IPv6 counts as such."""
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(
-        address.partition("%")[0]
-    )
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            return ip.teredo is None and is_public(str(inner))
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def _is_inside(host: str) -> bool:

@@ -9,17 +9,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+from tesra.kit.addresses import is_public
 from tesra.kit.errors import Invalid, Unavailable
 
 _POLL_S = 0.1
-_SCHEMES = frozenset({"https", "http"})
+_SCHEMES = {"https": 443, "http": 80}  # and where they are spoken
 _OWN_SCHEMES = ("https", "http", "ssh", "git", "file")
 _OWN_URL = re.compile(rf"({'|'.join(_OWN_SCHEMES)})://[^-].*|[\w.+]+@[\w.][\w.-]*:[^:].*")
 
@@ -38,8 +41,11 @@ class CloneFailed(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class CloneLimits:
+    """What a clone may take; ``private``: also from the server's own side of the network."""
+
     size_bytes: int = 5 * 2**30
     time_s: float = 600.0
+    private: bool = False
 
 
 def check_git_url(url: str) -> str:
@@ -78,17 +84,45 @@ def is_bare_repository(folder: Path) -> bool:
 def clone(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
     """``git clone --depth 1`` into the new folder ``dest``; blocks, at most ``limits.time_s``.
 
-    For a server: web addresses alone, without anybody's configuration.
+    For a server: web addresses alone, those that were checked, without anybody's configuration.
     """
+    limits, checked = limits or CloneLimits(), check_git_url(url)
     options = ["credential.helper=", "http.followRedirects=false"]
+    options += [] if limits.private else _pinned(urlsplit(checked))
     environ = _environment(os.environ, dest.parent)
-    _clone([check_git_url(url), str(dest)], _allowed(_SCHEMES) + options, environ, limits)
+    _clone([checked, str(dest)], _allowed(_SCHEMES) + options, environ, limits)
 
 
 def clone_own(url: str, dest: Path, limits: CloneLimits | None = None) -> None:
     """The same for a user on the user's own machine, with that user's keys and configuration."""
     environ = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **os.environ, **_QUIET}
     _clone([check_own_url(url), str(dest)], _allowed(_OWN_SCHEMES), environ, limits)
+
+
+def _pinned(parts: SplitResult) -> list[str]:
+    """Options for git to call just those addresses of the host that are public now.
+
+    Raises ``GitUrlRefused`` when one is not. Behind a proxy it is the proxy's to look them up.
+    """
+    host = parts.hostname or ""
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return []
+    try:
+        port = parts.port or _SCHEMES[parts.scheme]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise CloneFailed(
+            f"There is no address of {host}.", way_out="Is the address right, and may you read it?"
+        ) from error
+    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+    if not all(is_public(address) for address in addresses):
+        raise GitUrlRefused(
+            f"{host} is an address inside the server's own network.",
+            way_out="Clone it yourself and import the folder; the operator can allow private "
+            "addresses: TESRA_GIT_PRIVATE=1.",
+        )
+    shown = ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+    return [f"http.curloptResolve={host}:{port}:{shown}"]
 
 
 NO_SHALLOW = "dumb http transport does not support shallow"  # a plain file server

@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from tesra.app.tellings import event_of
+from tesra.kit.addresses import is_public
 from tesra.kit.ids import RunId, UserId
 from tesra.kit.settings import SettingInvalid
 from tesra.notices import model, words
@@ -152,12 +153,12 @@ def test_what_could_be_more_or_less_than_one_mailbox_is_refused(address: str) ->
     ],
 )
 def test_no_inside_address_passes_for_a_public_one(address: str) -> None:
-    assert not model.is_public(address)
+    assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_public_addresses_pass(address: str) -> None:
-    assert model.is_public(address)
+    assert is_public(address)
 
 
 @pytest.mark.parametrize(
