@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from factories.identity import client_of, register, services_on
+from factories.identity import client_of, register, services_on, settings_in
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
 from tesra.drive.files.service import FileService
@@ -34,7 +34,13 @@ async def client(database: Database, tmp_path: Path) -> AsyncIterator[httpx.Asyn
     store = PackStore(tmp_path / "packs")
     drive = DriveService(database, store, Sealer(bytes(32)), quota_bytes=40_000_000)
     files = FileService(database, drive)
-    services = services_on(database, drive=drive, files=files, previews=PreviewService(files))
+    services = services_on(
+        database,
+        settings=settings_in(tmp_path),
+        drive=drive,
+        files=files,
+        previews=PreviewService(files),
+    )
     api = create_api(
         services, routers=[identity_routes.router, file_routes.router, preview_routes.router]
     )

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from factories.identity import cheap_passwords, client_of, register, services_on
+from factories.identity import cheap_passwords, client_of, register, services_on, settings_in
 from tesra.crypto.aead import Sealer
 from tesra.db.engine import Database
 from tesra.drive.collection_repository import CollectionRepository
@@ -69,7 +69,8 @@ async def doors(database: Database, tmp_path: Path) -> AsyncIterator[Doors]:
     )
     files = FileService(database, drive)
     shares = ShareService(database, drive, files, passwords=cheap_passwords())
-    services = services_on(database, drive=drive, files=files, shares=shares)
+    settings = settings_in(tmp_path)
+    services = services_on(database, settings=settings, drive=drive, files=files, shares=shares)
     modules = (identity_routes, drive_routes, file_routes, share_routes)
     api = create_api(services, routers=[*(one.router for one in modules), share_routes.links])
     async with client_of(api) as visitor:
